@@ -1,0 +1,300 @@
+"""Opening a model file: ours, in which everything is said, or anybody's ``.tflite``.
+
+``Artifact.open`` reads the file once, checks those bytes, and finds out what a picture must become
+and what the answers are called. It starts no interpreter; ``Classifier.open`` does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge_sdk.container import Container, read_container
+from edge_sdk.errors import (
+    CorruptArtifactError,
+    UndescribedArtifactError,
+    UnsupportedArtifactError,
+)
+from edge_sdk.manifest import Manifest
+from edge_sdk.metadata import Metadata
+from edge_sdk.preprocess import Crop, Preprocessing
+from edge_sdk.tensors import RAW, SYMMETRIC, UNIT, Normalization, implied_normalization
+from edge_sdk.tflite import EDGETPU_OPERATOR, ModelSummary
+from edge_sdk.types import Quantization, TensorSpec
+
+_NORMALIZATIONS = {"raw": RAW, "unit": UNIT, "symmetric": SYMMETRIC}
+# The scale that TFLite fixes for a quantised softmax: such an output is a probability.
+_SOFTMAX_SCALE = 1 / 256
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Artifact:
+    """A model file, understood.
+
+    Attributes:
+        path: where it was read from.
+        data: the whole file; an interpreter loads these bytes, never the path again.
+        model_bytes: size of the flatbuffer at the start of ``data``; the rest is the appended zip.
+        labels: one name per score; empty where a foreign file names none.
+        input, output: the model's tensors.
+        normalization: from pixels to the model's numbers; None where a foreign file does not say.
+        preprocessing: from a frame to pixels.
+        logits: the model ends before its softmax.
+        operators: how many of each operator.
+        manifest: our ``edgecls.json``, None for a foreign file.
+        notes: what a person should be told: assumptions made for a foreign file.
+    """
+
+    path: Path
+    data: bytes
+    model_bytes: int
+    labels: tuple[str, ...]
+    input: TensorSpec
+    output: TensorSpec
+    normalization: Normalization | None
+    preprocessing: Preprocessing
+    logits: bool
+    operators: dict[str, int]
+    manifest: Manifest | None
+    notes: tuple[str, ...]
+
+    @classmethod
+    def open(
+        cls,
+        path: str | Path,
+        *,
+        labels: str | Path | Sequence[str] | None = None,
+        normalize: str | Normalization | None = None,
+        crop: Crop | None = None,
+    ) -> Artifact:
+        """Reads and checks a model file.
+
+        Args:
+            path: a ``.tflite`` file.
+            labels: for a foreign model, a file with one label per line, or the labels themselves.
+            normalize: for a foreign model, ``raw`` (0..255), ``unit`` (0..1), ``symmetric``
+                (-1..1) or ``MEAN,STD``.
+            crop: for a foreign model, ``squash`` (default), ``center`` or ``letterbox``.
+
+        Raises:
+            ArtifactNotFoundError: there is no such file.
+            CorruptArtifactError: truncated, stripped, tampered with, or mismatched.
+            UnsupportedArtifactError: not an image classifier, or of a newer schema.
+            UndescribedArtifactError: ``labels`` or ``normalize`` do not make sense for the model.
+        """
+        path = Path(path)
+        container = read_container(path)
+        summary, metadata, manifest = container.summary, container.metadata, container.manifest
+        input_, output = _classifier_tensors(path, summary)
+        if manifest is not None:
+            preprocessing = _manifest_preprocessing(path, manifest, input_)
+            notes = _notes_on_own(path, normalize, crop)
+            normalize = None
+        else:
+            _, height, width, channels = input_.shape
+            preprocessing = Preprocessing(width, height, channels, crop or "squash")
+            notes = _notes_on_foreign(path, summary, preprocessing, crop)
+        return cls(
+            path=path,
+            data=container.data,
+            model_bytes=container.model_bytes,
+            labels=_labels(path, output, labels, container),
+            input=input_,
+            output=output,
+            normalization=_normalization(input_, normalize, metadata),
+            preprocessing=preprocessing,
+            logits=not (summary.ends_in_softmax or _is_softmax_scale(output.quantization)),
+            operators=summary.operators,
+            manifest=manifest,
+            notes=notes,
+        )
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the whole file, in hexadecimal."""
+        return hashlib.sha256(self.data).hexdigest()
+
+    @property
+    def needs_edgetpu(self) -> bool:
+        """The model was compiled for the Edge TPU and runs nowhere else."""
+        return EDGETPU_OPERATOR in self.operators
+
+    @property
+    def format(self) -> str:
+        """The manifest's format, else what the input tensor stores."""
+        return self.manifest.format if self.manifest else self.input.dtype
+
+    def require_described(self) -> None:
+        """Makes sure that labels and input range are known.
+
+        Raises:
+            UndescribedArtifactError: something must be given; the message says what.
+        """
+        if not self.labels:
+            raise UndescribedArtifactError(
+                f"{self.path}: the file names no labels; give --labels FILE with "
+                f"{_classes(self.output)} lines, one label each"
+            )
+        if self.normalization is None:
+            raise UndescribedArtifactError(
+                f"{self.path}: nothing says which range of numbers the model was trained on; give "
+                "--normalize raw (0..255), unit (0..1), symmetric (-1..1) or MEAN,STD"
+            )
+
+
+def parse_normalization(text: str) -> Normalization:
+    """``raw``, ``unit``, ``symmetric`` or ``MEAN,STD`` as a ``Normalization``.
+
+    Raises:
+        UndescribedArtifactError: none of these.
+    """
+    if text in _NORMALIZATIONS:
+        return _NORMALIZATIONS[text]
+    try:
+        mean, std = (float(part) for part in text.split(","))
+        if std == 0 or mean != mean or std != std:
+            raise ValueError(text)
+    except ValueError as error:
+        raise UndescribedArtifactError(
+            f"--normalize {text}: expected raw, unit, symmetric, or two numbers as in 127.5,127.5"
+        ) from error
+    return Normalization((mean,), (std,))
+
+
+def parse_labels(text: str) -> tuple[str, ...]:
+    """One label per line, without a leading index where every line has its own (``0 daisy``)."""
+    lines = [line.strip() for line in text.split("\n")]
+    while lines and not lines[-1]:
+        lines.pop()
+    parts = [line.split(maxsplit=1) for line in lines]
+    if parts and all(len(p) == 2 and p[0].rstrip(":") == str(i) for i, p in enumerate(parts)):
+        return tuple(p[1] for p in parts)
+    return tuple(lines)
+
+
+def _classifier_tensors(path: Path, summary: ModelSummary) -> tuple[TensorSpec, TensorSpec]:
+    if len(summary.inputs) != 1 or len(summary.outputs) != 1:
+        raise UnsupportedArtifactError(
+            f"{path}: no image classifier: {len(summary.inputs)} inputs and "
+            f"{len(summary.outputs)} outputs, expected one of each"
+        )
+    input_, output = summary.inputs[0], summary.outputs[0]
+    shape = input_.shape
+    if len(shape) != 4 or shape[0] != 1 or shape[3] not in (1, 3) or min(shape) < 1:
+        raise UnsupportedArtifactError(
+            f"{path}: no image classifier: its input is {shape}, expected (1, height, width, 1 or 3)"
+        )
+    if input_.dtype not in ("uint8", "int8", "float32"):
+        raise UnsupportedArtifactError(f"{path}: an input of {input_.dtype} is not supported")
+    if (input_.dtype != "float32") != (input_.quantization is not None):
+        raise UnsupportedArtifactError(f"{path}: an input of {input_.dtype} without a single scale")
+    classes = _classes(output)
+    if classes < 2 or classes != max(output.shape) or min(output.shape) < 1:
+        raise UnsupportedArtifactError(
+            f"{path}: no image classifier: its output is {output.shape}, expected (1, classes)"
+        )
+    if output.dtype not in ("uint8", "int8", "int16", "float32"):
+        raise UnsupportedArtifactError(f"{path}: an output of {output.dtype} is not supported")
+    return input_, output
+
+
+def _classes(output: TensorSpec) -> int:
+    count = 1
+    for side in output.shape:
+        count *= side
+    return count
+
+
+def _is_softmax_scale(quantization: Quantization | None) -> bool:
+    return quantization is not None and quantization.scale == _SOFTMAX_SCALE
+
+
+def _manifest_preprocessing(path: Path, manifest: Manifest, input_: TensorSpec) -> Preprocessing:
+    how = manifest.preprocessing
+    if (1, how.height, how.width, how.channels) != input_.shape:
+        raise CorruptArtifactError(
+            f"{path}: its manifest speaks of a {how.width}x{how.height}x{how.channels} input, "
+            f"the model takes {input_.shape}; convert it again"
+        )
+    return how
+
+
+def _notes_on_own(
+    path: Path, normalize: str | Normalization | None, crop: Crop | None
+) -> tuple[str, ...]:
+    if normalize is None and crop is None:
+        return ()
+    return (f"{path}: says itself how pictures are prepared; --crop and --normalize are not used",)
+
+
+def _notes_on_foreign(
+    path: Path, summary: ModelSummary, how: Preprocessing, crop: Crop | None
+) -> tuple[str, ...]:
+    notes = []
+    if crop is None:
+        notes.append(
+            f"{path}: foreign model; pictures are squashed to {how.width}x{how.height} "
+            "(choose with --crop squash|center|letterbox)"
+        )
+    if summary.per_tensor_weights:
+        notes.append(
+            f"{path}: legacy per-tensor quantisation; a per-channel int8 model runs about twice as fast"
+        )
+    return tuple(notes)
+
+
+def _labels(
+    path: Path,
+    output: TensorSpec,
+    given: str | Path | Sequence[str] | None,
+    container: Container,
+) -> tuple[str, ...]:
+    classes = _classes(output)
+    carried = _carried_labels(path, container)
+    if carried and len(carried) != classes:
+        raise CorruptArtifactError(
+            f"{path}: it carries {len(carried)} labels for {classes} scores; convert it again"
+        )
+    if given is None:
+        return carried
+    labels = _read_labels(given) if isinstance(given, (str, Path)) else tuple(given)
+    if len(labels) != classes:
+        raise UndescribedArtifactError(
+            f"{path}: {len(labels)} labels were given for {classes} scores"
+        )
+    if container.manifest is not None and labels != carried:
+        raise UndescribedArtifactError(
+            f"{path}: it carries other labels than those given; leave --labels off"
+        )
+    return labels
+
+
+def _carried_labels(path: Path, container: Container) -> tuple[str, ...]:
+    labels_file = container.metadata.labels_file if container.metadata else None
+    if labels_file is None:
+        return ()
+    text = container.files[labels_file].decode("utf-8", "replace")
+    if container.manifest is not None:  # ours are names of folders: nothing is an index
+        return tuple(text.removesuffix("\n").split("\n"))
+    return parse_labels(text)
+
+
+def _read_labels(path: str | Path) -> tuple[str, ...]:
+    try:
+        return parse_labels(Path(path).read_text("utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UndescribedArtifactError(f"--labels {path}: cannot be read as text ({error})") from error
+
+
+def _normalization(
+    input_: TensorSpec, given: str | Normalization | None, metadata: Metadata | None
+) -> Normalization | None:
+    if given is not None:
+        return parse_normalization(given) if isinstance(given, str) else given
+    if metadata is not None and metadata.normalization is not None:
+        return metadata.normalization
+    if input_.quantization is not None:
+        return implied_normalization(input_.quantization, input_.dtype)
+    return None

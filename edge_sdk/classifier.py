@@ -1,0 +1,166 @@
+"""``Classifier``: an artifact and an engine, from a frame to a prediction."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_sdk.artifact import Artifact
+from edge_sdk.engines import open_engine, parse_backend, runtime_version
+from edge_sdk.engines.trial import try_in_child
+from edge_sdk.errors import ConcurrentUseError, DelegateError, SelfTestError
+from edge_sdk.manifest import SelfTest
+from edge_sdk.ports import Engine
+from edge_sdk.preprocess import Crop, Preprocessor
+from edge_sdk.tensors import Encoder, Normalization, decode
+from edge_sdk.types import Frame, Prediction, Timing
+
+# Engines differ by a few counts in int8; a damaged model or a wrong engine differs by far more.
+SELFTEST_TOLERANCE = 0.05
+
+
+class Classifier:
+    """Classifies frames. Used by one thread at a time; a second one gets ``ConcurrentUseError``.
+
+    ``Classifier.open`` is the way in; the constructor takes the parts, for tests and for engines of
+    your own.
+
+    Args:
+        artifact: what the model is; must be fully described.
+        engine: what runs it; closed with the classifier.
+
+    Raises:
+        UndescribedArtifactError: labels or input range of a foreign model are not known.
+    """
+
+    def __init__(self, artifact: Artifact, engine: Engine) -> None:
+        artifact.require_described()
+        assert artifact.normalization is not None  # by require_described
+        self.artifact = artifact
+        self.labels = artifact.labels
+        self.threshold = artifact.manifest.threshold if artifact.manifest else 0.0
+        self._engine = engine
+        self._preprocess = Preprocessor(artifact.preprocessing)
+        self._encode = Encoder(artifact.input, artifact.normalization)
+        self._busy = threading.Lock()
+
+    @classmethod
+    def open(
+        cls,
+        path: str | Path,
+        backend: str = "cpu",
+        *,
+        threads: int = 1,
+        labels: str | Path | Sequence[str] | None = None,
+        normalize: str | Normalization | None = None,
+        crop: Crop | None = None,
+    ) -> Classifier:
+        """Opens a model file and makes sure that it works here.
+
+        An artifact of ours answers its golden self-test; any other file is first tried once in a
+        child process, since a damaged one can crash the interpreter.
+
+        Args:
+            path: a ``.tflite`` file.
+            backend: ``cpu``, ``litert``, ``tflite-runtime``, ``litert-noxnnpack``,
+                ``edgetpu[:usb:N|:pci:N]``.
+            threads: CPU threads for one inference.
+            labels, normalize, crop: for foreign models, see ``Artifact.open``.
+
+        Raises:
+            ArtifactError: see ``Artifact.open``.
+            EngineError: the backend is unknown, or missing here.
+            SelfTestError: the model runs but answers differently than when it was made.
+        """
+        artifact = Artifact.open(path, labels=labels, normalize=normalize, crop=crop)
+        artifact.require_described()
+        chosen = parse_backend(backend)
+        if artifact.needs_edgetpu and chosen.name != "edgetpu":
+            raise DelegateError(
+                f"{path}: compiled for the Coral Edge TPU, which the CPU cannot stand in for; "
+                "use --backend edgetpu with a Coral, or the file it was compiled from"
+            )
+        if artifact.manifest is None and chosen.name != "edgetpu":
+            try_in_child(artifact.data, artifact.sha256, backend, runtime_version(backend), str(path))
+        classifier = cls(artifact, open_engine(artifact.data, backend, threads=threads))
+        if artifact.manifest is not None:
+            try:
+                classifier.check(artifact.manifest.selftest)
+            except BaseException:
+                classifier.close()
+                raise
+        return classifier
+
+    def classify(self, frame: Frame | NDArray[np.uint8]) -> Prediction:
+        """Classifies one frame, or an RGB array ``(H, W, 3)`` uint8.
+
+        Raises:
+            FrameError: the pixels cannot be a picture.
+            EngineError: the inference failed.
+            ConcurrentUseError: another thread is in the middle of a call.
+        """
+        if not self._busy.acquire(blocking=False):
+            raise ConcurrentUseError(
+                "this classifier is being used by another thread; open one per thread, or take turns"
+            )
+        try:
+            started = time.perf_counter_ns()
+            tensor = self._encode(self._preprocess(frame))
+            prepared = time.perf_counter_ns()
+            stored = self._engine.infer(tensor)
+            inferred = time.perf_counter_ns()
+            artifact = self.artifact
+            scores = decode(stored, artifact.output.quantization, logits=artifact.logits)
+            done = time.perf_counter_ns()
+        finally:
+            self._busy.release()
+        return Prediction(
+            frame.index if isinstance(frame, Frame) else 0,
+            scores,
+            self.labels,
+            Timing((prepared - started) / 1e6, (inferred - prepared) / 1e6, (done - inferred) / 1e6),
+            self.threshold,
+        )
+
+    def check(self, selftest: SelfTest) -> None:
+        """Runs a golden self-test: same top-1, each probability within 0.05.
+
+        Raises:
+            SelfTestError: it differs: a damaged file, or an engine that computes it wrongly.
+        """
+        artifact = self.artifact
+        for pixels, expected in zip(selftest.pixels, selftest.scores, strict=True):
+            stored = self._engine.infer(self._encode(np.ascontiguousarray(pixels)))
+            scores = decode(stored, artifact.output.quantization, logits=artifact.logits)
+            # Written so that NaN fails, too.
+            close = scores.shape == expected.shape and bool(
+                (np.abs(scores - expected) <= SELFTEST_TOLERANCE).all()
+            )
+            if not close or scores.argmax() != expected.argmax():
+                raise SelfTestError(
+                    f"{artifact.path}: answers its golden self-test differently than when it was "
+                    "made; the file is damaged, or this runtime computes it wrongly: copy the file "
+                    "again, then try --backend litert-noxnnpack"
+                )
+
+    def close(self) -> None:
+        """Gives the engine back; a second call does nothing."""
+        self._engine.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()

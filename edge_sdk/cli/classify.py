@@ -1,0 +1,72 @@
+"""``edgecls classify``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from edge_sdk.cli.options import (
+    json_option,
+    max_megapixels_option,
+    model_options,
+    threshold_option,
+    top_k_option,
+)
+from edge_sdk.errors import UnreadableImageError
+
+
+@click.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("images", metavar="IMAGE...", type=click.Path(path_type=Path), nargs=-1, required=True)
+@model_options
+@top_k_option
+@threshold_option
+@max_megapixels_option
+@json_option
+def classify(
+    model: Path,
+    images: tuple[Path, ...],
+    backend: str,
+    threads: int,
+    labels: Path | None,
+    normalize: str | None,
+    crop: str | None,
+    top_k: int,
+    threshold: float | None,
+    max_pixels: int,
+    as_json: bool,
+) -> None:
+    """Say what is on each IMAGE, a picture file or a folder of them.
+
+    A picture that cannot be read is reported, the others are classified all the same, and the exit
+    code is 1.
+
+    \b
+    Example:
+      edgecls classify trash_int8.tflite photo.jpg
+    """
+    from edge_sdk.classifier import Classifier
+    from edge_sdk.cli.output import echo_notes, print_record
+    from edge_sdk.images import read_image
+    from edge_sdk.records import ClassificationRecord, ErrorRecord, Record
+    from edge_sdk.sources.folder import list_images
+
+    failed = False
+    with Classifier.open(
+        model, backend, threads=threads, labels=labels, normalize=normalize, crop=crop  # type: ignore[arg-type]  # click.Choice
+    ) as classifier:
+        echo_notes(classifier.artifact)
+        if threshold is not None:
+            classifier.threshold = threshold
+        for image in [file for path in images for file in (list_images(path) if path.is_dir() else [path])]:
+            record: Record
+            try:
+                prediction = classifier.classify(read_image(image, max_pixels=max_pixels))
+                record = ClassificationRecord.of(str(image), prediction, top_k)
+            except UnreadableImageError as error:
+                failed = True
+                record = ErrorRecord(str(image), error.reason)
+            print_record(record, as_json)
+    if failed:
+        raise click.exceptions.Exit(1)

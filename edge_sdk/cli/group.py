@@ -1,0 +1,76 @@
+"""The ``edgecls`` group: exit codes, and one line instead of a traceback for a user's mistake."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from typing import Any
+
+import click
+
+from edge_sdk import errors
+
+GATE_FAILED = 3
+GATE_INCONCLUSIVE = 4
+INTERRUPTED = 130
+
+# The first match counts; what is not named here is 1: it went wrong.
+_EXIT_CODES: tuple[tuple[type[errors.EdgeClsError], int], ...] = (
+    (errors.ArtifactNotFoundError, 2),
+    (errors.UndescribedArtifactError, 2),
+    (errors.UnknownBackendError, 2),
+    (errors.RecipeError, 2),
+    (errors.EngineNotInstalledError, 5),
+    (errors.DelegateError, 5),
+    (errors.MissingExtraError, 5),
+    (errors.SourceLostError, 6),
+    (errors.ArtifactError, 7),
+)
+
+
+def exit_code(error: errors.EdgeClsError) -> int:
+    """The exit code that stands for an error."""
+    return next((code for kind, code in _EXIT_CODES if isinstance(error, kind)), 1)
+
+
+class EdgeclsGroup(click.Group):
+    """Turns our errors and Ctrl-C into messages and exit codes; a bug stays a traceback.
+
+    Args:
+        sections: headings of the help page, and the commands below each.
+    """
+
+    def __init__(self, *args: Any, sections: dict[str, tuple[str, ...]], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.sections = sections
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except errors.EdgeClsError as error:
+            click.echo(f"Error: {error}", err=True)
+            ctx.exit(exit_code(error))
+        except KeyboardInterrupt as error:
+            click.echo(f"Interrupted. {error}".rstrip(), err=True)
+            ctx.exit(INTERRUPTED)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for heading, names in self.sections.items():
+            rows = [
+                (name, command.get_short_help_str(limit=70))
+                for name in names
+                if (command := self.get_command(ctx, name)) is not None
+            ]
+            if rows:
+                with formatter.section(heading):
+                    formatter.write_dl(rows)
+
+
+def set_verbosity(level: int) -> None:
+    """0: warnings of ours only; 1 (``-v``): what is being done; 2 (``-vv``): everything."""
+    logging.basicConfig(format="%(name)s: %(message)s")
+    logging.getLogger("edgecls").setLevel(
+        (logging.WARNING, logging.INFO, logging.DEBUG)[min(level, 2)]
+    )
+    if level < 2:
+        warnings.simplefilter("ignore")

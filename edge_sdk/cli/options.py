@@ -1,0 +1,100 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def model_options(function: F) -> F:
+    """``--backend``, ``--threads``, and what a foreign model does not say of itself."""
+    for option in reversed(
+        (
+            click.option(
+                "--backend",
+                default="cpu",
+                show_default=True,
+                help="cpu, litert, tflite-runtime, litert-noxnnpack, edgetpu[:usb:N|:pci:N].",
+            ),
+            click.option(
+                "--threads",
+                type=click.IntRange(1, 64),
+                default=1,
+                show_default=True,
+                help="CPU threads for one inference.",
+            ),
+            foreign_options,
+        )
+    ):
+        function = option(function)
+    return function
+
+
+def foreign_options(function: F) -> F:
+    """``--labels``, ``--normalize`` and ``--crop``: for models that edgecls did not make."""
+    for option in reversed(
+        (
+            click.option(
+                "--labels",
+                type=click.Path(path_type=Path, dir_okay=False),
+                help="Foreign model: a file with one label per line.",
+            ),
+            click.option(
+                "--normalize",
+                metavar="RANGE",
+                help="Foreign model: raw (0..255), unit (0..1), symmetric (-1..1) or MEAN,STD.",
+            ),
+            click.option(
+                "--crop",
+                type=click.Choice(["squash", "center", "letterbox"]),
+                help="Foreign model: how a picture is made to fit  [default: squash].",
+            ),
+        )
+    ):
+        function = option(function)
+    return function
+
+
+def max_megapixels_option(function: F) -> F:
+    """``--max-megapixels``, given to the callback as ``max_pixels``."""
+    return click.option(
+        "--max-megapixels",
+        "max_pixels",
+        type=click.FloatRange(min=0, min_open=True),
+        default=64,
+        show_default=True,
+        callback=lambda _context, _parameter, value: round(value * 1e6),
+        help="Refuse larger pictures before they are decoded.",
+    )(function)
+
+
+def top_k_option(function: F) -> F:
+    """``--top-k``."""
+    return click.option(
+        "--top-k",
+        type=click.IntRange(min=1),
+        default=3,
+        show_default=True,
+        help="How many labels to rank.",
+    )(function)
+
+
+def threshold_option(function: F) -> F:
+    """``--threshold``."""
+    return click.option(
+        "--threshold",
+        type=click.FloatRange(0, 1),
+        help='Answer "unknown" below this score  [default: what the model file says].',
+    )(function)
+
+
+def json_option(function: F) -> F:
+    """``--json``, given to the callback as ``as_json``."""
+    return click.option(
+        "--json", "as_json", is_flag=True, help="Print JSON, see docs/json.md."
+    )(function)

@@ -1,0 +1,112 @@
+"""The two parts of a ``.tflite`` file, the flatbuffer and the zip appended to it, read and checked.
+
+The file is read once; those bytes are hashed and later loaded, so that nobody can change it between
+the check and the use, and a file truncated while mapped cannot kill the process.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge_sdk.errors import ArtifactNotFoundError, CorruptArtifactError
+from edge_sdk.manifest import LABELS_FILE, MANIFEST_FILE, Manifest, parse_manifest
+from edge_sdk.metadata import Metadata, read_metadata
+from edge_sdk.tflite import ModelSummary, summarize
+
+# Labels and manifests are small; a hostile zip may claim otherwise.
+_FILES_LIMIT_BYTES = 128 << 20
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Container:
+    """A model file, taken apart.
+
+    Attributes:
+        data: the whole file.
+        model_bytes: size of the flatbuffer; the rest of ``data`` is the appended zip.
+        files: the appended files by name.
+        summary, metadata, manifest: what the parts say; the latter two None where there are none.
+    """
+
+    data: bytes
+    model_bytes: int
+    files: dict[str, bytes]
+    summary: ModelSummary
+    metadata: Metadata | None
+    manifest: Manifest | None
+
+
+def read_container(path: Path) -> Container:
+    """Reads a model file.
+
+    Raises:
+        ArtifactNotFoundError: there is no such file, or it cannot be read.
+        CorruptArtifactError: damaged, stripped of files it names, or not what its manifest hashed.
+        UnsupportedArtifactError: a manifest of a newer schema.
+    """
+    name = str(path)
+    data = _read(path)
+    summary = summarize(data, name)
+    metadata = read_metadata(summary.metadata, name) if summary.metadata else None
+    files, model_bytes = _appended_files(data, name)
+    _check_complete(path, metadata, files)
+    manifest = None
+    if MANIFEST_FILE in files:
+        manifest = parse_manifest(files[MANIFEST_FILE], name)
+        _check_hashes(path, manifest, data[:model_bytes], files)
+    return Container(data, model_bytes, files, summary, metadata, manifest)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise ArtifactNotFoundError(f"{path}: there is no such model file") from error
+    except OSError as error:
+        raise ArtifactNotFoundError(f"{path}: cannot be read ({error.strerror or error})") from error
+
+
+def _appended_files(data: bytes, name: str) -> tuple[dict[str, bytes], int]:
+    """The files in the zip behind the flatbuffer, and where that zip begins."""
+    # is_zipfile() would look at the last bytes only; a cut file must not pass for a stripped one.
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            infos = archive.infolist()
+            if sum(info.file_size for info in infos) > _FILES_LIMIT_BYTES:
+                raise CorruptArtifactError(f"{name}: its appended files are too large to be labels")
+            files = {info.filename: archive.read(info) for info in infos}
+            return files, min((info.header_offset for info in infos), default=len(data))
+    except zipfile.BadZipFile as error:
+        if b"PK\5\6" in data[-(1 << 16) :] or str(error) != "File is not a zip file":
+            raise CorruptArtifactError(f"{name}: its appended files are damaged ({error})") from error
+        return {}, len(data)
+    except (ValueError, OSError, EOFError, NotImplementedError, RuntimeError) as error:
+        if isinstance(error, CorruptArtifactError):
+            raise
+        raise CorruptArtifactError(f"{name}: its appended files are damaged ({error})") from error
+
+
+def _check_complete(path: Path, metadata: Metadata | None, files: dict[str, bytes]) -> None:
+    missing = sorted(set(metadata.files if metadata else ()) - set(files))
+    if missing:
+        raise CorruptArtifactError(
+            f"{path}: stripped or truncated: it should carry {', '.join(missing)} and does not; "
+            "copy the whole file again"
+        )
+
+
+def _check_hashes(path: Path, manifest: Manifest, model: bytes, files: dict[str, bytes]) -> None:
+    checks = (
+        ("the model", manifest.model_sha256, model),
+        (LABELS_FILE, manifest.labels_sha256, files.get(LABELS_FILE, b"")),
+    )
+    for what, expected, content in checks:
+        if hashlib.sha256(content).hexdigest() != expected:
+            raise CorruptArtifactError(
+                f"{path}: {what} is not what the manifest was written for (damaged or edited); "
+                "copy or convert it again"
+            )

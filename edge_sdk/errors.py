@@ -1,0 +1,149 @@
+"""Every error this project raises on purpose.
+
+    EdgeClsError
+    ├── ArtifactError                  a model file
+    │   ├── ArtifactNotFoundError        there is no such file            (FileNotFoundError)
+    │   ├── CorruptArtifactError         truncated, stripped, tampered    (ValueError)
+    │   ├── UnsupportedArtifactError     not a classifier, newer schema   (ValueError)
+    │   ├── SelfTestError                its golden self-test disagrees   (ValueError)
+    │   └── UndescribedArtifactError     labels or range unknown: ask     (ValueError)
+    ├── EngineError                    what runs a model
+    │   ├── UnknownBackendError          no backend has this name         (ValueError)
+    │   ├── EngineNotInstalledError      the package is missing           (ImportError)
+    │   ├── DelegateError                the accelerator is missing       (OSError)
+    │   └── ConcurrentUseError           two threads, one classifier      (RuntimeError)
+    ├── SourceError                    where pictures come from
+    │   ├── SourceNotFoundError          nothing there                    (FileNotFoundError)
+    │   ├── SourceLostError              was there, is gone               (ConnectionError)
+    │   ├── UnreadableImageError         one picture cannot be decoded    (ValueError)
+    │   └── FrameError                   an array that is no picture      (ValueError)
+    ├── SinkError                      where results go
+    │   └── WriteError                   disk full, no permission         (OSError)
+    └── HostToolsError                 training, conversion, validation
+        ├── MissingExtraError            pip install 'edgecls[...]'       (ImportError)
+        ├── RecipeError                  a recipe or a --set              (ValueError)
+        ├── DatasetError                 a folder of pictures             (ValueError)
+        ├── TrainingError                NaN loss, no such run            (RuntimeError)
+        ├── ConversionError              a model that will not convert    (ValueError)
+        └── ValidationError              things that cannot be compared   (ValueError)
+
+A leaf also inherits the built-in that a Python programmer would catch. A message says what was
+received, what was expected, and what to type next.
+"""
+
+
+class EdgeClsError(Exception):
+    """The root: ``except EdgeClsError`` catches whatever a user can put right."""
+
+
+class ArtifactError(EdgeClsError):
+    """Something about a model file."""
+
+
+class ArtifactNotFoundError(ArtifactError, FileNotFoundError):
+    """There is no model file at that path."""
+
+
+class CorruptArtifactError(ArtifactError, ValueError):
+    """The file is damaged: truncated, stripped of its appended files, or altered."""
+
+
+class UnsupportedArtifactError(ArtifactError, ValueError):
+    """The file is sound, but it is not an image classifier this version can run."""
+
+
+class SelfTestError(ArtifactError, ValueError):
+    """The model runs, but answers its own golden self-test differently than when it was made."""
+
+
+class UndescribedArtifactError(ArtifactError, ValueError):
+    """A foreign model leaves something open (labels, input range) that must be given."""
+
+
+class EngineError(EdgeClsError):
+    """Something about the inference engine."""
+
+
+class UnknownBackendError(EngineError, ValueError):
+    """No backend has the name that was asked for."""
+
+
+class EngineNotInstalledError(EngineError, ImportError):
+    """The package behind a backend is not installed."""
+
+
+class DelegateError(EngineError, OSError):
+    """An accelerator was asked for (or is needed by the model) and is not there."""
+
+
+class ConcurrentUseError(EngineError, RuntimeError):
+    """A classifier was used by two threads at the same time."""
+
+
+class SourceError(EdgeClsError):
+    """Something about where pictures come from."""
+
+
+class SourceNotFoundError(SourceError, FileNotFoundError):
+    """The folder, file or camera is not there."""
+
+
+class SourceLostError(SourceError, ConnectionError):
+    """A source that had delivered frames is gone."""
+
+
+class UnreadableImageError(SourceError, ValueError):
+    """One picture cannot be decoded; the next one may well be.
+
+    Attributes:
+        name: of the picture, as in ``Frame.name``.
+        reason: what is wrong with it.
+    """
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(name, reason)
+        self.name = name
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.reason}"
+
+
+class FrameError(SourceError, ValueError):
+    """An array or a frame that cannot be a picture: wrong dtype, shape or format."""
+
+
+class SinkError(EdgeClsError):
+    """Something about where results go."""
+
+
+class WriteError(SinkError, OSError):
+    """A file could not be written; nothing half-written remains."""
+
+
+class HostToolsError(EdgeClsError):
+    """Something about training, conversion or validation."""
+
+
+class MissingExtraError(HostToolsError, ImportError):
+    """A command needs an optional part of the installation."""
+
+
+class RecipeError(HostToolsError, ValueError):
+    """A recipe, or an override of one, is not valid."""
+
+
+class DatasetError(HostToolsError, ValueError):
+    """A data set cannot be used as it is."""
+
+
+class TrainingError(HostToolsError, RuntimeError):
+    """Training cannot start or go on."""
+
+
+class ConversionError(HostToolsError, ValueError):
+    """A model cannot be converted."""
+
+
+class ValidationError(HostToolsError, ValueError):
+    """A reference and an artifact that cannot be compared."""

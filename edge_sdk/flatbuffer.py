@@ -1,0 +1,76 @@
+"""Reading flatbuffers that nobody vouches for: every offset is checked before it is followed."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+
+import numpy as np
+from flatbuffers import number_types
+from flatbuffers.table import Table
+
+INT8, INT32 = number_types.Int8Flags, number_types.Int32Flags
+UINT8, UINT32 = number_types.Uint8Flags, number_types.Uint32Flags
+
+# What reading at a wild offset raises, in struct, numpy and the flatbuffers runtime.
+DAMAGE = (struct.error, IndexError, ValueError, TypeError, OverflowError)
+
+
+class Node:
+    """A flatbuffers table whose fields are asked for by their number in the schema."""
+
+    def __init__(self, buffer: bytes, position: int) -> None:
+        if not 0 <= position < len(buffer):
+            raise IndexError(f"offset {position} in {len(buffer)} bytes")
+        self._buffer = buffer
+        self._table = Table(buffer, position)
+
+    def _at(self, field: int) -> int:
+        offset = int(self._table.Offset(4 + 2 * field))
+        return offset + int(self._table.Pos) if offset else 0
+
+    def number(self, field: int, flags: type, default: int = 0) -> int:
+        at = self._at(field)
+        return int(self._table.Get(flags, at)) if at else default
+
+    def text(self, field: int) -> str:
+        at = self._at(field)
+        return bytes(self._table.String(at)).decode("utf-8", "replace") if at else ""
+
+    def child(self, field: int) -> Node | None:
+        at = self._at(field)
+        return Node(self._buffer, int(self._table.Indirect(at))) if at else None
+
+    def array(self, field: int, dtype: str) -> list[float]:
+        start, length = self._vector(field)
+        return [float(x) for x in np.frombuffer(self._buffer, dtype, length, start)]
+
+    def integers(self, field: int, dtype: str) -> list[int]:
+        start, length = self._vector(field)
+        return [int(x) for x in np.frombuffer(self._buffer, dtype, length, start)]
+
+    def bytes(self, field: int) -> bytes:
+        start, length = self._vector(field)
+        if start + length > len(self._buffer):
+            raise IndexError(f"{length} bytes at {start} of {len(self._buffer)}")
+        return self._buffer[start : start + length]
+
+    def children(self, field: int) -> Iterator[Node]:
+        start, length = self._vector(field)
+        for index in range(length):
+            yield Node(self._buffer, int(self._table.Indirect(start + 4 * index)))
+
+    def _vector(self, field: int) -> tuple[int, int]:
+        offset = int(self._table.Offset(4 + 2 * field))
+        if not offset:
+            return 0, 0
+        length = int(self._table.VectorLen(offset))
+        if length > len(self._buffer):
+            raise IndexError(f"a list of {length} in {len(self._buffer)} bytes")
+        return int(self._table.Vector(offset)), length
+
+
+def root(buffer: bytes) -> Node:
+    """The table that the first four bytes point to."""
+    (position,) = struct.unpack_from("<I", buffer, 0)
+    return Node(buffer, position)

@@ -1,0 +1,117 @@
+"""What a sink is given: one frozen value per line of JSON."""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import dataclass
+from typing import Any
+
+from edge_sdk.types import Prediction, Ranked
+
+SCHEMA = 1
+
+
+def utc_now() -> str:
+    """The time as ISO 8601 in UTC with milliseconds."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+
+
+@dataclass(frozen=True, slots=True)
+class FrameRecord:
+    """One classified frame of a running loop; times in milliseconds, ``age_ms`` None if unknown."""
+
+    ts: str
+    frame: int
+    source: str
+    label: str | None
+    score: float
+    topk: tuple[Ranked, ...]
+    capture_ms: float
+    preprocess_ms: float
+    inference_ms: float
+    postprocess_ms: float
+    age_ms: float | None
+    model: str
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON object, ready for ``json.dumps``."""
+        return {
+            "schema": SCHEMA,
+            "type": "frame",
+            "ts": self.ts,
+            "frame": self.frame,
+            "source": self.source,
+            "label": self.label,
+            "score": self.score,
+            "topk": [ranked._asdict() for ranked in self.topk],
+            "latency_ms": {
+                "capture": self.capture_ms,
+                "preprocess": self.preprocess_ms,
+                "inference": self.inference_ms,
+                "postprocess": self.postprocess_ms,
+            },
+            "age_ms": self.age_ms,
+            "model": self.model,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class HealthRecord:
+    """Something an operator should know, such as a picture that could not be read."""
+
+    ts: str
+    source: str
+    what: str
+    detail: str
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON object, ready for ``json.dumps``."""
+        return {
+            "schema": SCHEMA,
+            "type": "health",
+            "ts": self.ts,
+            "source": self.source,
+            "what": self.what,
+            "detail": self.detail,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class ClassificationRecord:
+    """The answer for one image file."""
+
+    path: str
+    label: str | None
+    score: float
+    topk: tuple[Ranked, ...]
+
+    @classmethod
+    def of(cls, path: str, prediction: Prediction, top_k: int) -> ClassificationRecord:
+        """What ``prediction`` says about the image at ``path``."""
+        return cls(path, prediction.label, prediction.score, prediction.top(top_k))
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON object, ready for ``json.dumps``."""
+        return {
+            "schema": SCHEMA,
+            "type": "classification",
+            "path": self.path,
+            "label": self.label,
+            "score": self.score,
+            "topk": [ranked._asdict() for ranked in self.topk],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorRecord:
+    """An image file that has no answer, and why."""
+
+    path: str
+    error: str
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON object, ready for ``json.dumps``."""
+        return {"schema": SCHEMA, "type": "error", "path": self.path, "error": self.error}
+
+
+Record = FrameRecord | HealthRecord | ClassificationRecord | ErrorRecord

@@ -1,0 +1,58 @@
+"""Records as lines of JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TextIO
+
+from edge_sdk.errors import WriteError
+from edge_sdk.records import Record
+
+
+class JsonLines:
+    """Writes one JSON object per line, flushed at once so that a reader sees it at once.
+
+    Args:
+        target: a path to append to, an open text stream (left open), or None for standard output.
+
+    Raises:
+        WriteError: the file cannot be opened.
+    """
+
+    def __init__(self, target: str | Path | TextIO | None = None) -> None:
+        self._owned = isinstance(target, (str, Path))
+        self._stream: TextIO
+        if isinstance(target, (str, Path)):
+            try:
+                self._stream = open(target, "a", encoding="utf-8")  # noqa: SIM115  closed by close()
+            except OSError as error:
+                raise WriteError(f"{target}: cannot be opened ({error.strerror or error})") from error
+        else:
+            self._stream = sys.stdout if target is None else target
+        self._closed = False
+
+    def write(self, record: Record) -> None:
+        """Writes one line.
+
+        Raises:
+            WriteError: no space, or the sink is closed.
+            BrokenPipeError: whoever read the stream has gone, as at the end of ``| head``.
+        """
+        if self._closed:
+            raise WriteError("this sink is closed")
+        line = json.dumps(record.to_json(), ensure_ascii=False)
+        try:
+            self._stream.write(line + "\n")
+            self._stream.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise WriteError(f"a record could not be written ({error.strerror or error})") from error
+
+    def close(self) -> None:
+        """Closes the file if it was opened here."""
+        if self._owned and not self._closed:
+            self._stream.close()
+        self._closed = True

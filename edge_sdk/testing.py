@@ -1,0 +1,88 @@
+"""Fakes for programs that embed ``edge_sdk``, and for our own tests: no camera, no model needed.
+
+They pass the same contract suite as the real drivers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from edge_sdk.errors import EngineError, SinkError
+from edge_sdk.records import Record
+from edge_sdk.types import Frame, Tensor
+
+
+class FakeSource:
+    """Plays back what it is given: frames, and exceptions at the place where they should happen."""
+
+    def __init__(self, script: Iterable[Frame | Exception]) -> None:
+        self._script = iter(script)
+        self._closed = False
+
+    def read(self) -> Frame | None:
+        """The next frame of the script, None at its end or once closed; raises its exceptions."""
+        step = None if self._closed else next(self._script, None)
+        if isinstance(step, Exception):
+            raise step
+        return step
+
+    def close(self) -> None:
+        """Ends the source."""
+        self._closed = True
+
+
+class FakeEngine:
+    """Answers with a function of the input tensor instead of a model.
+
+    Args:
+        answer: from the stored input tensor to the stored output tensor.
+    """
+
+    def __init__(self, answer: Callable[[Tensor], Tensor]) -> None:
+        self._answer = answer
+        self.inferences = 0
+        self.closed = False
+
+    def infer(self, tensor: Tensor) -> Tensor:
+        """Counts the call and answers.
+
+        Raises:
+            EngineError: the engine is closed.
+        """
+        if self.closed:
+            raise EngineError("the engine is closed; open the model again")
+        self.inferences += 1
+        return self._answer(tensor)
+
+    def close(self) -> None:
+        """Marks the engine as closed."""
+        self.closed = True
+
+
+class MemorySink:
+    """Keeps every record in ``records``.
+
+    Args:
+        capacity: how many it takes before it fails as a full disk does; None: no limit.
+    """
+
+    def __init__(self, capacity: int | None = None) -> None:
+        self.records: list[Record] = []
+        self._capacity = capacity
+        self.closed = False
+
+    def write(self, record: Record) -> None:
+        """Keeps the record.
+
+        Raises:
+            SinkError: the capacity is reached, or the sink is closed.
+        """
+        if self.closed:
+            raise SinkError("this sink is closed")
+        if self._capacity is not None and len(self.records) >= self._capacity:
+            raise SinkError(f"this sink is full: it was made for {self._capacity} records")
+        self.records.append(record)
+
+    def close(self) -> None:
+        """Takes no more records."""
+        self.closed = True

@@ -1,0 +1,35 @@
+"""The ``edgecls`` command: the host's commands, with the device's mounted beside them."""
+
+from __future__ import annotations
+
+import click
+
+import edge_sdk
+from edge_sdk.cli import COMMANDS as DEVICE_COMMANDS
+from edge_sdk.cli.group import EdgeclsGroup, set_verbosity
+
+HOST_COMMANDS: tuple[click.Command, ...] = ()
+
+
+@click.group(
+    cls=EdgeclsGroup,
+    sections={
+        "On the workstation (pip install 'edgecls[host]')": tuple(c.name or "" for c in HOST_COMMANDS),
+        "On the device": tuple(c.name or "" for c in DEVICE_COMMANDS),
+    },
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.option("-v", "--verbose", count=True, help="Say more; -vv says everything.")
+@click.version_option(edge_sdk.__version__, prog_name="edgecls")
+def main(verbose: int) -> None:
+    """From a folder of labelled pictures to a small classifier on a Raspberry Pi.
+
+    \b
+    Example:
+      edgecls demo
+    """
+    set_verbosity(verbose)
+
+
+for _command in (*HOST_COMMANDS, *DEVICE_COMMANDS):
+    main.add_command(_command)

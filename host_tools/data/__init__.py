@@ -1,0 +1,1 @@
+"""Data sets: finding labelled pictures, splitting them, loading them, augmenting them."""

@@ -1,0 +1,19 @@
+"""Progress on standard error: a bar on a terminal, nothing in a log."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def progress(items: Iterable[T], what: str, total: int) -> Iterator[T]:
+    """Passes ``items`` through, showing how far it is and how long it will take."""
+    if not sys.stderr.isatty():
+        yield from items
+        return
+    from tqdm import tqdm
+
+    yield from tqdm(items, desc=what, total=total, unit="", leave=False, file=sys.stderr)

@@ -1,0 +1,1 @@
+"""From a Keras model to TensorFlow Lite: calibration and conversion."""

@@ -1,0 +1,135 @@
+"""Keras to ``.tflite`` with TensorFlow's converter, in five formats."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_sdk.errors import ConversionError
+from host_tools.extras import require
+from host_tools.quantize.softmax import append_softmax
+
+_LOG = logging.getLogger("edgecls.convert")
+
+
+def convert(model: Any, format_: str, calibration: NDArray[np.uint8] | None = None) -> bytes:
+    """Converts a Keras classifier.
+
+    Args:
+        model: a ``keras.Model`` from ``(N, H, W, C)`` RGB 0..255 to probabilities, ending in a
+            softmax.
+        format_: ``float32``, ``float16``, ``dynamic``, ``int8`` or ``int16x8``.
+        calibration: ``(N, H, W, C)`` uint8 pictures; needed for the last two.
+
+    Returns:
+        A flatbuffer with one input ``(1, H, W, C)``, uint8 for int8 and float32 otherwise, and one
+        output, float32 probabilities ``(1, classes)``. The softmax is float in every format: an
+        8-bit one cannot tell small probabilities apart.
+
+    Raises:
+        ConversionError: the model has no softmax at its end, weights that are not numbers, or an
+            operator TensorFlow Lite lacks.
+    """
+    _check_weights(model)
+    tf = require("tensorflow")
+    integer = format_ in ("int8", "int16x8")
+    logits = _logits_model(model)
+    converter = tf.lite.TFLiteConverter.from_keras_model(logits)
+    if format_ != "float32":
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if format_ == "float16":
+        converter.target_spec.supported_types = [tf.float16]
+    if format_ == "dynamic":
+        # tflite-runtime 2.14, all that 32-bit boards have, cannot load the per-channel kind.
+        converter._experimental_disable_per_channel_quantization_for_dense_layers = True
+    if integer:
+        if calibration is None:
+            raise ConversionError(f"{format_} needs calibration pictures; give --data DIR")
+        converter.representative_dataset = lambda: _samples(calibration)
+        converter.target_spec.supported_ops = [
+            tf.lite.OpsSet.TFLITE_BUILTINS_INT8
+            if format_ == "int8"
+            else tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
+        ]
+        if format_ == "int8":
+            converter.inference_input_type = tf.uint8
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            flatbuffer: bytes = converter.convert()
+    except Exception as error:
+        # The converter raises MLIR's diagnostics through several unrelated types.
+        reason = str(error).strip().split("\n")[0]
+        raise ConversionError(f"TensorFlow Lite cannot express the model in {format_}: {reason}") from error
+    return append_softmax(flatbuffer)
+
+
+def input_shape(model: Any) -> tuple[int, int, int]:
+    """``(height, width, channels)`` of a Keras classifier.
+
+    Raises:
+        ConversionError: it is no image classifier of fixed size with one output.
+    """
+    shapes = [tuple(tensor.shape) for tensor in (*model.inputs, *model.outputs)]
+    image = shapes[0]
+    fits = (
+        len(model.inputs) == len(model.outputs) == 1
+        and len(image) == 4
+        and None not in image[1:]
+        and image[3] in (1, 3)
+        and len(shapes[1]) == 2
+        and (shapes[1][1] or 0) >= 2
+    )
+    if not fits:
+        raise ConversionError(
+            f"{model.name}: no image classifier of fixed size: inputs and outputs {shapes}, expected "
+            "(None, height, width, 1 or 3) and (None, classes)"
+        )
+    return (int(image[1]), int(image[2]), int(image[3]))
+
+
+def _logits_model(model: Any) -> Any:
+    """The model for a batch of one, up to the logits; its weights are shared."""
+    keras = require("keras")
+    height, width, channels = input_shape(model)
+    last = model.layers[-1]
+    fixed = keras.Input(batch_shape=(1, height, width, channels), name="image")
+    if isinstance(last, keras.layers.Softmax) or _is_softmax_activation(keras, last):
+        body = keras.Model(model.inputs, last.input)
+        return keras.Model(fixed, body(fixed))
+    if isinstance(last, keras.layers.Dense) and last.activation is keras.activations.softmax:
+        body = keras.Model(model.inputs, last.input)
+        head = keras.layers.Dense(last.units, use_bias=last.use_bias, name=f"{last.name}_logits")
+        logits = keras.Model(fixed, head(body(fixed)))
+        head.set_weights(last.get_weights())
+        return logits
+    raise ConversionError(
+        f"{model.name}: its last layer is {type(last).__name__} {last.name!r}, expected a softmax; "
+        "add keras.layers.Softmax() and save it again"
+    )
+
+
+def _is_softmax_activation(keras: Any, layer: Any) -> bool:
+    return (
+        isinstance(layer, keras.layers.Activation)
+        and layer.activation is keras.activations.softmax
+    )
+
+
+def _check_weights(model: Any) -> None:
+    for variable in model.weights:
+        if not np.isfinite(np.asarray(variable)).all():
+            raise ConversionError(
+                f"{model.name}: weights of {variable.path} are not finite numbers; the training "
+                "diverged, train again with a lower learning rate"
+            )
+
+
+def _samples(calibration: NDArray[np.uint8]) -> Iterator[list[NDArray[np.float32]]]:
+    for pixels in calibration:
+        yield [pixels[np.newaxis].astype(np.float32)]

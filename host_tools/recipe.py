@@ -1,0 +1,337 @@
+"""Recipes: a TOML file, read into frozen dataclasses, that says how a model is made.
+
+Every key has a default but ``name``; an unknown key is an error that names the nearest known one.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, TypeVar
+
+from edge_sdk.errors import RecipeError
+
+FORMATS = ("float32", "float16", "dynamic", "int8", "int16x8")
+
+
+@dataclass(frozen=True, slots=True)
+class DataRecipe:
+    """What the model sees, and how a folder without ready splits is split.
+
+    Attributes:
+        width, height: of the model's input, in pixels.
+        color: ``rgb`` or ``gray``.
+        crop: ``center``, ``squash`` or ``letterbox``.
+        validation, test: shares (0..1) cut from the training pictures where the folder has no
+            such split of its own.
+        seed: of the split.
+    """
+
+    width: int = 32
+    height: int = 32
+    color: str = "rgb"
+    crop: str = "center"
+    validation: float = 0.1
+    test: float = 0.2
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class AugmentationRecipe:
+    """Changes made to training pictures, anew in every epoch.
+
+    Attributes:
+        horizontal_flip: probability of mirroring left and right.
+        shift: up to this share of width and height, in both directions, borders reflected.
+        brightness: up to this share brighter or darker.
+    """
+
+    horizontal_flip: float = 0.0
+    shift: float = 0.0
+    brightness: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRecipe:
+    """The network.
+
+    Attributes:
+        architecture: a name from ``host_tools.models``.
+        width: multiplier of the number of channels (MobileNet's alpha).
+        weights: ``none``, ``imagenet`` (downloaded by Keras), or the path of a weights file.
+        trainable: ``all``, or ``head`` to leave the pretrained part as it is.
+        dropout: share of features dropped before the last layer while training.
+    """
+
+    architecture: str = "small-cnn"
+    width: float = 1.0
+    weights: str = "none"
+    trainable: str = "all"
+    dropout: float = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingRecipe:
+    """How the network learns.
+
+    Attributes:
+        epochs: at most.
+        batch_size: pictures per step.
+        optimizer: ``adam`` or ``sgd`` (Nesterov momentum 0.9).
+        learning_rate: the highest.
+        schedule: ``constant``, ``cosine`` (down to zero), or ``one-cycle`` (up for a quarter of
+            the steps, then down to zero; Smith 2018).
+        weight_decay: decoupled (AdamW, SGDW); 0 for none.
+        label_smoothing: 0..1, see Szegedy et al. 2016.
+        patience: epochs without a better validation loss before training stops; 0: never stops.
+        seed: of weights, order and augmentation.
+    """
+
+    epochs: int = 30
+    batch_size: int = 32
+    optimizer: str = "adam"
+    learning_rate: float = 0.001
+    schedule: str = "cosine"
+    weight_decay: float = 0.0
+    label_smoothing: float = 0.0
+    patience: int = 8
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ConversionRecipe:
+    """The artifacts to make.
+
+    Attributes:
+        formats: of ``float32 float16 dynamic int8 int16x8``.
+        calibration_images: training pictures that set the ranges of int8, spread over the classes.
+    """
+
+    formats: tuple[str, ...] = ("int8", "float16")
+    calibration_images: int = 200
+
+
+@dataclass(frozen=True, slots=True)
+class GatesRecipe:
+    """Budgets that ``edgecls build`` holds artifacts to; without one there is no verdict.
+
+    Attributes:
+        max_drop: points of accuracy an artifact may lose.
+        max_class_drop: points any single class may lose.
+    """
+
+    max_drop: float | None = None
+    max_class_drop: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """All of it. ``name`` names the files; ``description`` is for people."""
+
+    name: str
+    description: str = ""
+    data: DataRecipe = field(default_factory=DataRecipe)
+    augmentation: AugmentationRecipe = field(default_factory=AugmentationRecipe)
+    model: ModelRecipe = field(default_factory=ModelRecipe)
+    training: TrainingRecipe = field(default_factory=TrainingRecipe)
+    conversion: ConversionRecipe = field(default_factory=ConversionRecipe)
+    gates: GatesRecipe = field(default_factory=GatesRecipe)
+
+
+T = TypeVar("T")
+
+_SHARE = (0.0, 1.0)
+_RANGES: dict[str, tuple[float, float]] = {
+    "data.width": (8, 4096),
+    "data.height": (8, 4096),
+    "data.validation": (0.0, 0.9),
+    "data.test": (0.0, 0.9),
+    "augmentation.horizontal_flip": _SHARE,
+    "augmentation.shift": (0.0, 0.5),
+    "augmentation.brightness": (0.0, 0.9),
+    "model.width": (0.05, 4.0),
+    "model.dropout": (0.0, 0.95),
+    "training.epochs": (1, 100_000),
+    "training.batch_size": (1, 65_536),
+    "training.learning_rate": (1e-12, 1e3),
+    "training.weight_decay": _SHARE,
+    "training.label_smoothing": (0.0, 0.9),
+    "training.patience": (0, 100_000),
+    "conversion.calibration_images": (1, 1_000_000),
+    "gates.max_drop": (0.0, 100.0),
+    "gates.max_class_drop": (0.0, 100.0),
+}
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "data.color": ("rgb", "gray"),
+    "data.crop": ("center", "squash", "letterbox"),
+    "model.trainable": ("all", "head"),
+    "training.optimizer": ("adam", "sgd"),
+    "training.schedule": ("constant", "cosine", "one-cycle"),
+    "conversion.formats": FORMATS,
+}
+
+
+def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Reads a recipe.
+
+    Args:
+        source: the name of a recipe that comes with edgecls, or the path of a TOML file.
+        overrides: ``section.key=value`` each, the value as in TOML; plain words need no quotes.
+
+    Raises:
+        RecipeError: no such recipe, not TOML, an unknown key, a value of the wrong kind or range.
+    """
+    text, where = _read(source)
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"{where}: not valid TOML: {error}") from error
+    for override in overrides:
+        _override(values, override)
+    return recipe_from(values, where)
+
+
+def recipe_from(values: Mapping[str, Any], where: str) -> Recipe:
+    """A recipe from parsed TOML or from the ``recipe`` an artifact's provenance records.
+
+    Raises:
+        RecipeError: see ``load_recipe``.
+    """
+    return _build(Recipe, values, where, "")
+
+
+def recipe_to(recipe: Recipe) -> dict[str, Any]:
+    """Every key with its value, as TOML and JSON can hold them (what is None is left out)."""
+
+    def plain(value: Any) -> Any:
+        if is_dataclass(value):
+            entries = ((f.name, getattr(value, f.name)) for f in fields(value))
+            return {name: plain(entry) for name, entry in entries if entry is not None}
+        return list(value) if isinstance(value, tuple) else value
+
+    return {key: value for key, value in plain(recipe).items() if value != {}}
+
+
+def recipe_toml(recipe: Recipe) -> str:
+    """The recipe as a TOML file that ``load_recipe`` reads back to the same recipe."""
+    values = recipe_to(recipe)
+    tables = {key: value for key, value in values.items() if isinstance(value, dict)}
+    lines = [f"{key} = {_toml(value)}" for key, value in values.items() if key not in tables]
+    for name, table in tables.items():
+        lines += ["", f"[{name}]", *(f"{key} = {_toml(value)}" for key, value in table.items())]
+    return "\n".join(lines) + "\n"
+
+
+def builtin_recipes() -> tuple[str, ...]:
+    """The names of the recipes that come with edgecls, sorted."""
+    folder = resources.files("host_tools.recipes")
+    return tuple(
+        sorted(p.name.removesuffix(".toml") for p in folder.iterdir() if p.name.endswith(".toml"))
+    )
+
+
+def _read(source: str | Path) -> tuple[str, str]:
+    if str(source) in builtin_recipes():
+        text = resources.files("host_tools.recipes").joinpath(f"{source}.toml").read_text("utf-8")
+        return text, f"recipe {source}"
+    path = Path(source)
+    if path.is_file():
+        try:
+            return path.read_text("utf-8"), str(path)
+        except (OSError, UnicodeDecodeError) as error:
+            raise RecipeError(f"{path}: cannot be read as text ({error})") from error
+    raise RecipeError(
+        f"{source}: no such recipe file, and none that comes with edgecls has this name"
+        f"{_nearest(str(source), builtin_recipes())}; see edgecls recipe list"
+    )
+
+
+def _override(values: dict[str, Any], override: str) -> None:
+    path, separator, text = override.partition("=")
+    if not separator or not path.strip():
+        raise RecipeError(f"--set {override}: expected KEY=VALUE as in training.epochs=20")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text.strip()  # a plain word or path
+    *sections, key = path.strip().split(".")
+    table = values
+    for section in sections:
+        table = table.setdefault(section, {})
+        if not isinstance(table, dict):
+            raise RecipeError(f"--set {override}: {section} is not a section")
+    table[key] = value
+
+
+def _build(kind: type[T], values: Mapping[str, Any], where: str, prefix: str) -> T:
+    hints = typing.get_type_hints(kind)
+    for key in values:
+        if key not in hints:
+            known = [f"{prefix}{name}" for name in hints]
+            raise RecipeError(
+                f"{where}: unknown key {prefix}{key}{_nearest(prefix + key, known)}; "
+                f"known here: {', '.join(hints)}"
+            )
+    if "name" in hints and "name" not in values:
+        raise RecipeError(f'{where}: a recipe needs a name, as in name = "my-recipe"')
+    arguments: dict[str, Any] = {}
+    for key, value in values.items():
+        hint = hints[key]
+        if is_dataclass(hint) and isinstance(hint, type):
+            if not isinstance(value, Mapping):
+                raise RecipeError(f"{where}: {prefix}{key} must be a section, [{prefix}{key}]")
+            arguments[key] = _build(hint, value, where, f"{prefix}{key}.")
+        else:
+            arguments[key] = _value(hint, value, where, f"{prefix}{key}")
+    return kind(**arguments)
+
+
+def _value(hint: Any, value: Any, where: str, key: str) -> Any:
+    if isinstance(hint, types.UnionType):
+        hint = typing.get_args(hint)[0]
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if hint == tuple[str, ...]:
+        if not isinstance(value, list) or not value or not all(isinstance(v, str) for v in value):
+            raise RecipeError(f'{where}: {key} must be a list of words, as in ["int8", "float16"]')
+        value = tuple(value)
+    elif not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
+        raise RecipeError(f"{where}: {key} must be {_KINDS[hint]}, got {value!r}")
+    if key in _RANGES:
+        low, high = _RANGES[key]
+        if not low <= value <= high:
+            raise RecipeError(f"{where}: {key} must be {low:g} to {high:g}, got {value!r}")
+    for word in value if isinstance(value, tuple) else (value,):
+        if key in _CHOICES and word not in _CHOICES[key]:
+            raise RecipeError(
+                f"{where}: {key} cannot be {word!r}{_nearest(str(word), _CHOICES[key])}; "
+                f"one of {', '.join(_CHOICES[key])}"
+            )
+    if key == "name" and (not value or not all(c.isalnum() or c in "-_." for c in value)):
+        raise RecipeError(f"{where}: name must be of letters, digits, - _ and ., got {value!r}")
+    return value
+
+
+_KINDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+
+
+def _nearest(word: str, known: Sequence[str]) -> str:
+    matches = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f" (did you mean {matches[0]}?)" if matches else ""
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(_toml(entry) for entry in value)}]"
+    if isinstance(value, str):
+        escaped = "".join(c if c.isprintable() and c not in '"\\' else f"\\u{ord(c):04x}" for c in value)
+        return f'"{escaped}"'
+    return repr(value)

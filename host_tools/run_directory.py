@@ -1,0 +1,126 @@
+"""The run directory: everything that one training leaves behind, under fixed names."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edge_sdk.errors import ArtifactNotFoundError, ConversionError
+from edge_sdk.files import write_atomically
+from host_tools.extras import require
+from host_tools.recipe import Recipe, load_recipe, recipe_toml
+
+
+@dataclass(frozen=True, slots=True)
+class RunDirectory:
+    """A run directory, by its path."""
+
+    path: Path
+
+    @property
+    def model(self) -> Path:
+        """The trained Keras model, from RGB 0..255 to probabilities."""
+        return self.path / "model.keras"
+
+    @property
+    def recipe_file(self) -> Path:
+        """The recipe with every default and override filled in."""
+        return self.path / "recipe.toml"
+
+    @property
+    def labels_file(self) -> Path:
+        """One label per line, in the order of the outputs."""
+        return self.path / "labels.txt"
+
+    @property
+    def history(self) -> Path:
+        """A row per epoch."""
+        return self.path / "history.csv"
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where an interrupted training goes on."""
+        return self.path / "checkpoint.npz"
+
+    @property
+    def report(self) -> Path:
+        """What the run amounted to, for programs."""
+        return self.path / "report.json"
+
+    @property
+    def page(self) -> Path:
+        """The same for people."""
+        return self.path / "report.html"
+
+    @property
+    def scores(self) -> Path:
+        """The float model's scores on the test pictures, to validate against on a device."""
+        return self.path / "reference_scores.npz"
+
+    def write_description(self, recipe: Recipe, labels: tuple[str, ...]) -> None:
+        """Writes the recipe and the labels."""
+        write_atomically(self.recipe_file, recipe_toml(recipe))
+        write_atomically(self.labels_file, "\n".join(labels) + "\n")
+
+    def write_report(self, report: dict[str, Any]) -> None:
+        """Writes ``report.json``."""
+        write_atomically(self.report, json.dumps(report, indent=1) + "\n")
+
+    def read_report(self) -> dict[str, Any]:
+        """Reads ``report.json``; empty where there is none."""
+        if not self.report.exists():
+            return {}
+        loaded: dict[str, Any] = json.loads(self.report.read_text("utf-8"))
+        return loaded
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedModel:
+    """A ``.keras`` file, with the recipe and labels of its run where it has one."""
+
+    path: Path
+    recipe: Recipe | None
+    labels: tuple[str, ...] | None
+
+    @property
+    def name(self) -> str:
+        """What artifacts made from it are called."""
+        return self.recipe.name if self.recipe else self.path.stem
+
+
+def find_trained(path: str | Path) -> TrainedModel:
+    """A run directory, its ``model.keras``, or any other ``.keras`` file.
+
+    Raises:
+        ArtifactNotFoundError: there is none.
+    """
+    path = Path(path)
+    run = RunDirectory(path if path.is_dir() else path.parent)
+    file = run.model if path.is_dir() else path
+    if not file.is_file():
+        what = "no model.keras in this folder" if path.is_dir() else "there is no such model file"
+        raise ArtifactNotFoundError(f"{path}: {what}; edgecls train makes one")
+    if file == run.model and run.recipe_file.exists() and run.labels_file.exists():
+        text = run.labels_file.read_text("utf-8")
+        return TrainedModel(file, load_recipe(run.recipe_file), tuple(text.removesuffix("\n").split("\n")))
+    return TrainedModel(file, None, None)
+
+
+def load_keras(path: Path) -> Any:
+    """Loads a ``.keras`` file, refusing any that would run code of its own.
+
+    Raises:
+        ConversionError: damaged, not a Keras model, or with a Lambda layer.
+    """
+    keras = require("keras")
+    try:
+        return keras.models.load_model(path, compile=False, safe_mode=True)
+    except Exception as error:
+        # Keras raises whatever zipfile, h5py, json or a layer's constructor happened to raise.
+        reason = str(error).strip().split("\n")[0]
+        raise ConversionError(
+            f"{path}: Keras does not load it ({reason}); expected a .keras file made of standard "
+            "layers (a Lambda layer is code, and is refused)"
+        ) from error

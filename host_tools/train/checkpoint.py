@@ -1,0 +1,108 @@
+"""One file in which a training can stop and go on: weights, optimizer, best weights, history.
+
+It is written whole and renamed into place after every epoch, so that a kill at any moment leaves
+the last complete one.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_sdk.errors import TrainingError
+from edge_sdk.files import write_atomically
+
+Arrays = list[NDArray[Any]]
+
+
+@dataclass(slots=True)
+class Progress:
+    """Where a training stands.
+
+    Attributes:
+        identity: digest of recipe and data set; another one must not go on from here.
+        epochs_done: complete epochs.
+        best_loss: lowest validation loss so far.
+        best_epoch: the epoch (0-based) it was reached in, -1: none yet.
+        history: a row per complete epoch.
+        seconds: training time so far.
+    """
+
+    identity: str
+    epochs_done: int = 0
+    best_loss: float = float("inf")
+    best_epoch: int = -1
+    history: list[dict[str, float]] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+def save_checkpoint(path: Path, model: Any, best: Arrays, progress: Progress) -> None:
+    """Writes everything.
+
+    Raises:
+        WriteError: the disk is full; the checkpoint before stays.
+    """
+    arrays = {f"model_{i}": a for i, a in enumerate(model_arrays(model))}
+    arrays |= {f"optimizer_{i}": np.asarray(v) for i, v in enumerate(model.optimizer.variables)}
+    arrays |= {f"best_{i}": a for i, a in enumerate(best)}
+    buffer = io.BytesIO()
+    np.savez(buffer, progress=np.array(json.dumps(asdict(progress))), **arrays)
+    write_atomically(path, buffer.getvalue())
+
+
+def load_checkpoint(path: Path, model: Any, identity: str) -> tuple[Arrays, Progress]:
+    """Puts a compiled model into the state that was saved.
+
+    Returns:
+        The best weights so far, and the progress.
+
+    Raises:
+        TrainingError: damaged, or of another recipe or data set.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as saved:
+            progress = Progress(**json.loads(str(saved["progress"])))
+            groups = {
+                kind: [saved[f"{kind}_{i}"] for i in range(_count(saved.files, kind))]
+                for kind in ("model", "optimizer", "best")
+            }
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        raise TrainingError(
+            f"{path}: the checkpoint is damaged ({error}); train again without --resume"
+        ) from error
+    if progress.identity != identity:
+        raise TrainingError(
+            f"{path}: was made with another recipe or other pictures; train again without --resume, "
+            "or with another --out"
+        )
+    model.optimizer.build(model.trainable_variables)
+    set_model_arrays(model, groups["model"])
+    for variable, value in zip(model.optimizer.variables, groups["optimizer"], strict=True):
+        variable.assign(value)
+    return groups["best"], progress
+
+
+def model_arrays(model: Any) -> Arrays:
+    """Copies of all weights, moving statistics and random states of a model."""
+    return [np.array(variable) for variable in _variables(model)]
+
+
+def set_model_arrays(model: Any, arrays: Arrays) -> None:
+    """Writes back what ``model_arrays`` gave."""
+    for variable, value in zip(_variables(model), arrays, strict=True):
+        variable.assign(value)
+
+
+def _variables(model: Any) -> list[Any]:
+    return [*model.trainable_variables, *model.non_trainable_variables]
+
+
+def _count(names: list[str], kind: str) -> int:
+    return sum(name.startswith(f"{kind}_") for name in names)
