@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import logging
 import os
+import sys
+from collections.abc import Iterator
 from typing import Any
 
 from edge_sdk.errors import MissingExtraError
@@ -15,12 +19,39 @@ def require(module: str) -> Any:
     Raises:
         MissingExtraError: it is not installed; the message says what to type.
     """
-    if module.split(".")[0] in ("tensorflow", "keras"):
-        os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # its start-up chatter; errors remain
+    if module in sys.modules:
+        return sys.modules[module]
+    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
-        return importlib.import_module(module)
+        with muted():
+            return importlib.import_module(module)
     except ImportError as error:
         raise MissingExtraError(
             f"this needs {module.split('.')[0]}, which is not installed; pip install 'edgecls[host]'"
         ) from error
+
+
+@contextlib.contextmanager
+def muted() -> Iterator[None]:
+    """Drops what TensorFlow prints to both standard streams, its C++ parts included.
+
+    It speaks of its own endpoints and instruction sets; its errors arrive as exceptions. ``-vv``
+    lets it speak.
+    """
+    if logging.getLogger("edgecls").isEnabledFor(logging.DEBUG):
+        yield
+        return
+    saved = [os.dup(1), os.dup(2)]
+    null = os.open(os.devnull, os.O_WRONLY)
+    try:
+        for stream, descriptor in ((sys.stdout, 1), (sys.stderr, 2)):
+            stream.flush()
+            os.dup2(null, descriptor)
+        yield
+    finally:
+        for stream, descriptor, copy in zip((sys.stdout, sys.stderr), (1, 2), saved, strict=True):
+            stream.flush()
+            os.dup2(copy, descriptor)
+            os.close(copy)
+        os.close(null)

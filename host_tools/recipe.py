@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from edge_sdk.errors import RecipeError
+from edge_sdk.preprocess import CROPS, Crop, Preprocessing
 
 FORMATS = ("float32", "float16", "dynamic", "int8", "int16x8")
 
@@ -146,6 +147,14 @@ class Recipe:
 
 T = TypeVar("T")
 
+
+def preprocessing_of(recipe: Recipe) -> Preprocessing:
+    """The device's preprocessing that a recipe asks for."""
+    data = recipe.data
+    crop: Crop = next(name for name in CROPS if name == data.crop)
+    return Preprocessing(data.width, data.height, 3 if data.color == "rgb" else 1, crop)
+
+
 _SHARE = (0.0, 1.0)
 _RANGES: dict[str, tuple[float, float]] = {
     "data.width": (8, 4096),
@@ -169,7 +178,7 @@ _RANGES: dict[str, tuple[float, float]] = {
 }
 _CHOICES: dict[str, tuple[str, ...]] = {
     "data.color": ("rgb", "gray"),
-    "data.crop": ("center", "squash", "letterbox"),
+    "data.crop": CROPS,
     "model.trainable": ("all", "head"),
     "training.optimizer": ("adam", "sgd"),
     "training.schedule": ("constant", "cosine", "one-cycle"),

@@ -7,15 +7,23 @@ import click
 import edge_sdk
 from edge_sdk.cli import COMMANDS as DEVICE_COMMANDS
 from edge_sdk.cli.group import EdgeclsGroup, set_verbosity
+from host_tools.cli.build import build
+from host_tools.cli.convert import convert
+from host_tools.cli.demo import demo
+from host_tools.cli.recipe import recipe
+from host_tools.cli.train import train
+from host_tools.cli.validate import validate
 
-HOST_COMMANDS: tuple[click.Command, ...] = ()
+HOST_COMMANDS: tuple[click.Command, ...] = (demo, build, train, convert, recipe)
+# Needs the extra only for a Keras reference.
+SHARED_COMMANDS: tuple[click.Command, ...] = (validate,)
 
 
 @click.group(
     cls=EdgeclsGroup,
     sections={
         "On the workstation (pip install 'edgecls[host]')": tuple(c.name or "" for c in HOST_COMMANDS),
-        "On the device": tuple(c.name or "" for c in DEVICE_COMMANDS),
+        "On the device": tuple(c.name or "" for c in (*DEVICE_COMMANDS, *SHARED_COMMANDS)),
     },
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
@@ -31,5 +39,5 @@ def main(verbose: int) -> None:
     set_verbosity(verbose)
 
 
-for _command in (*HOST_COMMANDS, *DEVICE_COMMANDS):
+for _command in (*HOST_COMMANDS, *SHARED_COMMANDS, *DEVICE_COMMANDS):
     main.add_command(_command)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -16,7 +16,7 @@ from edge_sdk.errors import DatasetError, UnreadableImageError
 from edge_sdk.images import MAX_PIXELS, read_image
 from edge_sdk.preprocess import Preprocessing, preprocess
 from edge_sdk.types import Frame
-from host_tools.data.folder import Picture, PictureFolder, Split
+from host_tools.data.folder import SPLITS, Picture, PictureFolder, Split
 from host_tools.progress import progress
 
 # Decoding releases the GIL; more threads than that only fill memory.
@@ -68,15 +68,23 @@ class Dataset:
         preprocessing: how its pictures were prepared.
         splits: by name; a split may be empty.
         unreadable: pictures left out, and why.
-        fingerprint: SHA-256 over classes and decoded pictures, in hexadecimal: the same content
-            gives the same fingerprint wherever it lies and whatever the files are called.
     """
 
     folder: PictureFolder
     preprocessing: Preprocessing
     splits: dict[Split, Subset]
     unreadable: tuple[Unreadable, ...]
-    fingerprint: str
+
+    @property
+    def fingerprint(self) -> str:
+        """Of all splits together, see ``fingerprint``."""
+        parts = [self.split_fingerprint(split) for split in SPLITS]
+        return hashlib.sha256("\n".join([*self.classes, *parts]).encode()).hexdigest()
+
+    def split_fingerprint(self, split: Split) -> str:
+        """Of one split, see ``fingerprint``."""
+        subset = self.splits[split]
+        return fingerprint(self.classes, subset.labels, subset.digests)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -113,7 +121,7 @@ def load_dataset(folder: PictureFolder, how: Preprocessing, rule: SplitRule) -> 
         gathered[split].append((result.picture, preprocess(result.frame, how), result.digest))
     _check_training(folder, [picture.label for picture, _, _ in gathered["train"]], unreadable)
     splits = {name: _subset(rows, how) for name, rows in gathered.items()}
-    return Dataset(folder, how, splits, tuple(unreadable), _fingerprint(folder, splits))
+    return Dataset(folder, how, splits, tuple(unreadable))
 
 
 def decode_all(pictures: Sequence[Picture], max_pixels: int = MAX_PIXELS) -> Iterator[Decoded | Unreadable]:
@@ -177,17 +185,20 @@ def _check_training(folder: PictureFolder, labels: list[int], unreadable: list[U
     missing = sorted(set(range(len(folder.classes))) - set(labels))
     if missing:
         names = ", ".join(folder.classes[i] for i in missing)
-        lost = f"; {len(unreadable)} pictures could not be read, first {unreadable[0].picture.path}: {unreadable[0].reason}" if unreadable else ""
+        lost = ""
+        if unreadable:
+            first = unreadable[0]
+            lost = f"; {len(unreadable)} could not be read, first {first.picture.path}: {first.reason}"
         raise DatasetError(
             f"{folder.root}: no training picture left for class {names} after splitting{lost}; "
             "add pictures, or lower data.test and data.validation"
         )
 
 
-def _fingerprint(folder: PictureFolder, splits: dict[Split, Subset]) -> str:
-    lines = sorted(
-        f"{name} {folder.classes[label]} {digest}"
-        for name, subset in splits.items()
-        for label, digest in zip(subset.labels, subset.digests, strict=True)
-    )
-    return hashlib.sha256("\n".join([*folder.classes, *lines]).encode()).hexdigest()
+def fingerprint(classes: Sequence[str], labels: Iterable[int], digests: Iterable[str]) -> str:
+    """SHA-256 over the classes and decoded pixels of some pictures, in hexadecimal.
+
+    The same content gives the same fingerprint wherever it lies and whatever the files are called.
+    """
+    lines = sorted(f"{classes[label]} {digest}" for label, digest in zip(labels, digests, strict=True))
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()

@@ -26,7 +26,7 @@ def features(recipe: ModelRecipe, inputs: Any) -> Any:
             name = f"block{block}_conv{part}"
             width = max(8, round(channels * recipe.width))
             x = layers.Conv2D(width, 3, padding="same", use_bias=False, name=name)(x)
-            x = layers.BatchNormalization(name=f"{name}_bn")(x)
+            x = layers.BatchNormalization(momentum=0.9, name=f"{name}_bn")(x)
             x = layers.ReLU(name=f"{name}_relu")(x)
         if block < len(_CHANNELS):
             x = layers.MaxPooling2D(name=f"block{block}_pool")(x)

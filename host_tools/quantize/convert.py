@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -11,10 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_sdk.errors import ConversionError
-from host_tools.extras import require
+from host_tools.extras import muted, require
 from host_tools.quantize.softmax import append_softmax
-
-_LOG = logging.getLogger("edgecls.convert")
 
 
 def convert(model: Any, format_: str, calibration: NDArray[np.uint8] | None = None) -> bytes:
@@ -59,7 +56,7 @@ def convert(model: Any, format_: str, calibration: NDArray[np.uint8] | None = No
         if format_ == "int8":
             converter.inference_input_type = tf.uint8
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), muted():
             warnings.simplefilter("ignore")
             flatbuffer: bytes = converter.convert()
     except Exception as error:

@@ -1,0 +1,79 @@
+"""``edgecls convert``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from host_tools.cli.options import data_option
+
+
+@click.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@data_option(required=False)
+@click.option(
+    "--format",
+    "formats",
+    type=click.Choice(["float32", "float16", "dynamic", "int8", "int16x8"]),
+    multiple=True,
+    help="May be given several times  [default: what the recipe says, else int8 and float16].",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder for the artifacts  [default: beside the model].",
+)
+@click.option(
+    "--split",
+    type=click.Choice(["train", "validation", "test"]),
+    default="train",
+    show_default=True,
+    help="Pictures to calibrate with.",
+)
+@click.option(
+    "--calibration-images",
+    type=click.IntRange(1),
+    help="How many of them  [default: what the recipe says, else 200].",
+)
+def convert(
+    model: Path,
+    data: Path | None,
+    formats: tuple[str, ...],
+    out: Path | None,
+    split: str,
+    calibration_images: int | None,
+) -> None:
+    """Convert MODEL, a run directory or a .keras file, to TensorFlow Lite artifacts.
+
+    int8 and int16x8 are calibrated on training pictures from --data, never on random ones.
+
+    \b
+    Example:
+      edgecls convert runs/first --data photos/ --format int8
+    """
+    from dataclasses import replace
+
+    from host_tools.cli.output import say
+    from host_tools.recipe import ConversionRecipe
+    from host_tools.run_directory import find_trained, load_keras
+    from host_tools.workflow import convert_run, formats_needing_data, load_for, recipe_for_bare
+
+    trained = find_trained(model)
+    conversion = trained.recipe.conversion if trained.recipe else ConversionRecipe()
+    if formats:
+        conversion = replace(conversion, formats=formats)
+    if calibration_images:
+        conversion = replace(conversion, calibration_images=calibration_images)
+    needing = formats_needing_data(conversion.formats)
+    if data is None and needing:
+        raise click.UsageError(f"{' and '.join(needing)} need calibration pictures: give --data DIR")
+    dataset = None
+    if data is not None:
+        recipe = trained.recipe or recipe_for_bare(trained, load_keras(trained.path))
+        dataset = load_for(recipe, data, say)
+    paths = convert_run(
+        trained, dataset, conversion, out or trained.path.parent, split=split, say=say
+    )
+    for path in paths:
+        click.echo(path)

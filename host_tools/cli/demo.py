@@ -1,0 +1,43 @@
+"""``edgecls demo``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("demo"),
+    show_default=True,
+    help="Folder for pictures, model, artifacts and report.",
+)
+def demo(out: Path) -> None:
+    """Do the main job on scikit-learn's handwritten digits: train, convert, validate, run.
+
+    \b
+    Example:
+      edgecls demo --out demo
+    """
+    from edge_sdk.classifier import Classifier
+    from edge_sdk.cli.output import TextLines
+    from edge_sdk.pipeline import run
+    from edge_sdk.sources.folder import FolderSource
+    from host_tools.cli.output import end_with_verdict, print_comparison, say
+    from host_tools.data.digits import write_digits
+    from host_tools.recipe import load_recipe
+    from host_tools.workflow import build
+
+    pictures = write_digits(out / "pictures")
+    comparison = build(load_recipe("digits"), pictures, out, say=say)
+    print_comparison(comparison)
+    artifact = out / "digits_int8.tflite"
+    click.echo(f"\nedgecls run {artifact} --source ... on five pictures it was not trained on:")
+    unseen = [picture.path for picture in comparison.pictures[:: max(1, comparison.n // 5)]][:5]
+    with Classifier.open(artifact) as classifier:
+        run(FolderSource(*unseen), classifier, [TextLines()], top_k=2)
+    click.echo(f"\nThe report: {out / 'report.html'}")
+    end_with_verdict(comparison)

@@ -1,0 +1,47 @@
+"""``edgecls train``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from host_tools.cli.options import data_option, resume_option, set_option
+
+
+@click.command()
+@click.argument("recipe")
+@data_option(required=True)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="The run directory  [default: runs/NAME of the recipe].",
+)
+@set_option
+@resume_option
+def train(
+    recipe: str, data: Path, out: Path | None, overrides: tuple[str, ...], resume: bool
+) -> None:
+    """Train a model: RECIPE is a name from edgecls recipe list, or a TOML file.
+
+    Every epoch is kept; after Ctrl-C the same command with --resume goes on.
+
+    \b
+    Example:
+      edgecls train small-cnn --data photos/ --out runs/first --set training.epochs=20
+    """
+    from host_tools.cli.output import say
+    from host_tools.recipe import load_recipe
+    from host_tools.run_directory import RunDirectory
+    from host_tools.workflow import load_for, train_run
+
+    loaded = load_recipe(recipe, overrides)
+    run = RunDirectory(out or Path("runs") / loaded.name)
+    report = train_run(loaded, load_for(loaded, data, say), run, resume=resume, say=say)
+    evaluation = report["evaluation"]
+    if evaluation["n"]:
+        click.echo(
+            f"{run.path}: accuracy {100 * evaluation['accuracy']:.2f} % on {evaluation['n']} "
+            "validation pictures"
+        )
+    say(f"next: edgecls convert {run.path} --data {data}")

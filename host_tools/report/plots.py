@@ -1,0 +1,116 @@
+"""Plots as matplotlib figures; no global state, no window."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+
+from host_tools.extras import require
+
+_BLUE, _ORANGE, _GRAY = "#2563a8", "#d9730d", "#6b7280"
+
+
+def curves(history: list[dict[str, float]], best_epoch: int) -> Any:
+    """Loss and accuracy over the epochs, training and validation, the kept epoch marked.
+
+    Args:
+        history: a row per epoch with ``epoch``, ``loss``, ``accuracy`` and, where there is a
+            validation split, ``val_loss``, ``val_accuracy``.
+        best_epoch: 0-based epoch whose weights were kept.
+    """
+    figure = _figure(9, 3.4)
+    epochs = [row["epoch"] for row in history]
+    for position, (key, title) in enumerate((("loss", "Loss"), ("accuracy", "Accuracy")), 1):
+        axes = figure.add_subplot(1, 2, position)
+        axes.plot(epochs, [row[key] for row in history], color=_BLUE, label="training")
+        if f"val_{key}" in history[0]:
+            values = [row[f"val_{key}"] for row in history]
+            axes.plot(epochs, values, color=_ORANGE, label="validation")
+        axes.axvline(best_epoch + 1, color=_GRAY, linestyle=":", linewidth=1, label="kept")
+        axes.set_title(title)
+        axes.set_xlabel("epoch")
+        axes.grid(alpha=0.25)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        if key == "accuracy":
+            axes.set_ylim(top=1.01)
+            axes.legend(loc="lower right", frameon=False)
+    figure.tight_layout()
+    return figure
+
+
+def confusion_matrix(confusion: list[list[int]], labels: list[str]) -> Any:
+    """Truth down, answers across, each row as shares of its class; counts written where they fit."""
+    counts = np.array(confusion)
+    shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
+    classes = len(labels)
+    side = min(12.0, max(3.5, 1.6 + 0.42 * classes))
+    figure = _figure(side + 0.8, side)
+    axes = figure.add_subplot()
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    figure.colorbar(image, ax=axes, fraction=0.046, label="share of the class")
+    axes.set_xlabel("answer")
+    axes.set_ylabel("truth")
+    if classes <= 40:
+        short = [label if len(label) <= 16 else label[:15] + "…" for label in labels]
+        axes.set_xticks(range(classes), short, rotation=60, ha="right", rotation_mode="anchor")
+        axes.set_yticks(range(classes), short)
+    if classes <= 25:
+        for row, column in zip(*np.nonzero(counts), strict=True):
+            axes.text(
+                column,
+                row,
+                str(counts[row, column]),
+                ha="center",
+                va="center",
+                fontsize=8,
+                color="white" if shares[row, column] > 0.5 else "black",
+            )
+    figure.tight_layout()
+    return figure
+
+
+def drops(artifacts: list[dict[str, Any]]) -> Any:
+    """Each artifact's drop in points with its 95 % interval, and its size."""
+    figure = _figure(9, 1.2 + 0.5 * len(artifacts))
+    left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
+    rows = range(len(artifacts))
+    for row, artifact in zip(rows, artifacts, strict=True):
+        drop, (low, high) = artifact["drop_points"], artifact["drop_ci95"]
+        left.plot([low, high], [row, row], color=_BLUE, linewidth=2.5, solid_capstyle="butt")
+        left.plot(drop, row, "o", color=_BLUE)
+    left.axvline(0, color=_GRAY, linewidth=1)
+    left.set_yticks(list(rows), [artifact["format"] for artifact in artifacts])
+    left.set_ylim(len(artifacts) - 0.5, -0.5)
+    left.set_xlabel("points of accuracy lost (95 % interval)")
+    left.grid(axis="x", alpha=0.25)
+    sizes = [artifact["size_bytes"] / 1000 for artifact in artifacts]
+    right.barh(list(rows), sizes, color=_ORANGE, height=0.5)
+    for row, size in zip(rows, sizes, strict=True):
+        right.text(size, row, f" {size:,.0f}", va="center", fontsize=9)
+    right.set_xlim(0, max(sizes) * 1.2)
+    right.set_xlabel("kB")
+    figure.tight_layout()
+    return figure
+
+
+def svg(figure: Any) -> str:
+    """The figure as an ``<svg>`` element to stand in a page."""
+    buffer = io.StringIO()
+    context = require("matplotlib").rc_context({"svg.fonttype": "none", "svg.hashsalt": "edgecls"})
+    with context:
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    text = buffer.getvalue()
+    return text[text.index("<svg") :]
+
+
+def png(figure: Any) -> bytes:
+    """The figure as a PNG file."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=150)
+    return buffer.getvalue()
+
+
+def _figure(width: float, height: float) -> Any:
+    return require("matplotlib.figure").Figure(figsize=(width, height))

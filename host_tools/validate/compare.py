@@ -1,0 +1,269 @@
+"""``compare``: one pass over the pictures, every model asked about each, figures at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_sdk.errors import ValidationError
+from host_tools.data.folder import Picture
+from host_tools.data.load import Decoded, Unreadable, fingerprint
+from host_tools.validate.gates import Verdict, judge, worst
+from host_tools.validate.predictors import ArtifactPredictor, Predictor
+from host_tools.validate.statistics import drop_interval, images_needed, mcnemar_p
+
+_BATCH = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What may be lost, in points; None: no budget."""
+
+    max_drop: float | None = None
+    max_class_drop: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ClassResult:
+    """Accuracy (0..1) on the ``n`` pictures of one class, and its verdict where there is a budget."""
+
+    label: str
+    n: int
+    reference: float
+    artifact: float
+    verdict: Verdict | None
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactResult:
+    """One artifact against the reference; accuracies 0..1, drops in points."""
+
+    path: str
+    format: str
+    size_bytes: int
+    model_bytes: int
+    accuracy: float
+    drop_points: float
+    drop_ci95: tuple[float, float]
+    mcnemar_p: float
+    agreement: float
+    flips: int
+    per_class: tuple[ClassResult, ...]
+    verdict: Verdict | None
+    images_needed: int | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Comparison:
+    """Everything that was measured.
+
+    Attributes:
+        reference_path, accuracy, n: the reference, its accuracy, the number of pictures.
+        artifacts: the results, in the order given.
+        labels: the reference's labels.
+        truth: ``(n,)`` int64 true label indices.
+        reference_scores: ``(n, C)`` float32.
+        pictures: which pictures, in the order of the rows.
+        fingerprint: of exactly these pictures, see ``host_tools.data.load.fingerprint``.
+        unreadable: pictures that were left out.
+    """
+
+    reference_path: str
+    accuracy: float
+    n: int
+    artifacts: tuple[ArtifactResult, ...]
+    labels: tuple[str, ...]
+    truth: NDArray[np.int64]
+    reference_scores: NDArray[np.float32]
+    pictures: tuple[Picture, ...]
+    fingerprint: str
+    unreadable: tuple[Unreadable, ...]
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """The worst verdict of all artifacts."""
+        return worst(a.verdict for a in self.artifacts if a.verdict is not None)
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON object of ``edgecls validate --json``."""
+        return {
+            "schema": 1,
+            "type": "validation",
+            "reference": {"path": self.reference_path, "accuracy": self.accuracy, "n": self.n},
+            "artifacts": [
+                {
+                    "path": a.path,
+                    "format": a.format,
+                    "size_bytes": a.size_bytes,
+                    "model_bytes": a.model_bytes,
+                    "accuracy": a.accuracy,
+                    "drop_points": a.drop_points,
+                    "drop_ci95": list(a.drop_ci95),
+                    "mcnemar_p": a.mcnemar_p,
+                    "agreement": a.agreement,
+                    "flips": a.flips,
+                    "per_class": [
+                        {
+                            "label": c.label,
+                            "n": c.n,
+                            "reference": c.reference,
+                            "artifact": c.artifact,
+                            "verdict": c.verdict,
+                        }
+                        for c in a.per_class
+                    ],
+                    "verdict": a.verdict,
+                    "images_needed": a.images_needed,
+                }
+                for a in self.artifacts
+            ],
+            "unreadable": [str(u.picture.path) for u in self.unreadable],
+        }
+
+
+def compare(
+    reference: Predictor,
+    artifacts: Sequence[ArtifactPredictor],
+    pictures: Iterable[Decoded | Unreadable],
+    classes: tuple[str, ...],
+    budget: Budget,
+) -> Comparison:
+    """Asks every model about every picture.
+
+    Args:
+        reference: what the artifacts are measured against.
+        artifacts: at least one.
+        pictures: decoded, with ``picture.label`` an index into ``classes``.
+        classes: of the data set; each must be a label of the models.
+        budget: for the verdicts.
+
+    Raises:
+        ValidationError: different labels, a class that no label names, or no pictures.
+    """
+    truth_of = _label_indices(reference, artifacts, classes)
+    kept: list[Picture] = []
+    digests: list[str] = []
+    unreadable: list[Unreadable] = []
+    rows: list[list[NDArray[np.float32]]] = [[] for _ in range(len(artifacts) + 1)]
+    batch: list[Decoded] = []
+
+    def flush() -> None:
+        for part, predictor in zip(rows, (reference, *artifacts), strict=True):
+            part.append(predictor.scores(batch))
+        kept.extend(item.picture for item in batch)
+        digests.extend(item.digest for item in batch)
+        batch.clear()
+
+    for item in pictures:
+        if isinstance(item, Unreadable):
+            unreadable.append(item)
+            continue
+        batch.append(item)
+        if len(batch) == _BATCH:
+            flush()
+    if batch:
+        flush()
+    if not kept:
+        raise ValidationError("no picture to validate on; choose another --split or --data")
+    scores = [np.concatenate(part) for part in rows]
+    truth = np.array([truth_of[picture.label] for picture in kept], np.int64)
+    answers = [part.argmax(axis=1) for part in scores]
+    return Comparison(
+        reference_path=reference.path,
+        accuracy=float((answers[0] == truth).mean()),
+        n=len(kept),
+        artifacts=tuple(
+            _measure(predictor, answers[0], answer, truth, reference.labels, budget)
+            for predictor, answer in zip(artifacts, answers[1:], strict=True)
+        ),
+        labels=reference.labels,
+        truth=truth,
+        reference_scores=scores[0],
+        pictures=tuple(kept),
+        fingerprint=fingerprint(classes, [picture.label for picture in kept], digests),
+        unreadable=tuple(unreadable),
+    )
+
+
+def _label_indices(
+    reference: Predictor, artifacts: Sequence[ArtifactPredictor], classes: tuple[str, ...]
+) -> list[int]:
+    for other in artifacts:
+        if other.labels != reference.labels:
+            raise ValidationError(
+                f"{other.path} and {reference.path} have different labels or another order of them; "
+                "only models of the same classes can be compared"
+            )
+    unknown = [name for name in classes if reference.labels.count(name) != 1]
+    if unknown:
+        raise ValidationError(
+            f"the data has the class {', '.join(unknown[:5])}, which is not exactly one label of "
+            f"{reference.path} ({', '.join(reference.labels[:5])}, ...); the folders must be named "
+            "like the labels (--labels FILE names a foreign model's)"
+        )
+    return [reference.labels.index(name) for name in classes]
+
+
+def _measure(
+    predictor: ArtifactPredictor,
+    reference: NDArray[np.int64],
+    answer: NDArray[np.int64],
+    truth: NDArray[np.int64],
+    labels: tuple[str, ...],
+    budget: Budget,
+) -> ArtifactResult:
+    artifact = predictor.artifact
+    right_before, right_after = reference == truth, answer == truth
+    drop, interval, lost, won = _drop(right_before, right_after)
+    per_class = tuple(
+        _measure_class(labels[i], right_before[truth == i], right_after[truth == i], budget)
+        for i in np.unique(truth)
+    )
+    verdicts: list[Verdict] = [c.verdict for c in per_class if c.verdict is not None]
+    if budget.max_drop is not None:
+        verdicts.append(judge(interval, budget.max_drop))
+    needed = None
+    if budget.max_drop is not None and judge(interval, budget.max_drop) == "inconclusive":
+        needed = images_needed(drop, interval, len(truth), budget.max_drop)
+    return ArtifactResult(
+        path=predictor.path,
+        format=artifact.format,
+        size_bytes=len(artifact.data),
+        model_bytes=artifact.model_bytes,
+        accuracy=float(right_after.mean()),
+        drop_points=drop,
+        drop_ci95=interval,
+        mcnemar_p=mcnemar_p(lost, won),
+        agreement=float((reference == answer).mean()),
+        flips=int((reference != answer).sum()),
+        per_class=per_class,
+        verdict=worst(verdicts),
+        images_needed=needed,
+    )
+
+
+def _measure_class(
+    label: str, before: NDArray[np.bool_], after: NDArray[np.bool_], budget: Budget
+) -> ClassResult:
+    _, interval, _, _ = _drop(before, after)
+    limit = budget.max_class_drop
+    return ClassResult(
+        label,
+        len(before),
+        float(before.mean()),
+        float(after.mean()),
+        None if limit is None else judge(interval, limit),
+    )
+
+
+def _drop(
+    before: NDArray[np.bool_], after: NDArray[np.bool_]
+) -> tuple[float, tuple[float, float], int, int]:
+    """Drop and its 95 % interval in points, and the discordant pictures."""
+    lost, won, n = int((before & ~after).sum()), int((~before & after).sum()), len(before)
+    low, high = drop_interval(lost, won, n)
+    return 100 * (lost - won) / n, (100 * low, 100 * high), lost, won

@@ -1,0 +1,81 @@
+"""Scores saved by a host, for a device that cannot run the float model itself."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_sdk.errors import ValidationError
+from edge_sdk.files import write_atomically
+
+_SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SavedScores:
+    """What the file holds.
+
+    Attributes:
+        reference: the model the scores come from.
+        labels: C names.
+        files: SHA-256 of N picture files, in hexadecimal.
+        scores: ``(N, C)`` float32 probabilities.
+    """
+
+    reference: str
+    labels: tuple[str, ...]
+    files: tuple[str, ...]
+    scores: NDArray[np.float32]
+
+
+def save_scores(path: Path, saved: SavedScores) -> None:
+    """Writes scores as ``.npz``, atomically.
+
+    Raises:
+        WriteError: the disk is full.
+    """
+    buffer = io.BytesIO()
+    np.savez_compressed(
+        buffer,
+        schema=np.array(_SCHEMA),
+        reference=np.array(saved.reference),
+        labels=np.array(saved.labels),
+        files=np.array(saved.files),
+        scores=saved.scores,
+    )
+    write_atomically(path, buffer.getvalue())
+
+
+def load_scores(path: Path) -> SavedScores:
+    """Reads what ``save_scores`` wrote.
+
+    Raises:
+        ValidationError: no such file, damaged, or of a newer schema.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if int(file["schema"]) > _SCHEMA:
+                raise ValidationError(f"{path}: written by a newer edgecls; pip install --upgrade edgecls")
+            saved = SavedScores(
+                reference=str(file["reference"]),
+                labels=tuple(str(label) for label in file["labels"]),
+                files=tuple(str(digest) for digest in file["files"]),
+                scores=np.asarray(file["scores"], np.float32),
+            )
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, EOFError) as error:
+        if isinstance(error, ValidationError):
+            raise
+        raise ValidationError(
+            f"{path}: not scores saved by edgecls validate --save-scores ({error})"
+        ) from error
+    if saved.scores.shape != (len(saved.files), len(saved.labels)):
+        raise ValidationError(
+            f"{path}: {saved.scores.shape} scores for {len(saved.files)} pictures and "
+            f"{len(saved.labels)} labels; save them again"
+        )
+    return saved

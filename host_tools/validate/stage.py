@@ -1,0 +1,196 @@
+"""Opens what is to be compared, chooses the pictures, and compares."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge_sdk.classifier import Classifier
+from edge_sdk.errors import ValidationError
+from edge_sdk.images import MAX_PIXELS
+from edge_sdk.preprocess import Crop
+from host_tools.data.folder import Picture, PictureFolder, Split, find_pictures
+from host_tools.data.load import Decoded, SplitRule, Unreadable, decode_all, split_of
+from host_tools.progress import progress
+from host_tools.recipe import Recipe, preprocessing_of, recipe_from
+from host_tools.run_directory import find_trained, load_keras
+from host_tools.validate.compare import Budget, Comparison, compare
+from host_tools.validate.predictors import (
+    ArtifactPredictor,
+    KerasPredictor,
+    Predictor,
+    SavedPredictor,
+    file_digest,
+)
+from host_tools.validate.scores import SavedScores, load_scores
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """How models are opened: the backend, and what foreign ones do not say of themselves."""
+
+    backend: str = "cpu"
+    threads: int = 1
+    labels: Path | None = None
+    normalize: str | None = None
+    crop: Crop | None = None
+
+
+def validate(
+    artifacts: Sequence[Path],
+    reference: Path,
+    data: Path,
+    *,
+    split: str | None = None,
+    budget: Budget | None = None,
+    opening: Opening | None = None,
+    max_pixels: int = MAX_PIXELS,
+    say: Callable[[str], None] = lambda _: None,
+) -> Comparison:
+    """Measures what each artifact lost against the reference, on the same pictures.
+
+    Args:
+        artifacts: ``.tflite`` files.
+        reference: a ``.keras`` file or run directory, a ``.tflite``, or saved scores (``.npz``).
+        data: a folder of labelled pictures.
+        split: ``train``, ``validation``, ``test`` or ``all``. Default: the pictures whose scores
+            were saved; else test, where the folder or the model's recipe has such a split; else all.
+        budget: for the verdicts.
+        opening: for models edgecls did not make.
+        max_pixels: larger pictures are left out.
+        say: told what a person should know.
+
+    Raises:
+        ArtifactError: a model that does not open.
+        ValidationError: things that cannot be compared.
+        DatasetError: a folder that is no data set.
+        MissingExtraError: a Keras reference without the extra ``[host]``.
+    """
+    folder = find_pictures(data)
+    opening = opening or Opening()
+    with ExitStack() as stack:
+        predictors = [stack.enter_context(_opened(path, opening, say)) for path in artifacts]
+        recipe = _recorded_recipe(predictors)
+        other, other_recipe = _open_reference(reference, opening, predictors[0], say)
+        stack.callback(other.close)
+        recipe = other_recipe or recipe
+        if split is None and isinstance(other, SavedPredictor):
+            pictures: Sequence[Picture] = [p for p in folder.pictures if other.knows(p.path)]
+            say(f"{len(pictures)} of the {len(other)} pictures with saved scores are in {data}")
+            chosen_pictures = _decoded(pictures, max_pixels)
+        else:
+            chosen = split or _default_split(folder, recipe)
+            say(f"validating on the {chosen} split of {data}")
+            chosen_pictures = _pictures(folder, chosen, recipe, max_pixels)
+        result = compare(
+            other,
+            [ArtifactPredictor(classifier) for classifier in predictors],
+            chosen_pictures,
+            folder.classes,
+            budget or Budget(),
+        )
+        _say_if_other_data(predictors, result, say)
+        return result
+
+
+def scores_of(comparison: Comparison) -> SavedScores:
+    """The reference's scores, ready to be saved for a device."""
+    return SavedScores(
+        reference=comparison.reference_path,
+        labels=comparison.labels,
+        files=tuple(file_digest(picture.path) for picture in comparison.pictures),
+        scores=comparison.reference_scores,
+    )
+
+
+def _opened(path: Path, opening: Opening, say: Callable[[str], None]) -> Classifier:
+    classifier = Classifier.open(
+        path,
+        opening.backend,
+        threads=opening.threads,
+        labels=opening.labels,
+        normalize=opening.normalize,
+        crop=opening.crop,
+    )
+    for note in classifier.artifact.notes:
+        say(note)
+    return classifier
+
+
+def _open_reference(
+    path: Path, opening: Opening, first: Classifier, say: Callable[[str], None]
+) -> tuple[Predictor, Recipe | None]:
+    if path.suffix == ".tflite":
+        classifier = _opened(path, opening, say)
+        return ArtifactPredictor(classifier), _recorded_recipe([classifier])
+    if path.suffix == ".npz":
+        return SavedPredictor(path, load_scores(path)), None
+    trained = find_trained(path)
+    # A bare .keras file has neither labels nor preprocessing; the artifact made from it has both.
+    labels = trained.labels or first.labels
+    how = preprocessing_of(trained.recipe) if trained.recipe else first.artifact.preprocessing
+    model = load_keras(trained.path)
+    if model.outputs[0].shape[-1] != len(labels):
+        raise ValidationError(
+            f"{path}: gives {model.outputs[0].shape[-1]} scores, the artifact has {len(labels)} labels"
+        )
+    return KerasPredictor(trained.path, model, labels, how), trained.recipe
+
+
+def _recorded_recipe(classifiers: Sequence[Classifier]) -> Recipe | None:
+    for classifier in classifiers:
+        manifest = classifier.artifact.manifest
+        if manifest is not None and isinstance(manifest.provenance.get("recipe"), dict):
+            return recipe_from(manifest.provenance["recipe"], str(classifier.artifact.path))
+    return None
+
+
+def _default_split(folder: PictureFolder, recipe: Recipe | None) -> str:
+    return "test" if recipe is not None or "test" in folder.ready_splits else "all"
+
+
+def _decoded(pictures: Sequence[Picture], max_pixels: int) -> Iterator[Decoded | Unreadable]:
+    return progress(decode_all(pictures, max_pixels), "validating", len(pictures))
+
+
+def _pictures(
+    folder: PictureFolder, split: str, recipe: Recipe | None, max_pixels: int
+) -> Iterator[Decoded | Unreadable]:
+    """The pictures of one split; without ready splits all are decoded to find them."""
+    ready = folder.ready_splits
+    if split == "all":
+        return _decoded(folder.pictures, max_pixels)
+    if recipe is None and split not in ready:
+        raise ValidationError(
+            f"{folder.root}: has no {split} split of its own, and the model does not say how it was "
+            "split for training; use --split all, or a folder with train and test in it"
+        )
+    rule = split_rule(recipe) if recipe else SplitRule(0.0, 0.0, 0)
+    source: Split = "train" if split not in ready else split  # type: ignore[assignment]
+    candidates = [p for p in folder.pictures if p.split is None or p.split == source]
+    return (
+        item
+        for item in _decoded(candidates, max_pixels)
+        if isinstance(item, Unreadable) or split_of(item, ready, rule) == split
+    )
+
+
+def split_rule(recipe: Recipe) -> SplitRule:
+    """How a recipe splits a folder."""
+    return SplitRule(recipe.data.validation, recipe.data.test, recipe.data.seed)
+
+
+def _say_if_other_data(
+    classifiers: Sequence[Classifier], result: Comparison, say: Callable[[str], None]
+) -> None:
+    for classifier in classifiers:
+        manifest = classifier.artifact.manifest
+        known = manifest.provenance.get("data", {}).get("fingerprints", {}) if manifest else {}
+        if known and result.fingerprint not in known.values():
+            say(
+                f"{classifier.artifact.path}: these are other pictures than the splits it was made "
+                "with; the figures describe them, not the training data set"
+            )
+            return

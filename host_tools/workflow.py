@@ -1,0 +1,262 @@
+"""The stages in order: load, train, convert, validate, report."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import edge_sdk
+from edge_sdk.errors import ConversionError, TrainingError
+from host_tools.data.folder import find_pictures
+from host_tools.data.load import Dataset, load_dataset
+from host_tools.extras import require
+from host_tools.package import Description, add_provenance, write_artifact
+from host_tools.quantize.calibrate import calibration_pixels
+from host_tools.quantize.convert import convert, input_shape
+from host_tools.recipe import (
+    ConversionRecipe,
+    DataRecipe,
+    Recipe,
+    preprocessing_of,
+    recipe_to,
+    recipe_toml,
+)
+from host_tools.report.evaluation import evaluate
+from host_tools.report.page import write_page
+from host_tools.run_directory import RunDirectory, TrainedModel, find_trained, load_keras
+from host_tools.train.fit import train
+from host_tools.validate.compare import Budget, Comparison
+from host_tools.validate.scores import save_scores
+from host_tools.validate.stage import Opening, scores_of, split_rule, validate
+
+Say = Callable[[str], None]
+_INTEGER_FORMATS = ("int8", "int16x8")
+
+
+def load_for(recipe: Recipe, data: Path, say: Say) -> Dataset:
+    """Loads a folder as a recipe asks, and says what was found.
+
+    Raises:
+        DatasetError: a folder that cannot be trained on.
+    """
+    dataset = load_dataset(find_pictures(data), preprocessing_of(recipe), split_rule(recipe))
+    counts = ", ".join(f"{len(subset)} {split}" for split, subset in dataset.splits.items())
+    say(f"{data}: {len(dataset.classes)} classes; {counts}")
+    if dataset.unreadable:
+        first = dataset.unreadable[0]
+        say(
+            f"{len(dataset.unreadable)} pictures cannot be read and are left out, "
+            f"such as {first.picture.path}: {first.reason}"
+        )
+    if not len(dataset.splits["test"]):
+        say("no test pictures: the accuracy of artifacts cannot be measured (see data.test)")
+    return dataset
+
+
+def train_run(
+    recipe: Recipe, dataset: Dataset, run: RunDirectory, *, resume: bool, say: Say
+) -> dict[str, Any]:
+    """Trains into a run directory and writes its first report, on the validation split.
+
+    Returns:
+        The report, as in ``report.json``.
+
+    Raises:
+        TrainingError: an unfinished training is in the way, or the loss became NaN.
+    """
+    if run.checkpoint.exists() and not run.model.exists() and not resume:
+        raise TrainingError(
+            f"{run.path}: holds an unfinished training; add --resume to go on with it, or choose "
+            "another --out"
+        )
+    run.model.unlink(missing_ok=True)
+    run.write_description(recipe, dataset.classes)
+    progress = train(recipe, dataset, run, resume=resume)
+    say(
+        f"trained {progress.epochs_done} epochs in {progress.seconds:.0f} s; "
+        f"kept epoch {progress.best_epoch + 1}"
+    )
+    validation = dataset.splits["validation"]
+    answers = np.zeros(0, np.int64)
+    if len(validation):
+        scores = load_keras(run.model).predict(validation.pixels, batch_size=256, verbose=0)
+        answers = scores.argmax(axis=1)
+    report = {
+        "schema": 1,
+        "type": "run",
+        "name": recipe.name,
+        "description": recipe.description,
+        "data": {
+            "fingerprint": dataset.fingerprint,
+            "fingerprints": {s: dataset.split_fingerprint(s) for s in dataset.splits},
+            "counts": {split: len(subset) for split, subset in dataset.splits.items()},
+            "unreadable": [f"{u.picture.path}: {u.reason}" for u in dataset.unreadable],
+        },
+        "training": {
+            "seconds": progress.seconds,
+            "best_epoch": progress.best_epoch,
+            "history": progress.history,
+        },
+        "validation": None,
+        "evaluation": evaluate(validation.labels, answers, dataset.classes, "validation"),
+        "tools": tool_versions(),
+        "recipe": recipe_to(recipe),
+        "recipe_toml": recipe_toml(recipe),
+    }
+    run.write_report(report)
+    write_page(run)
+    return report
+
+
+def convert_run(
+    trained: TrainedModel,
+    dataset: Dataset | None,
+    conversion: ConversionRecipe,
+    out: Path,
+    *,
+    split: str = "train",
+    say: Say,
+) -> list[Path]:
+    """Converts a trained model to every format asked for.
+
+    Args:
+        trained: the model, with its recipe and labels if they are known.
+        dataset: for calibration, and for labels where the model has none of its own.
+        conversion: formats, and how many pictures to calibrate with.
+        out: folder for the artifacts.
+        split: to calibrate with.
+        say: told each file as it is written.
+
+    Raises:
+        ConversionError: the model does not convert, or the data set is another one's.
+    """
+    model = load_keras(trained.path)
+    labels = trained.labels or (dataset.classes if dataset else None)
+    if labels is None:
+        raise ConversionError(f"{trained.path}: a bare .keras file has no labels; give --data DIR")
+    if dataset is not None and dataset.classes != labels:
+        raise ConversionError(
+            f"{dataset.folder.root}: its classes ({', '.join(dataset.classes[:5])}, ...) are not the "
+            f"labels of {trained.path} ({', '.join(labels[:5])}, ...)"
+        )
+    if len(labels) != model.outputs[0].shape[-1]:
+        raise ConversionError(
+            f"{trained.path}: {model.outputs[0].shape[-1]} outputs, but {len(labels)} classes in the data"
+        )
+    recipe = trained.recipe or recipe_for_bare(trained, model)
+    calibration = None
+    if dataset is not None and any(f in _INTEGER_FORMATS for f in conversion.formats):
+        chosen = dataset.splits[split]  # type: ignore[index]  # checked by the command
+        calibration = calibration_pixels(chosen, conversion.calibration_images, recipe.data.seed)
+    provenance = {
+        "recipe": recipe_to(recipe),
+        "data": _data_provenance(trained, dataset, say),
+        "tools": tool_versions(),
+    }
+    paths = []
+    for format_ in conversion.formats:
+        path = out / f"{trained.name}_{format_}.tflite"
+        flatbuffer = convert(model, format_, calibration)
+        if format_ in _INTEGER_FORMATS and calibration is not None:
+            provenance["calibration"] = {"split": split, "pictures": len(calibration) - 2}
+        else:
+            provenance.pop("calibration", None)
+        write_artifact(
+            path,
+            flatbuffer,
+            Description(
+                name=trained.name,
+                text=recipe.description,
+                format=format_,
+                labels=labels,
+                preprocessing=preprocessing_of(recipe),
+                provenance=dict(provenance),
+            ),
+        )
+        say(f"wrote {path}, {path.stat().st_size:,} bytes")
+        paths.append(path)
+    return paths
+
+
+def build(recipe: Recipe, data: Path, out: Path, *, resume: bool = False, say: Say) -> Comparison:
+    """Everything: train, convert, validate on the test split, report.
+
+    Returns:
+        The comparison of the artifacts with the float model; its verdict is that of the recipe's
+        gates, None where it names no budget.
+    """
+    run = RunDirectory(out)
+    dataset = load_for(recipe, data, say)
+    report = train_run(recipe, dataset, run, resume=resume, say=say)
+    artifacts = convert_run(find_trained(out), dataset, recipe.conversion, out, say=say)
+    budget = Budget(recipe.gates.max_drop, recipe.gates.max_class_drop)
+    comparison = validate(
+        artifacts, out, data, split="test", budget=budget, opening=Opening(), say=say
+    )
+    save_scores(run.scores, scores_of(comparison))
+    comparison = _recorded(comparison, artifacts)
+    figures = comparison.to_json()
+    answers = comparison.reference_scores.argmax(axis=1)
+    report["evaluation"] = evaluate(comparison.truth, answers, comparison.labels, "test")
+    report["validation"] = figures
+    run.write_report(report)
+    write_page(run)
+    return comparison
+
+
+def _recorded(comparison: Comparison, artifacts: Sequence[Path]) -> Comparison:
+    """Writes each artifact's figures into its provenance, and corrects its size for that."""
+    figures = comparison.to_json()
+    left_out = ("path", "per_class", "size_bytes")  # where it lies now, long, and about to change
+    for path, result in zip(artifacts, figures["artifacts"], strict=True):
+        kept = {key: value for key, value in result.items() if key not in left_out}
+        add_provenance(path, "validation", {"reference": figures["reference"], **kept})
+    sized = (
+        replace(result, size_bytes=path.stat().st_size)
+        for path, result in zip(artifacts, comparison.artifacts, strict=True)
+    )
+    return replace(comparison, artifacts=tuple(sized))
+
+
+def recipe_for_bare(trained: TrainedModel, model: Any) -> Recipe:
+    """What can be said of a ``.keras`` file without a run directory: its input's size."""
+    height, width, channels = input_shape(model)
+    data = DataRecipe(width=width, height=height, color="rgb" if channels == 3 else "gray")
+    return Recipe(trained.path.stem, data=data)
+
+
+def tool_versions() -> dict[str, str]:
+    """Versions of what shapes a model."""
+    names = ("keras", "numpy", "ai-edge-litert")
+    return {
+        "edgecls": edge_sdk.__version__,
+        "python": platform.python_version(),
+        "tensorflow": str(require("tensorflow").__version__),
+        **{name: version(name) for name in names},
+    }
+
+
+def _data_provenance(trained: TrainedModel, dataset: Dataset | None, say: Say) -> dict[str, Any]:
+    """The data set the model was trained on, as its run says, else the one given now."""
+    recorded = RunDirectory(trained.path.parent).read_report() if trained.recipe else {}
+    kept = {key: recorded["data"][key] for key in ("fingerprint", "fingerprints", "counts")} if recorded else {}
+    if dataset is None:
+        return kept
+    if kept and kept["fingerprint"] != dataset.fingerprint:
+        say(f"{dataset.folder.root}: not the pictures this model was trained on, as its run recorded them")
+    return kept or {
+        "fingerprint": dataset.fingerprint,
+        "fingerprints": {split: dataset.split_fingerprint(split) for split in dataset.splits},
+        "counts": {split: len(subset) for split, subset in dataset.splits.items()},
+    }
+
+
+def formats_needing_data(formats: Sequence[str]) -> tuple[str, ...]:
+    """Those of ``formats`` that are calibrated on pictures."""
+    return tuple(f for f in formats if f in _INTEGER_FORMATS)
