@@ -252,7 +252,7 @@ def _labels(
     container: Container,
 ) -> tuple[str, ...]:
     classes = _classes(output)
-    carried = _carried_labels(path, container)
+    carried = _carried_labels(container)
     if carried and len(carried) != classes:
         raise CorruptArtifactError(
             f"{path}: it carries {len(carried)} labels for {classes} scores; convert it again"
@@ -271,7 +271,7 @@ def _labels(
     return labels
 
 
-def _carried_labels(path: Path, container: Container) -> tuple[str, ...]:
+def _carried_labels(container: Container) -> tuple[str, ...]:
     labels_file = container.metadata.labels_file if container.metadata else None
     if labels_file is None:
         return ()
@@ -285,7 +285,9 @@ def _read_labels(path: str | Path) -> tuple[str, ...]:
     try:
         return parse_labels(Path(path).read_text("utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise UndescribedArtifactError(f"--labels {path}: cannot be read as text ({error})") from error
+        raise UndescribedArtifactError(
+            f"--labels {path}: cannot be read as text ({error})"
+        ) from error
 
 
 def _normalization(

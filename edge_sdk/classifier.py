@@ -88,7 +88,9 @@ class Classifier:
                 "use --backend edgetpu with a Coral, or the file it was compiled from"
             )
         if artifact.manifest is None and chosen.name != "edgetpu":
-            try_in_child(artifact.data, artifact.sha256, backend, runtime_version(backend), str(path))
+            try_in_child(
+                artifact.data, artifact.sha256, backend, runtime_version(backend), str(path)
+            )
         classifier = cls(artifact, open_engine(artifact.data, backend, threads=threads))
         if artifact.manifest is not None:
             try:
@@ -125,7 +127,9 @@ class Classifier:
             frame.index if isinstance(frame, Frame) else 0,
             scores,
             self.labels,
-            Timing((prepared - started) / 1e6, (inferred - prepared) / 1e6, (done - inferred) / 1e6),
+            Timing(
+                (prepared - started) / 1e6, (inferred - prepared) / 1e6, (done - inferred) / 1e6
+            ),
             self.threshold,
         )
 

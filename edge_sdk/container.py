@@ -67,7 +67,9 @@ def _read(path: Path) -> bytes:
     except FileNotFoundError as error:
         raise ArtifactNotFoundError(f"{path}: there is no such model file") from error
     except OSError as error:
-        raise ArtifactNotFoundError(f"{path}: cannot be read ({error.strerror or error})") from error
+        raise ArtifactNotFoundError(
+            f"{path}: cannot be read ({error.strerror or error})"
+        ) from error
 
 
 def _appended_files(data: bytes, name: str) -> tuple[dict[str, bytes], int]:
@@ -82,7 +84,9 @@ def _appended_files(data: bytes, name: str) -> tuple[dict[str, bytes], int]:
             return files, min((info.header_offset for info in infos), default=len(data))
     except zipfile.BadZipFile as error:
         if b"PK\5\6" in data[-(1 << 16) :] or str(error) != "File is not a zip file":
-            raise CorruptArtifactError(f"{name}: its appended files are damaged ({error})") from error
+            raise CorruptArtifactError(
+                f"{name}: its appended files are damaged ({error})"
+            ) from error
         return {}, len(data)
     except (ValueError, OSError, EOFError, NotImplementedError, RuntimeError) as error:
         if isinstance(error, CorruptArtifactError):

@@ -1,8 +1,8 @@
 """What an image file says of itself before it is decoded.
 
-A picture of 236 kB can decode to hundreds of megabytes, and OpenCV fills the missing half of a cut
-JPEG with gray in silence: so size and completeness are read from the bytes first. Layouts follow the
-public specifications of the six formats.
+A picture of 236 kB can decode to hundreds of megabytes, and OpenCV fills the missing half of a
+cut JPEG with gray in silence: so size and completeness are read from the bytes first. Layouts
+follow the public specifications of the six formats.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def read_header(data: bytes, name: str) -> ImageHeader:
         UnreadableImageError: empty, no known format, or the header itself is damaged.
     """
     if not data:
-        raise UnreadableImageError(name, f"the file is empty")
+        raise UnreadableImageError(name, "the file is empty")
     try:
         for magic, reader in _READERS:
             if data.startswith(magic):
@@ -40,12 +40,14 @@ def read_header(data: bytes, name: str) -> ImageHeader:
                     return header
                 break
         else:
-            raise UnreadableImageError(name, f"not a picture; JPEG, PNG, WebP, BMP, GIF and TIFF are read, "
-                f"whatever the file's name ends in (this one starts with {data[:8]!r})"
+            raise UnreadableImageError(
+                name,
+                f"not a picture; JPEG, PNG, WebP, BMP, GIF and TIFF are read, "
+                f"whatever the file's name ends in (this one starts with {data[:8]!r})",
             )
     except (struct.error, IndexError, StopIteration) as error:
-        raise UnreadableImageError(name, f"its header is cut off or damaged") from error
-    raise UnreadableImageError(name, f"its header names a picture without pixels")
+        raise UnreadableImageError(name, "its header is cut off or damaged") from error
+    raise UnreadableImageError(name, "its header names a picture without pixels")
 
 
 def _jpeg(data: bytes) -> ImageHeader:
@@ -123,7 +125,9 @@ def _tiff(data: bytes) -> ImageHeader:
         at = directory + 2 + 12 * entry
         tag, field_type = struct.unpack_from(order + "HH", data, at)
         if tag in (256, 257):  # ImageWidth, ImageLength: SHORT (3) or LONG (4)
-            (sides[tag],) = struct.unpack_from(order + ("H" if field_type == 3 else "I"), data, at + 8)
+            (sides[tag],) = struct.unpack_from(
+                order + ("H" if field_type == 3 else "I"), data, at + 8
+            )
     if len(sides) != 2:
         raise IndexError(directory)
     # OpenCV itself refuses a TIFF whose strips reach past the end.

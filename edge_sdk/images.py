@@ -1,8 +1,8 @@
 """Image files into frames: the one decoder of the project.
 
-Every picture anywhere (training, calibration, validation, the device) is decoded here, so that all
-see the same pixels: EXIF orientation applied, 16 bits reduced to 8, palettes and CMYK expanded, alpha
-dropped (as Pillow's ``convert("RGB")`` and Keras do), gray spread over three channels.
+Every picture anywhere (training, calibration, validation, the device) is decoded here, so that
+all see the same pixels: EXIF orientation applied, 16 bits reduced to 8, palettes and CMYK expanded,
+alpha dropped (as Pillow's ``convert("RGB")`` and Keras do), gray spread over three channels.
 """
 
 from __future__ import annotations
@@ -40,18 +40,20 @@ def read_image(path: str | Path, *, index: int = 0, max_pixels: int = MAX_PIXELS
     try:
         data = Path(path).read_bytes()
     except OSError as error:
-        raise UnreadableImageError(str(path), f"cannot be read ({error.strerror or error})") from error
+        raise UnreadableImageError(
+            str(path), f"cannot be read ({error.strerror or error})"
+        ) from error
     return decode_image(data, name=str(path), index=index, max_pixels=max_pixels)
 
 
-def decode_image(
-    data: bytes, *, name: str, index: int = 0, max_pixels: int = MAX_PIXELS
-) -> Frame:
+def decode_image(data: bytes, *, name: str, index: int = 0, max_pixels: int = MAX_PIXELS) -> Frame:
     """Decodes the bytes of an image file; arguments and errors as for ``read_image``."""
     header = read_header(data, name)
     if header.width * header.height > max_pixels:
-        raise UnreadableImageError(name, f"{header.width} x {header.height} pixels are more than the limit of "
-            f"{max_pixels / 1e6:g} megapixels; raise it with --max-megapixels if the picture is meant"
+        raise UnreadableImageError(
+            name,
+            f"{header.width} x {header.height} pixels are more than the limit of "
+            f"{max_pixels / 1e6:g} megapixels; raise it with --max-megapixels if the picture is meant",
         )
     if not header.complete:
         raise UnreadableImageError(name, f"the {header.kind} file is cut off; copy it again")

@@ -1,4 +1,4 @@
-"""``edgecls.json``: what an artifact of ours says of itself. ``docs/artifact.md`` is its specification."""
+"""``edgecls.json``: what an artifact of ours says of itself; ``docs/artifact.md`` specifies it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MANIFEST_FILE = "edgecls.json"
 LABELS_FILE = "labels.txt"
 SCHEMA = 1
 
-# A self-test is a few pictures of the model's input size; this bounds what a hostile file unpacks to.
+# A self-test is a few pictures of the model's input size; a hostile file may claim otherwise.
 _SELFTEST_LIMIT_BYTES = 64 << 20
 _RESIZE = "area-halving-linear"
 
@@ -87,7 +87,9 @@ class Manifest:
                 },
                 "selftest": {
                     "shape": list(self.selftest.pixels.shape),
-                    "pixels": base64.b64encode(zlib.compress(self.selftest.pixels.tobytes(), 9)).decode(),
+                    "pixels": base64.b64encode(
+                        zlib.compress(self.selftest.pixels.tobytes(), 9)
+                    ).decode(),
                     "scores": [[float(x) for x in row] for row in self.selftest.scores],
                 },
                 "provenance": self.provenance,
@@ -141,7 +143,7 @@ class _Section:
         value = self._value.get(key)
         if not isinstance(value, kind) or isinstance(value, bool):
             raise ValueError(f"{key!r} is {'missing' if value is None else 'of the wrong kind'}")
-        return value  # type: ignore[return-value]  # isinstance narrows to T or the tuple's union
+        return value
 
     def section(self, key: str) -> _Section:
         return _Section(self.get(key, dict))

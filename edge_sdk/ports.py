@@ -1,4 +1,4 @@
-"""The three ports. Any object with the one verb and ``close()`` will do; none needs a base class."""
+"""The three ports: any object with the one verb and ``close()`` will do, without a base class."""
 
 from __future__ import annotations
 

@@ -48,8 +48,8 @@ class Encoder:
         """``(H, W, C)`` uint8 pixels to the ``(1, H, W, C)`` tensor; may share their memory."""
         if self._identity:
             return pixels[np.newaxis]
-        stored = cv2.LUT(pixels, self._table)
-        return stored.view(self._dtype).reshape(1, *pixels.shape)
+        stored: Tensor = cv2.LUT(pixels, self._table).view(self._dtype)
+        return stored.reshape(1, *pixels.shape)
 
 
 def encoding_table(spec: TensorSpec, normalization: Normalization) -> Tensor:
@@ -62,15 +62,18 @@ def encoding_table(spec: TensorSpec, normalization: Normalization) -> Tensor:
     """
     pixels = np.arange(256, dtype=np.float64)[:, np.newaxis]
     real = (pixels - np.array(normalization.mean)) / np.array(normalization.std)
+    table: Tensor
     if spec.quantization is None:
-        return real.astype(spec.dtype)
+        table = real.astype(spec.dtype)
+        return table
     scale, zero_point = spec.quantization
     limits = np.iinfo(spec.dtype)
     stored = np.clip(np.round(real / scale) + zero_point, limits.min, limits.max)
     plain = pixels + limits.min
     if np.abs(stored - plain).max() <= 1:
         stored = plain
-    return stored.astype(spec.dtype)
+    table = stored.astype(spec.dtype)
+    return table
 
 
 def implied_normalization(quantization: Quantization, dtype: str) -> Normalization | None:
@@ -91,7 +94,9 @@ def implied_normalization(quantization: Quantization, dtype: str) -> Normalizati
     return None
 
 
-def decode(stored: Tensor, quantization: Quantization | None, *, logits: bool) -> NDArray[np.float32]:
+def decode(
+    stored: Tensor, quantization: Quantization | None, *, logits: bool
+) -> NDArray[np.float32]:
     """Probabilities ``(C,)`` float32 from a stored output tensor of C elements.
 
     Args:

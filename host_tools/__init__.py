@@ -1,0 +1,1 @@
+"""edgecls on the workstation: train, convert, validate, report."""

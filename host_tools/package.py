@@ -1,4 +1,4 @@
-"""Makes an artifact: a ``.tflite`` with TFLite Metadata, and labels and manifest in a zip behind it."""
+"""Makes an artifact: a ``.tflite`` with TFLite Metadata, labels and manifest in a zip behind it."""
 
 from __future__ import annotations
 
@@ -59,7 +59,9 @@ def write_artifact(path: Path, flatbuffer: bytes, description: Description) -> N
     """
     for label in description.labels:
         if "\n" in label or "\r" in label or not label:
-            raise ConversionError(f"the label {label!r} cannot stand on a line of labels.txt; rename it")
+            raise ConversionError(
+                f"the label {label!r} cannot stand on a line of labels.txt; rename it"
+            )
     model = _with_metadata(flatbuffer, description)
     labels = ("\n".join(description.labels) + "\n").encode()
     manifest = Manifest(

@@ -104,7 +104,9 @@ def find_trained(path: str | Path) -> TrainedModel:
         raise ArtifactNotFoundError(f"{path}: {what}; edgecls train makes one")
     if file == run.model and run.recipe_file.exists() and run.labels_file.exists():
         text = run.labels_file.read_text("utf-8")
-        return TrainedModel(file, load_recipe(run.recipe_file), tuple(text.removesuffix("\n").split("\n")))
+        return TrainedModel(
+            file, load_recipe(run.recipe_file), tuple(text.removesuffix("\n").split("\n"))
+        )
     return TrainedModel(file, None, None)
 
 

@@ -213,10 +213,12 @@ def build(recipe: Recipe, data: Path, out: Path, *, resume: bool = False, say: S
 def _recorded(comparison: Comparison, artifacts: Sequence[Path]) -> Comparison:
     """Writes each artifact's figures into its provenance, and corrects its size for that."""
     figures = comparison.to_json()
-    left_out = ("path", "per_class", "size_bytes")  # where it lies now, long, and about to change
+    # An artifact travels: it does not tell where its maker keeps files, nor a size about to change.
+    left_out = ("path", "per_class", "size_bytes")
+    reference = {key: value for key, value in figures["reference"].items() if key != "path"}
     for path, result in zip(artifacts, figures["artifacts"], strict=True):
         kept = {key: value for key, value in result.items() if key not in left_out}
-        add_provenance(path, "validation", {"reference": figures["reference"], **kept})
+        add_provenance(path, "validation", {"reference": reference, **kept})
     sized = (
         replace(result, size_bytes=path.stat().st_size)
         for path, result in zip(artifacts, comparison.artifacts, strict=True)
@@ -245,11 +247,17 @@ def tool_versions() -> dict[str, str]:
 def _data_provenance(trained: TrainedModel, dataset: Dataset | None, say: Say) -> dict[str, Any]:
     """The data set the model was trained on, as its run says, else the one given now."""
     recorded = RunDirectory(trained.path.parent).read_report() if trained.recipe else {}
-    kept = {key: recorded["data"][key] for key in ("fingerprint", "fingerprints", "counts")} if recorded else {}
+    kept = (
+        {key: recorded["data"][key] for key in ("fingerprint", "fingerprints", "counts")}
+        if recorded
+        else {}
+    )
     if dataset is None:
         return kept
     if kept and kept["fingerprint"] != dataset.fingerprint:
-        say(f"{dataset.folder.root}: not the pictures this model was trained on, as its run recorded them")
+        say(
+            f"{dataset.folder.root}: not the pictures this model was trained on, as its run recorded them"
+        )
     return kept or {
         "fingerprint": dataset.fingerprint,
         "fingerprints": {split: dataset.split_fingerprint(split) for split in dataset.splits},

@@ -18,7 +18,9 @@ from edge_sdk.errors import UnreadableImageError
 
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path))
-@click.argument("images", metavar="IMAGE...", type=click.Path(path_type=Path), nargs=-1, required=True)
+@click.argument(
+    "images", metavar="IMAGE...", type=click.Path(path_type=Path), nargs=-1, required=True
+)
 @model_options
 @top_k_option
 @threshold_option
@@ -54,12 +56,19 @@ def classify(
 
     failed = False
     with Classifier.open(
-        model, backend, threads=threads, labels=labels, normalize=normalize, crop=crop  # type: ignore[arg-type]  # click.Choice
+        model,
+        backend,
+        threads=threads,
+        labels=labels,
+        normalize=normalize,
+        crop=crop,  # type: ignore[arg-type]  # click.Choice
     ) as classifier:
         echo_notes(classifier.artifact)
         if threshold is not None:
             classifier.threshold = threshold
-        for image in [file for path in images for file in (list_images(path) if path.is_dir() else [path])]:
+        for image in [
+            file for path in images for file in (list_images(path) if path.is_dir() else [path])
+        ]:
             record: Record
             try:
                 prediction = classifier.classify(read_image(image, max_pixels=max_pixels))

@@ -95,6 +95,6 @@ def threshold_option(function: F) -> F:
 
 def json_option(function: F) -> F:
     """``--json``, given to the callback as ``as_json``."""
-    return click.option(
-        "--json", "as_json", is_flag=True, help="Print JSON, see docs/json.md."
-    )(function)
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON, see docs/json.md.")(
+        function
+    )

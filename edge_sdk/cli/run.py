@@ -63,7 +63,12 @@ def run(
 
     source = FolderSource(*paths, max_pixels=max_pixels)
     with Classifier.open(
-        model, backend, threads=threads, labels=labels, normalize=normalize, crop=crop  # type: ignore[arg-type]  # click.Choice
+        model,
+        backend,
+        threads=threads,
+        labels=labels,
+        normalize=normalize,
+        crop=crop,  # type: ignore[arg-type]  # click.Choice
     ) as classifier:
         echo_notes(classifier.artifact)
         statistics = run_pipeline(

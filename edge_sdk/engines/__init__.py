@@ -1,8 +1,9 @@
-"""Inference engines behind one door: ``open_engine``. Each lives in a file imported only when named."""
+"""Inference engines behind one door, ``open_engine``; each file is imported only when named."""
 
 from __future__ import annotations
 
-import importlib
+import importlib.metadata
+import importlib.util
 from dataclasses import dataclass
 
 from edge_sdk.errors import EngineNotInstalledError, UnknownBackendError
@@ -13,7 +14,7 @@ BACKENDS = ("cpu", "litert", "tflite-runtime", "litert-noxnnpack", "edgetpu")
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """A backend by name, with the device of an accelerator (``edgetpu:usb:0``) where given."""
+    """A backend by name, and the device of an accelerator where given (``edgetpu:usb:0``)."""
 
     name: str
     device: str | None = None
@@ -27,8 +28,10 @@ def parse_backend(text: str) -> Backend:
     """
     name, _, device = text.partition(":")
     kind, _, number = device.partition(":")
-    device_fits = not device if name != "edgetpu" else (
-        text == "edgetpu" or (kind in ("usb", "pci") and number.isdecimal())
+    device_fits = (
+        not device
+        if name != "edgetpu"
+        else (text == "edgetpu" or (kind in ("usb", "pci") and number.isdecimal()))
     )
     if name not in BACKENDS or not device_fits or text.endswith(":"):
         raise UnknownBackendError(
@@ -69,8 +72,6 @@ def open_engine(model: bytes, backend: str = "cpu", *, threads: int = 1) -> Engi
 
 def runtime_version(backend: str) -> str:
     """The package and version behind a CPU backend, such as ``ai-edge-litert 2.3.0``."""
-    import importlib.metadata
-
     name = parse_backend(backend).name.removesuffix("-noxnnpack")
     if name in ("cpu", "edgetpu"):
         name = _first_installed()

@@ -1,4 +1,4 @@
-"""The Coral Edge TPU: a LiteRT engine with Google's delegate, or an error. Never the CPU instead."""
+"""The Coral Edge TPU: a LiteRT engine with Google's delegate, or an error; never the CPU."""
 
 from __future__ import annotations
 

@@ -53,7 +53,9 @@ class LiteRTEngine:
             )
             self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
-            raise CorruptArtifactError(f"{package} refuses the model: {_first_line(error)}") from error
+            raise CorruptArtifactError(
+                f"{package} refuses the model: {_first_line(error)}"
+            ) from error
         self._model = model
         self._input = self._interpreter.get_input_details()[0]["index"]
         self._output = self._interpreter.get_output_details()[0]["index"]

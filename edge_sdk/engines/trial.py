@@ -1,11 +1,12 @@
 """One trial of an unknown model in a child process, remembered by its SHA-256.
 
-A damaged ``.tflite`` can crash the interpreter, and with it whoever loaded it. A file whose manifest
-vouches for it needs no trial.
+A damaged ``.tflite`` can crash the interpreter, and with it whoever loaded it. A file whose
+manifest vouches for it needs no trial.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -62,10 +63,8 @@ def try_in_child(model: bytes, sha256: str, backend: str, runtime: str, name: st
             f"{name}: the interpreter cannot run it ({how}); the file is damaged or not for this "
             "runtime, copy or convert it again"
         )
-    try:
+    with contextlib.suppress(OSError):  # a read-only home: the next start tries again
         write_atomically(passed, b"")
-    except OSError:
-        pass  # a read-only home: the next start tries again
 
 
 def _cache() -> Path:

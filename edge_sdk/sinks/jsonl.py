@@ -28,7 +28,9 @@ class JsonLines:
             try:
                 self._stream = open(target, "a", encoding="utf-8")  # noqa: SIM115  closed by close()
             except OSError as error:
-                raise WriteError(f"{target}: cannot be opened ({error.strerror or error})") from error
+                raise WriteError(
+                    f"{target}: cannot be opened ({error.strerror or error})"
+                ) from error
         else:
             self._stream = sys.stdout if target is None else target
         self._closed = False
@@ -49,7 +51,9 @@ class JsonLines:
         except BrokenPipeError:
             raise
         except OSError as error:
-            raise WriteError(f"a record could not be written ({error.strerror or error})") from error
+            raise WriteError(
+                f"a record could not be written ({error.strerror or error})"
+            ) from error
 
     def close(self) -> None:
         """Closes the file if it was opened here."""

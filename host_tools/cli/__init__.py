@@ -22,7 +22,9 @@ SHARED_COMMANDS: tuple[click.Command, ...] = (validate,)
 @click.group(
     cls=EdgeclsGroup,
     sections={
-        "On the workstation (pip install 'edgecls[host]')": tuple(c.name or "" for c in HOST_COMMANDS),
+        "On the workstation (pip install 'edgecls[host]')": tuple(
+            c.name or "" for c in HOST_COMMANDS
+        ),
         "On the device": tuple(c.name or "" for c in (*DEVICE_COMMANDS, *SHARED_COMMANDS)),
     },
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},

@@ -67,7 +67,9 @@ def convert(
         conversion = replace(conversion, calibration_images=calibration_images)
     needing = formats_needing_data(conversion.formats)
     if data is None and needing:
-        raise click.UsageError(f"{' and '.join(needing)} need calibration pictures: give --data DIR")
+        raise click.UsageError(
+            f"{' and '.join(needing)} need calibration pictures: give --data DIR"
+        )
     dataset = None
     if data is not None:
         recipe = trained.recipe or recipe_for_bare(trained, load_keras(trained.path))

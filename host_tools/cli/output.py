@@ -19,7 +19,9 @@ def print_comparison(comparison: Comparison) -> None:
         f"reference  {comparison.reference_path}  accuracy {100 * comparison.accuracy:.2f} % "
         f"on {comparison.n} pictures"
     )
-    rows = [("artifact", "accuracy", "drop", "95 % interval", "agreement", "flips", "bytes", "verdict")]
+    rows = [
+        ("artifact", "accuracy", "drop", "95 % interval", "agreement", "flips", "bytes", "verdict")
+    ]
     for a in comparison.artifacts:
         low, high = a.drop_ci95
         rows.append(
@@ -36,7 +38,10 @@ def print_comparison(comparison: Comparison) -> None:
         )
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
-        cells = [row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))]
+        cells = [
+            row[0].ljust(widths[0]),
+            *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True)),
+        ]
         click.echo("  ".join(cells).rstrip())
     if comparison.unreadable:
         say(f"{len(comparison.unreadable)} pictures could not be read and were left out")

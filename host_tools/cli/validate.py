@@ -11,7 +11,9 @@ from host_tools.cli.options import data_option, split_option
 
 
 @click.command()
-@click.argument("artifacts", metavar="ARTIFACT...", type=click.Path(path_type=Path), nargs=-1, required=True)
+@click.argument(
+    "artifacts", metavar="ARTIFACT...", type=click.Path(path_type=Path), nargs=-1, required=True
+)
 @click.option(
     "--reference",
     type=click.Path(path_type=Path),

@@ -67,15 +67,19 @@ def find_pictures(root: str | Path) -> PictureFolder:
         if folder.name.lower() in _SPLIT_FOLDERS
     }
     if "train" in splits.values() or (splits and len(splits) == len(_subfolders(root))):
-        found = [
-            (class_folder, split) for folder, split in splits.items() for class_folder in _subfolders(folder)
+        found: list[tuple[Path, Split | None]] = [
+            (class_folder, split)
+            for folder, split in splits.items()
+            for class_folder in _subfolders(folder)
         ]
     else:
         found = [(folder, None) for folder in _subfolders(root)]
     classes = sorted({folder.name for folder, _ in found})
     index = {name: i for i, name in enumerate(classes)}
     pictures = [
-        Picture(path, index[folder.name], split) for folder, split in found for path in list_images(folder)
+        Picture(path, index[folder.name], split)
+        for folder, split in found
+        for path in list_images(folder)
     ]
     _check(root, tuple(classes), pictures)
     return PictureFolder(root, tuple(classes), tuple(sorted(pictures, key=lambda p: p.path)))

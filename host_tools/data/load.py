@@ -124,7 +124,9 @@ def load_dataset(folder: PictureFolder, how: Preprocessing, rule: SplitRule) -> 
     return Dataset(folder, how, splits, tuple(unreadable))
 
 
-def decode_all(pictures: Sequence[Picture], max_pixels: int = MAX_PIXELS) -> Iterator[Decoded | Unreadable]:
+def decode_all(
+    pictures: Sequence[Picture], max_pixels: int = MAX_PIXELS
+) -> Iterator[Decoded | Unreadable]:
     """Decodes pictures in order, a few ahead of the consumer."""
 
     def decode(picture: Picture) -> Decoded | Unreadable:
@@ -188,7 +190,9 @@ def _check_training(folder: PictureFolder, labels: list[int], unreadable: list[U
         lost = ""
         if unreadable:
             first = unreadable[0]
-            lost = f"; {len(unreadable)} could not be read, first {first.picture.path}: {first.reason}"
+            lost = (
+                f"; {len(unreadable)} could not be read, first {first.picture.path}: {first.reason}"
+            )
         raise DatasetError(
             f"{folder.root}: no training picture left for class {names} after splitting{lost}; "
             "add pictures, or lower data.test and data.validation"
@@ -200,5 +204,7 @@ def fingerprint(classes: Sequence[str], labels: Iterable[int], digests: Iterable
 
     The same content gives the same fingerprint wherever it lies and whatever the files are called.
     """
-    lines = sorted(f"{classes[label]} {digest}" for label, digest in zip(labels, digests, strict=True))
+    lines = sorted(
+        f"{classes[label]} {digest}" for label, digest in zip(labels, digests, strict=True)
+    )
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()

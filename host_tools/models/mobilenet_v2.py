@@ -39,7 +39,7 @@ def _base(keras: Any, recipe: ModelRecipe, shape: tuple[int, int, int]) -> Any:
         weights = None if recipe.weights == "none" else "imagenet"
         try:
             return build(**arguments, weights=weights)
-        except Exception as error:  # noqa: BLE001  urllib, h5py and Keras each raise their own
+        except Exception as error:  # urllib, h5py and Keras each raise their own
             raise RecipeError(
                 f"model.weights = {recipe.weights!r}: Keras could not get them ({error}); without "
                 "the internet, set model.weights to the path of a weights file"
@@ -47,7 +47,7 @@ def _base(keras: Any, recipe: ModelRecipe, shape: tuple[int, int, int]) -> Any:
     path = Path(recipe.weights)
     if not path.is_file():
         raise RecipeError(
-            f"model.weights: {path} is not a file; give none, imagenet, or the path of a weights file"
+            f"model.weights: {path} is not a file; give none, imagenet, or a path to weights"
         )
     base = build(**arguments, weights=None)
     try:

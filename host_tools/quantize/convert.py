@@ -62,7 +62,9 @@ def convert(model: Any, format_: str, calibration: NDArray[np.uint8] | None = No
     except Exception as error:
         # The converter raises MLIR's diagnostics through several unrelated types.
         reason = str(error).strip().split("\n")[0]
-        raise ConversionError(f"TensorFlow Lite cannot express the model in {format_}: {reason}") from error
+        raise ConversionError(
+            f"TensorFlow Lite cannot express the model in {format_}: {reason}"
+        ) from error
     return append_softmax(flatbuffer)
 
 
@@ -113,8 +115,7 @@ def _logits_model(model: Any) -> Any:
 
 def _is_softmax_activation(keras: Any, layer: Any) -> bool:
     return (
-        isinstance(layer, keras.layers.Activation)
-        and layer.activation is keras.activations.softmax
+        isinstance(layer, keras.layers.Activation) and layer.activation is keras.activations.softmax
     )
 
 

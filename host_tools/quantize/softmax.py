@@ -21,7 +21,9 @@ def append_softmax(flatbuffer: bytes) -> bytes:
     graph = model.subgraphs[0]
     logits = graph.tensors[graph.outputs[0]]
     if logits.type != module.TensorType.FLOAT32:
-        raise ConversionError("the converted model's output is not float32; this is a bug, report it")
+        raise ConversionError(
+            "the converted model's output is not float32; this is a bug, report it"
+        )
     code = module.OperatorCodeT()
     code.builtinCode = code.deprecatedBuiltinCode = module.BuiltinOperator.SOFTMAX
     code.version = 1

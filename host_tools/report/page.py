@@ -42,6 +42,13 @@ def _render(report: dict[str, Any], drawn: dict[str, str]) -> str:
     )
     environment.filters["percent"] = lambda share: f"{100 * share:.2f} %"
     environment.filters["kilobytes"] = lambda size: f"{size / 1000:,.1f} kB"
+    environment.filters["lost"] = _lost
     safe = {name: require("markupsafe").Markup(text) for name, text in drawn.items()}
     page: str = environment.get_template("page.html").render(report=report, plots=safe)
     return page
+
+
+def _lost(points: float) -> str:
+    if round(points, 2) == 0:
+        return "nothing lost against float"
+    return f"{abs(points):.2f} points {'lost' if points > 0 else 'gained'} against float"

@@ -54,7 +54,9 @@ def confusion_matrix(confusion: list[list[int]], labels: list[str]) -> Any:
     axes.set_ylabel("truth")
     if classes <= 40:
         short = [label if len(label) <= 16 else label[:15] + "…" for label in labels]
-        axes.set_xticks(range(classes), short, rotation=60, ha="right", rotation_mode="anchor")
+        slanted = {"rotation": 60, "ha": "right", "rotation_mode": "anchor"}
+        long = any(len(label) > 3 for label in short)
+        axes.set_xticks(range(classes), short, **(slanted if long else {}))
         axes.set_yticks(range(classes), short)
     if classes <= 25:
         for row, column in zip(*np.nonzero(counts), strict=True):

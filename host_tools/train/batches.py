@@ -28,7 +28,7 @@ def training_batches(subset: Subset, recipe: Recipe, classes: int, first_epoch: 
     training = recipe.training
     eye = np.eye(classes, dtype=np.float32)
 
-    class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no type information
+    class Batches(keras.utils.PyDataset):  # type: ignore[misc, name-defined]  # Keras has no type information
         def __init__(self) -> None:
             super().__init__()
             self.epoch = first_epoch
@@ -61,7 +61,7 @@ def plain_batches(subset: Subset, classes: int, batch_size: int) -> Any:
     keras = require("keras")
     eye = np.eye(classes, dtype=np.float32)
 
-    class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no type information
+    class Batches(keras.utils.PyDataset):  # type: ignore[misc, name-defined]  # Keras has no type information
         def __len__(self) -> int:
             return -(-len(subset) // batch_size)
 

@@ -49,7 +49,7 @@ def save_checkpoint(path: Path, model: Any, best: Arrays, progress: Progress) ->
     Raises:
         WriteError: the disk is full; the checkpoint before stays.
     """
-    arrays = {f"model_{i}": a for i, a in enumerate(model_arrays(model))}
+    arrays: dict[str, Any] = {f"model_{i}": a for i, a in enumerate(model_arrays(model))}
     arrays |= {f"optimizer_{i}": np.asarray(v) for i, v in enumerate(model.optimizer.variables)}
     arrays |= {f"best_{i}": a for i, a in enumerate(best)}
     buffer = io.BytesIO()

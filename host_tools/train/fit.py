@@ -70,7 +70,9 @@ def train(recipe: Recipe, dataset: Dataset, run: RunDirectory, *, resume: bool =
         try:
             model.fit(
                 training_batches(subset, recipe, classes, progress.epochs_done),
-                validation_data=plain_batches(validation, classes, 256) if len(validation) else None,
+                validation_data=plain_batches(validation, classes, 256)
+                if len(validation)
+                else None,
                 epochs=recipe.training.epochs,
                 initial_epoch=progress.epochs_done,
                 callbacks=[keeper],
@@ -129,7 +131,7 @@ def _keeper(
             impatient = 0 < training.patience <= waited and state.best_epoch >= 0
             return state.epochs_done >= training.epochs or impatient
 
-        def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002
             self.epoch_started = time.perf_counter()
             if sys.stderr.isatty():
                 self.bar = require("tqdm").tqdm(
@@ -173,7 +175,9 @@ def _keeper(
 
 
 def _report_epoch(row: dict[str, float], epochs: int, progress: Progress) -> None:
-    text = f"epoch {row['epoch']:.0f}/{epochs}  loss {row['loss']:.4f}  accuracy {row['accuracy']:.4f}"
+    text = (
+        f"epoch {row['epoch']:.0f}/{epochs}  loss {row['loss']:.4f}  accuracy {row['accuracy']:.4f}"
+    )
     if "val_accuracy" in row:
         text += f"  validation {row['val_accuracy']:.4f}"
     left = (epochs - progress.epochs_done) * progress.seconds / len(progress.history)

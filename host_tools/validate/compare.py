@@ -29,7 +29,7 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class ClassResult:
-    """Accuracy (0..1) on the ``n`` pictures of one class, and its verdict where there is a budget."""
+    """Accuracy (0..1) on the ``n`` pictures of one class; a verdict where there is a budget."""
 
     label: str
     n: int

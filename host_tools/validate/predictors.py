@@ -97,7 +97,7 @@ class SavedPredictor:
     def __init__(self, path: Path, saved: SavedScores) -> None:
         self._path = path
         self._saved = saved
-        self._rows = {digest: row for digest, row in zip(saved.files, saved.scores, strict=True)}
+        self._rows = dict(zip(saved.files, saved.scores, strict=True))
 
     @property
     def path(self) -> str:

@@ -60,7 +60,9 @@ def load_scores(path: Path) -> SavedScores:
     try:
         with np.load(path, allow_pickle=False) as file:
             if int(file["schema"]) > _SCHEMA:
-                raise ValidationError(f"{path}: written by a newer edgecls; pip install --upgrade edgecls")
+                raise ValidationError(
+                    f"{path}: written by a newer edgecls; pip install --upgrade edgecls"
+                )
             saved = SavedScores(
                 reference=str(file["reference"]),
                 labels=tuple(str(label) for label in file["labels"]),

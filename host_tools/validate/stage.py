@@ -56,7 +56,8 @@ def validate(
         reference: a ``.keras`` file or run directory, a ``.tflite``, or saved scores (``.npz``).
         data: a folder of labelled pictures.
         split: ``train``, ``validation``, ``test`` or ``all``. Default: the pictures whose scores
-            were saved; else test, where the folder or the model's recipe has such a split; else all.
+            were saved; else test, where the folder or the model's recipe has such a split; else
+            all.
         budget: for the verdicts.
         opening: for models edgecls did not make.
         max_pixels: larger pictures are left out.
@@ -168,7 +169,7 @@ def _pictures(
             "split for training; use --split all, or a folder with train and test in it"
         )
     rule = split_rule(recipe) if recipe else SplitRule(0.0, 0.0, 0)
-    source: Split = "train" if split not in ready else split  # type: ignore[assignment]
+    source: Split = "train" if split not in ready else split
     candidates = [p for p in folder.pictures if p.split is None or p.split == source]
     return (
         item

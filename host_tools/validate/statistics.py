@@ -81,14 +81,15 @@ def images_needed(drop: float, interval: tuple[float, float], n: int, budget: fl
         n: pictures so far.
 
     Returns:
-        A number rounded up to two digits; None where drop and budget are equal: no number settles it.
+        A number rounded up to two digits; None where drop and budget are equal, which no number
+        settles.
     """
     distance = abs(budget - drop)
     reach = interval[1] - drop if budget > drop else drop - interval[0]
     if distance == 0:
         return None
     needed = math.ceil(n * (reach / distance) ** 2)
-    step = 10 ** max(0, len(str(needed)) - 2)
+    step = int(10 ** max(0, len(str(needed)) - 2))
     return math.ceil(needed / step) * step
 
 

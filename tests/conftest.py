@@ -1,0 +1,73 @@
+"""Fixtures, and the rule that no test is skipped in silence."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+GOLDEN = Path(__file__).parent / "golden"
+_ALLOWED_SKIPS = Path(__file__).parent / "allowed_skips.txt"
+_PUBLIC_DATA = Path(
+    os.environ.get("EDGECLS_TEST_DATA", Path(__file__).parents[2] / "shared" / "data")
+)
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trials of models are remembered per user; tests must not read or leave such memories."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture(scope="session")
+def int8_artifact() -> Path:
+    """A real int8 artifact of ours: ten digits, 32x32 RGB."""
+    return GOLDEN / "digits_int8.tflite"
+
+
+@pytest.fixture(scope="session")
+def float16_artifact() -> Path:
+    """The same model in float16."""
+    return GOLDEN / "digits_float16.tflite"
+
+
+@pytest.fixture(scope="session")
+def digit_pictures() -> Path:
+    """A folder per digit with one real picture each, none of which the model was trained on."""
+    return GOLDEN / "digits"
+
+
+@pytest.fixture(scope="session")
+def public_data() -> Path:
+    """The folder of public models and pictures, see CONTRIBUTING.md; skips where it is absent."""
+    if not _PUBLIC_DATA.is_dir():
+        pytest.skip("public test data is absent; see CONTRIBUTING.md")
+    return _PUBLIC_DATA
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, exitstatus: int, config: pytest.Config
+) -> None:
+    """Names the skips that nobody has allowed."""
+    for reason in _unexpected_skips(terminalreporter):
+        terminalreporter.write_line(f"skipped without permission: {reason}", red=True)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """A skip that allowed_skips.txt does not list fails the session."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if isinstance(reporter, pytest.TerminalReporter) and _unexpected_skips(reporter):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def _unexpected_skips(reporter: pytest.TerminalReporter) -> list[str]:
+    lines = _ALLOWED_SKIPS.read_text("utf-8").splitlines()
+    allowed = [line.split("#")[0].strip() for line in lines]
+    found = []
+    for report in reporter.stats.get("skipped", []):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        if not any(entry and entry in reason for entry in allowed):
+            found.append(f"{report.nodeid}: {reason}")
+    return found
