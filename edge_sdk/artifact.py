@@ -17,14 +17,14 @@ from edge_sdk.errors import (
     UndescribedArtifactError,
     UnsupportedArtifactError,
 )
+from edge_sdk.foreign import parse_labels, parse_normalization, read_labels
 from edge_sdk.manifest import Manifest
 from edge_sdk.metadata import Metadata
 from edge_sdk.preprocess import Crop, Preprocessing
-from edge_sdk.tensors import RAW, SYMMETRIC, UNIT, Normalization, implied_normalization
+from edge_sdk.tensors import Normalization, implied_normalization
 from edge_sdk.tflite import EDGETPU_OPERATOR, ModelSummary
 from edge_sdk.types import Quantization, TensorSpec
 
-_NORMALIZATIONS = {"raw": RAW, "unit": UNIT, "symmetric": SYMMETRIC}
 # The scale that TFLite fixes for a quantised softmax: such an output is a probability.
 _SOFTMAX_SCALE = 1 / 256
 
@@ -144,36 +144,6 @@ class Artifact:
             )
 
 
-def parse_normalization(text: str) -> Normalization:
-    """``raw``, ``unit``, ``symmetric`` or ``MEAN,STD`` as a ``Normalization``.
-
-    Raises:
-        UndescribedArtifactError: none of these.
-    """
-    if text in _NORMALIZATIONS:
-        return _NORMALIZATIONS[text]
-    try:
-        mean, std = (float(part) for part in text.split(","))
-        if std == 0 or mean != mean or std != std:
-            raise ValueError(text)
-    except ValueError as error:
-        raise UndescribedArtifactError(
-            f"--normalize {text}: expected raw, unit, symmetric, or two numbers as in 127.5,127.5"
-        ) from error
-    return Normalization((mean,), (std,))
-
-
-def parse_labels(text: str) -> tuple[str, ...]:
-    """One label per line, without a leading index where every line has its own (``0 daisy``)."""
-    lines = [line.strip() for line in text.split("\n")]
-    while lines and not lines[-1]:
-        lines.pop()
-    parts = [line.split(maxsplit=1) for line in lines]
-    if parts and all(len(p) == 2 and p[0].rstrip(":") == str(i) for i, p in enumerate(parts)):
-        return tuple(p[1] for p in parts)
-    return tuple(lines)
-
-
 def _classifier_tensors(path: Path, summary: ModelSummary) -> tuple[TensorSpec, TensorSpec]:
     if len(summary.inputs) != 1 or len(summary.outputs) != 1:
         raise UnsupportedArtifactError(
@@ -259,7 +229,7 @@ def _labels(
         )
     if given is None:
         return carried
-    labels = _read_labels(given) if isinstance(given, (str, Path)) else tuple(given)
+    labels = read_labels(given) if isinstance(given, (str, Path)) else tuple(given)
     if len(labels) != classes:
         raise UndescribedArtifactError(
             f"{path}: {len(labels)} labels were given for {classes} scores"
@@ -279,15 +249,6 @@ def _carried_labels(container: Container) -> tuple[str, ...]:
     if container.manifest is not None:  # ours are names of folders: nothing is an index
         return tuple(text.removesuffix("\n").split("\n"))
     return parse_labels(text)
-
-
-def _read_labels(path: str | Path) -> tuple[str, ...]:
-    try:
-        return parse_labels(Path(path).read_text("utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UndescribedArtifactError(
-            f"--labels {path}: cannot be read as text ({error})"
-        ) from error
 
 
 def _normalization(

@@ -48,7 +48,9 @@ def muted() -> Iterator[None]:
         for stream, descriptor in ((sys.stdout, 1), (sys.stderr, 2)):
             stream.flush()
             os.dup2(null, descriptor)
-        yield
+        # A stream that somebody put in place of standard output has no descriptor to redirect.
+        with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+            yield
     finally:
         for stream, descriptor, copy in zip((sys.stdout, sys.stderr), (1, 2), saved, strict=True):
             stream.flush()

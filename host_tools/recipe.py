@@ -5,18 +5,16 @@ Every key has a default but ``name``; an unknown key is an error that names the 
 
 from __future__ import annotations
 
-import difflib
 import tomllib
-import types
-import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from edge_sdk.errors import RecipeError
 from edge_sdk.preprocess import CROPS, Crop, Preprocessing
+from host_tools.strict_toml import Limits, build, literal, nearest
 
 FORMATS = ("float32", "float16", "dynamic", "int8", "int16x8")
 
@@ -145,9 +143,6 @@ class Recipe:
     gates: GatesRecipe = field(default_factory=GatesRecipe)
 
 
-T = TypeVar("T")
-
-
 def preprocessing_of(recipe: Recipe) -> Preprocessing:
     """The device's preprocessing that a recipe asks for."""
     data = recipe.data
@@ -212,7 +207,7 @@ def recipe_from(values: Mapping[str, Any], where: str) -> Recipe:
     Raises:
         RecipeError: see ``load_recipe``.
     """
-    return _build(Recipe, values, where, "")
+    return build(Recipe, values, where, Limits(_RANGES, _CHOICES))
 
 
 def recipe_to(recipe: Recipe) -> dict[str, Any]:
@@ -231,9 +226,9 @@ def recipe_toml(recipe: Recipe) -> str:
     """The recipe as a TOML file that ``load_recipe`` reads back to the same recipe."""
     values = recipe_to(recipe)
     tables = {key: value for key, value in values.items() if isinstance(value, dict)}
-    lines = [f"{key} = {_toml(value)}" for key, value in values.items() if key not in tables]
+    lines = [f"{key} = {literal(value)}" for key, value in values.items() if key not in tables]
     for name, table in tables.items():
-        lines += ["", f"[{name}]", *(f"{key} = {_toml(value)}" for key, value in table.items())]
+        lines += ["", f"[{name}]", *(f"{key} = {literal(value)}" for key, value in table.items())]
     return "\n".join(lines) + "\n"
 
 
@@ -257,7 +252,7 @@ def _read(source: str | Path) -> tuple[str, str]:
             raise RecipeError(f"{path}: cannot be read as text ({error})") from error
     raise RecipeError(
         f"{source}: no such recipe file, and none that comes with edgecls has this name"
-        f"{_nearest(str(source), builtin_recipes())}; see edgecls recipe list"
+        f"{nearest(str(source), builtin_recipes())}; see edgecls recipe list"
     )
 
 
@@ -276,73 +271,3 @@ def _override(values: dict[str, Any], override: str) -> None:
         if not isinstance(table, dict):
             raise RecipeError(f"--set {override}: {section} is not a section")
     table[key] = value
-
-
-def _build(kind: type[T], values: Mapping[str, Any], where: str, prefix: str) -> T:
-    hints = typing.get_type_hints(kind)
-    for key in values:
-        if key not in hints:
-            known = [f"{prefix}{name}" for name in hints]
-            raise RecipeError(
-                f"{where}: unknown key {prefix}{key}{_nearest(prefix + key, known)}; "
-                f"known here: {', '.join(hints)}"
-            )
-    if "name" in hints and "name" not in values:
-        raise RecipeError(f'{where}: a recipe needs a name, as in name = "my-recipe"')
-    arguments: dict[str, Any] = {}
-    for key, value in values.items():
-        hint = hints[key]
-        if is_dataclass(hint) and isinstance(hint, type):
-            if not isinstance(value, Mapping):
-                raise RecipeError(f"{where}: {prefix}{key} must be a section, [{prefix}{key}]")
-            arguments[key] = _build(hint, value, where, f"{prefix}{key}.")
-        else:
-            arguments[key] = _value(hint, value, where, f"{prefix}{key}")
-    return kind(**arguments)
-
-
-def _value(hint: Any, value: Any, where: str, key: str) -> Any:
-    if isinstance(hint, types.UnionType):
-        hint = typing.get_args(hint)[0]
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
-    if hint == tuple[str, ...]:
-        if not isinstance(value, list) or not value or not all(isinstance(v, str) for v in value):
-            raise RecipeError(f'{where}: {key} must be a list of words, as in ["int8", "float16"]')
-        value = tuple(value)
-    elif not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
-        raise RecipeError(f"{where}: {key} must be {_KINDS[hint]}, got {value!r}")
-    if key in _RANGES:
-        low, high = _RANGES[key]
-        if not low <= value <= high:
-            raise RecipeError(f"{where}: {key} must be {low:g} to {high:g}, got {value!r}")
-    for word in value if isinstance(value, tuple) else (value,):
-        if key in _CHOICES and word not in _CHOICES[key]:
-            raise RecipeError(
-                f"{where}: {key} cannot be {word!r}{_nearest(str(word), _CHOICES[key])}; "
-                f"one of {', '.join(_CHOICES[key])}"
-            )
-    if key == "name" and (not value or not all(c.isalnum() or c in "-_." for c in value)):
-        raise RecipeError(f"{where}: name must be of letters, digits, - _ and ., got {value!r}")
-    return value
-
-
-_KINDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
-
-
-def _nearest(word: str, known: Sequence[str]) -> str:
-    matches = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return f" (did you mean {matches[0]}?)" if matches else ""
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, (list, tuple)):
-        return f"[{', '.join(_toml(entry) for entry in value)}]"
-    if isinstance(value, str):
-        escaped = "".join(
-            c if c.isprintable() and c not in '"\\' else f"\\u{ord(c):04x}" for c in value
-        )
-        return f'"{escaped}"'
-    return repr(value)

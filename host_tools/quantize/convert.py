@@ -59,8 +59,7 @@ def convert(model: Any, format_: str, calibration: NDArray[np.uint8] | None = No
         with warnings.catch_warnings(), muted():
             warnings.simplefilter("ignore")
             flatbuffer: bytes = converter.convert()
-    except Exception as error:
-        # The converter raises MLIR's diagnostics through several unrelated types.
+    except (ValueError, RuntimeError, _converter_error()) as error:
         reason = str(error).strip().split("\n")[0]
         raise ConversionError(
             f"TensorFlow Lite cannot express the model in {format_}: {reason}"
@@ -93,18 +92,21 @@ def input_shape(model: Any) -> tuple[int, int, int]:
 
 
 def _logits_model(model: Any) -> Any:
-    """The model for a batch of one, up to the logits; its weights are shared."""
+    """The model for a batch of one, up to the logits; its weights are shared.
+
+    Named, since Keras would number them and the names end up in the file.
+    """
     keras = require("keras")
     height, width, channels = input_shape(model)
     last = model.layers[-1]
     fixed = keras.Input(batch_shape=(1, height, width, channels), name="image")
     if isinstance(last, keras.layers.Softmax) or _is_softmax_activation(keras, last):
-        body = keras.Model(model.inputs, last.input)
-        return keras.Model(fixed, body(fixed))
+        body = keras.Model(model.inputs, last.input, name="body")
+        return keras.Model(fixed, body(fixed), name="logits")
     if isinstance(last, keras.layers.Dense) and last.activation is keras.activations.softmax:
-        body = keras.Model(model.inputs, last.input)
+        body = keras.Model(model.inputs, last.input, name="body")
         head = keras.layers.Dense(last.units, use_bias=last.use_bias, name=f"{last.name}_logits")
-        logits = keras.Model(fixed, head(body(fixed)))
+        logits = keras.Model(fixed, head(body(fixed)), name="logits")
         head.set_weights(last.get_weights())
         return logits
     raise ConversionError(
@@ -126,6 +128,12 @@ def _check_weights(model: Any) -> None:
                 f"{model.name}: weights of {variable.path} are not finite numbers; the training "
                 "diverged, train again with a lower learning rate"
             )
+
+
+def _converter_error() -> type[Exception]:
+    """What carries MLIR's diagnostics; TensorFlow does not export it."""
+    error: type[Exception] = require("tensorflow.lite.python.convert_phase").ConverterError
+    return error
 
 
 def _samples(calibration: NDArray[np.uint8]) -> Iterator[list[NDArray[np.float32]]]:

@@ -27,6 +27,8 @@ from host_tools.train.checkpoint import (
     set_model_arrays,
 )
 
+# Small enough for the largest network, large enough not to matter.
+_VALIDATION_BATCH = 64
 _LOG = logging.getLogger("edgecls.train")
 
 
@@ -65,28 +67,84 @@ def train(recipe: Recipe, dataset: Dataset, run: RunDirectory, *, resume: bool =
     if resume and run.checkpoint.exists():
         best, progress = load_checkpoint(run.checkpoint, model, identity)
         _LOG.info("going on after epoch %d", progress.epochs_done)
-    keeper = _keeper(keras, recipe.training, run, progress, best, steps)
-    if not keeper.finished(progress):
-        try:
-            model.fit(
-                training_batches(subset, recipe, classes, progress.epochs_done),
-                validation_data=plain_batches(validation, classes, 256)
-                if len(validation)
-                else None,
-                epochs=recipe.training.epochs,
-                initial_epoch=progress.epochs_done,
-                callbacks=[keeper],
+    held_out = plain_batches(validation, classes, _VALIDATION_BATCH) if len(validation) else None
+    try:
+        while not _finished(recipe.training, progress):
+            epoch = progress.epochs_done
+            started = time.perf_counter()
+            # One call per epoch: Keras looks into the next epoch's pictures before the last is done.
+            logs = model.fit(
+                training_batches(subset, recipe, classes, epoch),
+                validation_data=held_out,
+                initial_epoch=epoch,
+                epochs=epoch + 1,
+                callbacks=[_watch(keras, recipe.training, epoch, steps)],
+                shuffle=False,  # the batches are; Keras would draw their order from a global state
                 verbose=0,
-            )
-        except KeyboardInterrupt as interrupt:
-            raise KeyboardInterrupt(
-                f"{progress.epochs_done} of {recipe.training.epochs} epochs are done and kept in "
-                f"{run.path}; the same command with --resume goes on from there."
-            ) from interrupt
-    set_model_arrays(model, keeper.best)
+            ).history
+            row = {"epoch": epoch + 1} | {key: float(values[-1]) for key, values in logs.items()}
+            row["learning_rate"] = float(model.optimizer.learning_rate)
+            row["seconds"] = time.perf_counter() - started
+            best = _keep_best(progress, row, model, best)
+            save_checkpoint(run.checkpoint, model, best, progress)
+            _report_epoch(row, recipe.training.epochs, progress)
+    except KeyboardInterrupt as interrupt:
+        raise KeyboardInterrupt(
+            f"{progress.epochs_done} of {recipe.training.epochs} epochs are done and kept in "
+            f"{run.path}; the same command with --resume goes on from there."
+        ) from interrupt
+    set_model_arrays(model, best)
     _save_keras(with_softmax(model), run)
     write_atomically(run.history, _history_csv(progress))
     return progress
+
+
+def _finished(training: TrainingRecipe, progress: Progress) -> bool:
+    """No epoch is left, or patience is used up."""
+    waited = progress.epochs_done - 1 - progress.best_epoch
+    impatient = 0 < training.patience <= waited and progress.best_epoch >= 0
+    return progress.epochs_done >= training.epochs or impatient
+
+
+def _keep_best(progress: Progress, row: dict[str, float], model: Any, best: list[Any]) -> list[Any]:
+    """Enters a finished epoch into the progress; returns the best weights so far."""
+    progress.history.append(row)
+    progress.epochs_done += 1
+    progress.seconds += row["seconds"]
+    # Without a validation split nothing can be chosen: the last weights are kept.
+    loss = row.get("val_loss", -float(progress.epochs_done))
+    if loss >= progress.best_loss:
+        return best
+    progress.best_loss, progress.best_epoch = loss, progress.epochs_done - 1
+    return model_arrays(model)
+
+
+def _watch(keras: Any, training: TrainingRecipe, epoch: int, steps: int) -> Any:
+    """The callback that shows how far an epoch is, and stops where the loss is no number."""
+
+    class Watch(keras.callbacks.Callback):  # type: ignore[misc]  # Keras is untyped
+        def on_train_begin(self, logs: Any = None) -> None:  # noqa: ARG002
+            self.bar = require("tqdm").tqdm(
+                desc=f"epoch {epoch + 1}/{training.epochs}",
+                total=steps,
+                unit=" steps",
+                leave=False,
+                file=sys.stderr,
+                disable=not sys.stderr.isatty(),
+            )
+
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+            if not math.isfinite(logs["loss"]):
+                raise TrainingError(
+                    f"the loss became {logs['loss']} in epoch {epoch + 1}, step {batch + 1}; lower "
+                    "training.learning_rate (the epochs before it are kept in the checkpoint)"
+                )
+            self.bar.update(1)
+
+        def on_train_end(self, logs: Any = None) -> None:  # noqa: ARG002
+            self.bar.close()
+
+    return Watch()
 
 
 def _optimizer(keras: Any, training: TrainingRecipe, steps_per_epoch: int) -> Any:
@@ -106,72 +164,6 @@ def _optimizer(keras: Any, training: TrainingRecipe, steps_per_epoch: int) -> An
     if training.optimizer == "sgd":
         return keras.optimizers.SGD(rate, momentum=0.9, nesterov=True, weight_decay=decay)
     return keras.optimizers.Adam(rate, weight_decay=decay)
-
-
-def _keeper(
-    keras: Any,
-    training: TrainingRecipe,
-    run: RunDirectory,
-    progress: Progress,
-    best: list[Any],
-    steps: int,
-) -> Any:
-    """The callback that shows progress, keeps the best weights, stops early, and checkpoints."""
-
-    class Keeper(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no type information
-        def __init__(self) -> None:
-            super().__init__()
-            self.best = best
-            self.bar: Any = None
-            self.epoch_started = 0.0
-
-        def finished(self, state: Progress) -> bool:
-            """No epoch is left, or patience is used up."""
-            waited = state.epochs_done - 1 - state.best_epoch
-            impatient = 0 < training.patience <= waited and state.best_epoch >= 0
-            return state.epochs_done >= training.epochs or impatient
-
-        def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002
-            self.epoch_started = time.perf_counter()
-            if sys.stderr.isatty():
-                self.bar = require("tqdm").tqdm(
-                    desc=f"epoch {epoch + 1}/{training.epochs}",
-                    total=steps,
-                    unit=" steps",
-                    leave=False,
-                    file=sys.stderr,
-                )
-
-        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-            if not math.isfinite(logs["loss"]):
-                raise TrainingError(
-                    f"the loss became {logs['loss']} in epoch {progress.epochs_done + 1}, step "
-                    f"{batch + 1}; lower training.learning_rate (the epochs before it are kept, "
-                    "--resume would go on from them)"
-                )
-            if self.bar is not None:
-                self.bar.update(1)
-
-        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-            seconds = time.perf_counter() - self.epoch_started
-            row = {"epoch": epoch + 1, **{key: float(value) for key, value in logs.items()}}
-            row["learning_rate"] = float(self.model.optimizer.learning_rate)
-            row["seconds"] = seconds
-            progress.history.append(row)
-            progress.epochs_done = epoch + 1
-            progress.seconds += seconds
-            # Without a validation split nothing can be chosen: the last weights are kept.
-            loss = row.get("val_loss", -float(epoch))
-            if loss < progress.best_loss:
-                progress.best_loss, progress.best_epoch = loss, epoch
-                self.best = model_arrays(self.model)
-            save_checkpoint(run.checkpoint, self.model, self.best, progress)
-            self.model.stop_training = self.finished(progress)
-            if self.bar is not None:
-                self.bar.close()
-            _report_epoch(row, training.epochs, progress)
-
-    return Keeper()
 
 
 def _report_epoch(row: dict[str, float], epochs: int, progress: Progress) -> None:

@@ -1,0 +1,67 @@
+"""Fixtures of the benchmarks, and the machine's facts beside their figures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import ratios
+from edge_sdk import Frame, read_image
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Trials of foreign models are remembered per user; benchmarks must leave no such memory."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session")
+def public_data() -> Path:
+    """The folder of public models and pictures; skips where it is absent."""
+    if not ratios.PUBLIC_DATA.is_dir():
+        pytest.skip("public test data is absent; see CONTRIBUTING.md")
+    return ratios.PUBLIC_DATA
+
+
+@pytest.fixture(scope="session")
+def cat_file(public_data: Path) -> Path:
+    """A photograph of a cat, 1280x720 JPEG."""
+    return public_data / ratios.CAT
+
+
+@pytest.fixture(scope="session")
+def cat(cat_file: Path) -> Frame:
+    """The same, decoded to RGB."""
+    return read_image(cat_file)
+
+
+@pytest.fixture(scope="session")
+def mobilenet(public_data: Path) -> Path:
+    """MobileNetV2 1.0 224, int8 per channel, a foreign model for pixels -1..1."""
+    return public_data / ratios.MOBILENET
+
+
+@pytest.fixture(scope="session")
+def imagenet_labels(public_data: Path) -> tuple[str, ...]:
+    """Its 1001 labels."""
+    return tuple((public_data / ratios.LABELS).read_text("utf-8").splitlines())
+
+
+@pytest.fixture(scope="session")
+def golden() -> Path:
+    """The folder of the small artifacts that tests use, too."""
+    return ratios.GOLDEN
+
+
+@pytest.hookimpl
+def pytest_benchmark_update_machine_info(
+    config: pytest.Config,  # noqa: ARG001  the name is part of the hook
+    machine_info: dict[str, Any],
+) -> None:
+    """Keeps the versions that matter, drops the name of the machine."""
+    machine_info.pop("node", None)
+    machine_info["edgecls"] = ratios.machine_facts()

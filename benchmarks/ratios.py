@@ -1,0 +1,364 @@
+"""What edgecls costs beside the bare minimum: ``python benchmarks/ratios.py [--json FILE]``.
+
+Each measure runs ours and the bare counterpart in turns and takes the median of the paired ratios:
+whatever else the machine does hits both, and a slow moment spoils one pair, not the result.
+
+Exit code 1 says that a target is missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import importlib.metadata
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[1]
+PUBLIC_DATA = Path(os.environ.get("EDGECLS_TEST_DATA", ROOT.parent / "shared" / "data"))
+GOLDEN = ROOT / "tests" / "golden"
+MOBILENET = Path("models", "tf2_mobilenet_v2_1.0_224_ptq.tflite")
+LABELS = Path("models", "imagenet_labels.txt")
+CAT = Path("images", "cat_720p.jpg")
+
+CLASSIFY_TARGET = 1.10
+COLD_START_TARGET = 1.3
+
+# What a person writes with us, and what the same person writes without us.
+_OURS = """
+import sys
+from edge_sdk import Classifier, read_image
+with Classifier.open(sys.argv[1]) as classifier:
+    print(int(classifier.classify(read_image(sys.argv[2])).scores.argmax()))
+"""
+_BARE = """
+import sys
+import cv2
+import numpy as np
+from ai_edge_litert.interpreter import Interpreter
+interpreter = Interpreter(model_path=sys.argv[1])
+interpreter.allocate_tensors()
+entry, result = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+_, height, width, _ = entry["shape"]
+pixels = cv2.resize(cv2.imread(sys.argv[2], cv2.IMREAD_COLOR_RGB), (int(width), int(height)))
+if entry["dtype"] == np.int8:
+    pixels = (pixels ^ 0x80).view(np.int8)
+interpreter.set_tensor(entry["index"], pixels[np.newaxis])
+interpreter.invoke()
+print(int(interpreter.get_tensor(result["index"]).argmax()))
+"""
+_BARE_IMPORTS = "import numpy, cv2"
+_HELP = "import sys; sys.argv = ['edgecls', '--help']; from host_tools.cli import main; main()"
+_MODULES = "; import sys; print(*sorted(sys.modules))"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measure; times in milliseconds, ``*_quartiles`` the lower and the upper one.
+
+    ``cpu_ratio`` compares processor time, which other processes disturb less; None inside a process.
+    """
+
+    name: str
+    ours_ms: float
+    bare_ms: float
+    ratio: float
+    ratio_quartiles: tuple[float, float]
+    cpu_ratio: float | None
+    pairs: int
+    target: float | None
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the target is reached; None where there is none."""
+        return None if self.target is None else self.ratio <= self.target
+
+
+def machine_facts() -> dict[str, Any]:
+    """What a figure depends on, without anything that names this machine or its user."""
+    return {
+        "cpu": _cpu_model(),
+        "cores": os.cpu_count(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        **{
+            package: importlib.metadata.version(package)
+            for package in ("ai-edge-litert", "numpy", "opencv-python-headless")
+        },
+    }
+
+
+def _cpu_model() -> str:
+    board = Path("/proc/device-tree/model")  # a Raspberry Pi says here which one it is
+    if board.exists():
+        return board.read_text("utf-8").rstrip("\0")
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text("utf-8").splitlines() if info.exists() else []
+    return next((x.split(":")[1].strip() for x in lines if x.startswith("model name")), "unknown")
+
+
+def _row(
+    name: str,
+    ours: Callable[[], tuple[float, float]],
+    bare: Callable[[], tuple[float, float]],
+    pairs: int,
+    target: float | None = None,
+) -> Row:
+    """Measures ``pairs`` pairs; ours and bare return their wall and processor milliseconds."""
+    ours(), bare()  # fills the caches of files, bytecode and the processor
+    times = np.empty((pairs, 2, 2))
+    for pair in range(pairs):
+        # Whoever comes second finds warmer caches, or the other's leftovers.
+        for side in (0, 1) if pair % 2 else (1, 0):
+            times[pair, side] = (ours, bare)[side]()
+    wall, cpu = times[:, :, 0], times[:, :, 1]
+    ratios = wall[:, 0] / wall[:, 1]
+    low, middle, high = (float(x) for x in np.percentile(ratios, (25, 50, 75)))
+    return Row(
+        name,
+        ours_ms=round(float(np.median(wall[:, 0])), 3),
+        bare_ms=round(float(np.median(wall[:, 1])), 3),
+        ratio=round(middle, 3),
+        ratio_quartiles=(round(low, 3), round(high, 3)),
+        cpu_ratio=round(float(np.median(cpu[:, 0] / cpu[:, 1])), 3) if cpu.all() else None,
+        pairs=pairs,
+        target=target,
+    )
+
+
+def measure_classify(pairs: int) -> list[Row]:
+    """One frame of 720p through ``Classifier.classify``, and the interpreter's ``invoke`` alone."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    from edge_sdk import Classifier, read_image
+
+    frame = read_image(PUBLIC_DATA / CAT)
+    rows = []
+    for crop in ("center", "squash"):
+        classifier = Classifier.open(
+            PUBLIC_DATA / MOBILENET,
+            labels=PUBLIC_DATA / LABELS,
+            normalize="symmetric",
+            crop=crop,  # type: ignore[arg-type]  # one of the two above
+        )
+        best = classifier.classify(frame).top(1)[0].label
+        assert "cat" in best, best
+        interpreter = Interpreter(model_path=str(PUBLIC_DATA / MOBILENET), num_threads=1)
+        interpreter.allocate_tensors()
+        pixels = classifier._preprocess(frame)  # the real input: zeros could be faster
+        interpreter.set_tensor(
+            interpreter.get_input_details()[0]["index"], classifier._encode(pixels)
+        )
+        name = f"classify 1280x720, crop={crop} / invoke"
+        classify = _timed(lambda classifier=classifier: classifier.classify(frame))
+        # Only the crop that artifacts of ours have by default has a target.
+        target = CLASSIFY_TARGET if crop == "center" else None
+        rows.append(_row(name, classify, _timed(interpreter.invoke), pairs, target))
+        classifier.close()
+    return rows
+
+
+def _timed(work: Callable[[], Any]) -> Callable[[], tuple[float, float]]:
+    def measure() -> tuple[float, float]:
+        started = time.perf_counter_ns()
+        work()
+        # Processor time of so short a stretch is below the clock's resolution on some systems.
+        return (time.perf_counter_ns() - started) / 1e6, 0.0
+
+    return measure
+
+
+class Processes:
+    """Runs programs in fresh interpreters that find their bytecode cached, as installed ones do.
+
+    Without the cache a checkout would be compiled at each start where PYTHONDONTWRITEBYTECODE is
+    set, and an installed package never is.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._environment = {
+            **{k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"},
+            "PYTHONPATH": str(ROOT),
+            "PYTHONPYCACHEPREFIX": str(folder),
+        }
+
+    def output(self, program: str, *arguments: Path) -> str:
+        """What the program prints."""
+        return subprocess.run(
+            [sys.executable, "-c", program, *map(str, arguments)],
+            env=self._environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            check=True,
+        ).stdout
+
+    def timed(self, program: str, *arguments: Path) -> Callable[[], tuple[float, float]]:
+        """A measurement of one run, from the start of the process to its end."""
+
+        def measure() -> tuple[float, float]:
+            before = resource.getrusage(resource.RUSAGE_CHILDREN)
+            started = time.perf_counter_ns()
+            self.output(program, *arguments)
+            wall = (time.perf_counter_ns() - started) / 1e6
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+            return wall, cpu * 1e3
+
+        return measure
+
+
+def measure_cold_start(processes: Processes, folder: Path, pairs: int) -> list[Row]:
+    """A fresh process that classifies one picture, with us and with LiteRT and OpenCV alone."""
+    cases = [("digits 32x32 int8", GOLDEN / "digits_int8.tflite", GOLDEN / "digits/3/0003.png")]
+    if PUBLIC_DATA.is_dir():
+        artifact = folder / "mobilenet.tflite"
+        _write_mobilenet_artifact(artifact)
+        cases.append(("MobileNetV2 1.0 224 int8", artifact, PUBLIC_DATA / CAT))
+    rows = []
+    for name, model, picture in cases:
+        answers = [processes.output(program, model, picture) for program in (_OURS, _BARE)]
+        assert answers[0] == answers[1], f"{name}: ours says {answers[0]}, bare {answers[1]}"
+        rows.append(
+            _row(
+                f"cold start, {name}",
+                processes.timed(_OURS, model, picture),
+                processes.timed(_BARE, model, picture),
+                pairs,
+                COLD_START_TARGET,
+            )
+        )
+    return rows
+
+
+def _write_mobilenet_artifact(path: Path) -> None:
+    from edge_sdk.artifact import Artifact
+    from edge_sdk.preprocess import Preprocessing
+    from host_tools.package import Description, write_artifact
+
+    labels = Artifact.open(PUBLIC_DATA / MOBILENET, labels=PUBLIC_DATA / LABELS).labels
+    model = _taking_rgb((PUBLIC_DATA / MOBILENET).read_bytes())
+    how = Preprocessing(224, 224, crop="squash")  # as the bare loop does
+    write_artifact(path, model, Description("MobileNetV2", "", "int8", labels, how, {}))
+
+
+def _taking_rgb(flatbuffer: bytes) -> bytes:
+    """The same network for RGB 0..255, as our artifacts are, instead of -1..1.
+
+    With ``real = scale * (pixel - zero_point)``, the scale goes into the weights of the first
+    convolution and the zero point into its biases; only its black border is new.
+    """
+    from host_tools.tflite_writer import pack_model, unpack_model
+
+    model = unpack_model(flatbuffer)
+    graph = model.subgraphs[0]
+    quantize, convolution = graph.operators[:2]
+    pixels, stored = graph.tensors[quantize.inputs[0]], graph.tensors[quantize.outputs[0]]
+    weights, biases = (graph.tensors[i] for i in convolution.inputs[1:3])
+    scale, zero_point = pixels.quantization.scale[0], int(pixels.quantization.zeroPoint[0])
+
+    weights.quantization.scale = np.asarray(weights.quantization.scale) * scale
+    sums = np.frombuffer(bytes(model.buffers[weights.buffer].data), np.int8)
+    sums = sums.reshape(weights.shape).sum(axis=(1, 2, 3), dtype=np.int32)
+    old = np.frombuffer(bytes(model.buffers[biases.buffer].data), "<i4")
+    model.buffers[biases.buffer].data = np.frombuffer(
+        (old - zero_point * sums).astype("<i4").tobytes(), np.uint8
+    )
+    for tensor, zero in ((pixels, 0), (stored, -128)):
+        tensor.quantization.scale, tensor.quantization.zeroPoint = [1.0], [zero]
+    return pack_model(model)
+
+
+def measure_imports(processes: Processes, pairs: int) -> tuple[list[Row], dict[str, Any]]:
+    """Fresh processes that only import; and what they have in ``sys.modules`` beside Python's own."""
+    bare = processes.timed(_BARE_IMPORTS)
+    programs = {
+        "import edge_sdk": "import edge_sdk",
+        "edge_sdk.Classifier": "import edge_sdk; edge_sdk.Classifier",
+        "edgecls --help": _HELP,
+    }
+    rows = [
+        _row(f"{name} / import numpy, cv2", processes.timed(program), bare, pairs)
+        for name, program in programs.items()
+    ]
+    bare_modules = set(processes.output(_BARE_IMPORTS + _MODULES).split())
+    python_modules = set(processes.output("pass" + _MODULES).split())
+    loaded = {
+        name: set(processes.output(programs[name] + _MODULES).split())
+        for name in list(programs)[:2]
+    }
+    return rows, {
+        "import numpy, cv2": len(bare_modules - python_modules),
+        **{name: len(modules - python_modules) for name, modules in loaded.items()},
+        "edge_sdk.Classifier beyond numpy, cv2": sorted(
+            name for name in loaded["edge_sdk.Classifier"] - bare_modules if "._" not in name
+        ),
+    }
+
+
+def _print_table(rows: list[Row]) -> None:
+    print(
+        f"{'':48} {'ours ms':>9} {'bare ms':>9} {'ratio':>6}  {'quartiles':>11} {'cpu':>5} target met?"
+    )
+    for row in rows:
+        low, high = row.ratio_quartiles
+        target = "-" if row.target is None else f"{row.target:.2f}"
+        met = {None: "-", True: "yes", False: "NO"}[row.met]
+        if row.target is not None and low <= row.target <= high:
+            met += " (within the noise)"
+        cpu = "-" if row.cpu_ratio is None else f"{row.cpu_ratio:.2f}"
+        print(
+            f"{row.name:48} {row.ours_ms:9.2f} {row.bare_ms:9.2f} {row.ratio:6.3f}  "
+            f"{low:5.2f}-{high:5.2f} {cpu:>5} {target:>6} {met}"
+        )
+
+
+def main() -> int:
+    """Measures, prints, writes; 1 if a target is missed."""
+    parser = argparse.ArgumentParser(description="edgecls beside the bare minimum")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
+    parser.add_argument("--frames", type=int, default=400, help="pairs of classify and invoke")
+    parser.add_argument("--starts", type=int, default=25, help="pairs of cold starts")
+    arguments = parser.parse_args()
+
+    rows: list[Row] = []
+    load_before = os.getloadavg()[0]  # above the number of cores, others were in the way
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        os.environ["XDG_CACHE_HOME"] = name  # trials of foreign models must leave no memory
+        processes = Processes(folder / "bytecode")
+        if PUBLIC_DATA.is_dir():
+            rows += measure_classify(arguments.frames)
+        else:
+            print("no public data, see CONTRIBUTING.md: classify is not measured", file=sys.stderr)
+        rows += measure_cold_start(processes, folder, arguments.starts)
+        imports, modules = measure_imports(processes, arguments.starts)
+        rows += imports
+    _print_table(rows)
+    print("modules beside Python's own:", {k: v for k, v in modules.items() if isinstance(v, int)})
+    if arguments.json:
+        content = {
+            "date": dt.datetime.now(dt.UTC).date().isoformat(),
+            "machine": machine_facts(),
+            "load_before_and_after": [round(x, 1) for x in (load_before, os.getloadavg()[0])],
+            "rows": [{**asdict(row), "met": row.met} for row in rows],
+            "modules": modules,
+        }
+        arguments.json.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
+    return int(any(row.met is False for row in rows))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
