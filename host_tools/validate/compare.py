@@ -16,7 +16,8 @@ from host_tools.validate.gates import Verdict, judge, worst
 from host_tools.validate.predictors import ArtifactPredictor, Predictor
 from host_tools.validate.statistics import drop_interval, images_needed, mcnemar_p
 
-_BATCH = 64
+# Pictures are held at full size until every model has seen them.
+_BATCH = 16
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,156 @@
+"""What every sink promises, and what lines of JSON promise besides."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edge_sdk.errors import SinkError, WriteError
+from edge_sdk.ports import Sink
+from edge_sdk.records import ErrorRecord, FrameRecord, HealthRecord, Record
+from edge_sdk.sinks.jsonl import JsonLines
+from edge_sdk.testing import MemorySink
+from edge_sdk.types import Ranked
+
+_RECORDS: tuple[Record, ...] = (
+    HealthRecord("T", "a.jpg", "unreadable", "cut off"),
+    FrameRecord("T", 1, "b.jpg", "größe", 1.0, (Ranked("größe", 1.0),), 1, 2, 3, 4, None, "m"),
+    ErrorRecord("c.jpg", "two\nlines"),
+)
+
+
+@dataclass(frozen=True)
+class _Case:
+    """A sink, how to see what arrived, and one of its kind that has no room."""
+
+    sink: Sink
+    arrived: Callable[[], list[dict[str, Any]]]
+    full: Callable[[], Sink]
+
+
+def _lines(text: str) -> list[dict[str, Any]]:
+    assert text == "" or text.endswith("\n")
+    return [json.loads(line) for line in text.split("\n")[:-1]]
+
+
+@pytest.fixture(params=["json-lines-file", "json-lines-stream", "json-lines-stdout", "memory"])
+def case(request: pytest.FixtureRequest, tmp_path: Path, capsys: Any) -> _Case:
+    def full_file() -> Sink:
+        return JsonLines("/dev/full")
+
+    if request.param == "memory":
+        memory = MemorySink()
+        return _Case(
+            memory,
+            lambda: [record.to_json() for record in memory.records],
+            lambda: MemorySink(capacity=0),
+        )
+    if request.param == "json-lines-stream":
+        stream = io.StringIO()
+        return _Case(JsonLines(stream), lambda: _lines(stream.getvalue()), full_file)
+    if request.param == "json-lines-stdout":
+        return _Case(JsonLines(), lambda: _lines(capsys.readouterr().out), full_file)
+    path = tmp_path / "a.jsonl"
+    return _Case(JsonLines(path), lambda: _lines(path.read_text("utf-8")), full_file)
+
+
+def test_it_is_a_sink(case: _Case) -> None:
+    assert isinstance(case.sink, Sink)
+    case.sink.close()
+
+
+def test_records_arrive_in_order_before_the_sink_is_closed(case: _Case) -> None:
+    for record in _RECORDS:
+        case.sink.write(record)
+    assert case.arrived() == [record.to_json() for record in _RECORDS]
+    case.sink.close()
+
+
+def test_after_close_a_record_is_refused_and_nothing_is_lost(case: _Case) -> None:
+    case.sink.write(_RECORDS[0])
+    case.sink.close()
+    with pytest.raises(SinkError, match="closed"):
+        case.sink.write(_RECORDS[1])
+    assert case.arrived() == [_RECORDS[0].to_json()]
+
+
+def test_closing_twice_is_closing_once(case: _Case) -> None:
+    case.sink.write(_RECORDS[0])
+    case.sink.close()
+    case.sink.close()
+    assert case.arrived() == [_RECORDS[0].to_json()]
+
+
+def test_a_sink_without_room_says_so_and_can_be_closed(case: _Case) -> None:
+    case.sink.close()
+    full = case.full()
+    with pytest.raises(SinkError):
+        full.write(_RECORDS[0])
+    full.close()
+    with pytest.raises(SinkError, match="closed"):
+        full.write(_RECORDS[0])
+
+
+def test_a_file_is_appended_to(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    for record in _RECORDS:
+        sink = JsonLines(str(path))
+        sink.write(record)
+        sink.close()
+    assert _lines(path.read_text("utf-8")) == [record.to_json() for record in _RECORDS]
+
+
+def test_a_stream_that_was_passed_in_is_left_open() -> None:
+    stream = io.StringIO()
+    JsonLines(stream).close()
+    assert not stream.closed
+
+
+def test_letters_beyond_ascii_stay_readable(tmp_path: Path) -> None:
+    sink = JsonLines(tmp_path / "a.jsonl")
+    sink.write(_RECORDS[1])
+    sink.close()
+    assert "größe" in (tmp_path / "a.jsonl").read_text("utf-8")
+
+
+def test_a_file_name_that_is_no_utf8_is_written_all_the_same(tmp_path: Path) -> None:
+    name = os.fsdecode(b"m\xfcnchen.jpg")
+    sink = JsonLines(tmp_path / "a.jsonl")
+    try:
+        sink.write(ErrorRecord(name, "cut off"))
+    finally:
+        sink.close()
+    (line,) = (tmp_path / "a.jsonl").read_bytes().splitlines()
+    assert "nchen.jpg" in json.loads(line)["path"]
+
+
+def test_a_terminal_without_the_letters_gets_the_line_all_the_same() -> None:
+    terminal = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    JsonLines(terminal).write(_RECORDS[1])
+    assert json.loads(terminal.buffer.getvalue())["label"] == "größe"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("where", [".", "missing/a.jsonl"], ids=["a-folder", "a-missing-folder"])
+def test_a_file_that_cannot_be_opened_is_named(where: str, tmp_path: Path) -> None:
+    with pytest.raises(WriteError, match="cannot be opened"):
+        JsonLines(tmp_path / where)
+
+
+def test_a_reader_that_has_gone_is_a_broken_pipe() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    stream = os.fdopen(writer, "w", encoding="utf-8")
+    try:
+        with pytest.raises(BrokenPipeError):
+            JsonLines(stream).write(_RECORDS[0])
+    finally:
+        with contextlib.suppress(BrokenPipeError):
+            stream.close()

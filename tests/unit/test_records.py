@@ -1,0 +1,96 @@
+"""The lines that sinks write: every key, and nothing that JSON cannot say."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edge_sdk.records import (
+    ClassificationRecord,
+    ErrorRecord,
+    FrameRecord,
+    HealthRecord,
+    Record,
+    utc_now,
+)
+from edge_sdk.types import Prediction, Ranked, Timing
+
+_TOP = (Ranked("fox", 0.75), Ranked("owl", 0.25))
+_RECORDS: dict[str, tuple[Record, dict[str, Any]]] = {
+    "frame": (
+        FrameRecord("T", 7, "camera", "fox", 0.75, _TOP, 1.5, 2.5, 3.5, 4.5, 6.5, "m.tflite"),
+        {
+            "schema": 1,
+            "type": "frame",
+            "ts": "T",
+            "frame": 7,
+            "source": "camera",
+            "label": "fox",
+            "score": 0.75,
+            "topk": [{"label": "fox", "score": 0.75}, {"label": "owl", "score": 0.25}],
+            "latency_ms": {
+                "capture": 1.5,
+                "preprocess": 2.5,
+                "inference": 3.5,
+                "postprocess": 4.5,
+            },
+            "age_ms": 6.5,
+            "model": "m.tflite",
+        },
+    ),
+    "health": (
+        HealthRecord("T", "a.jpg", "unreadable", "cut off"),
+        {
+            "schema": 1,
+            "type": "health",
+            "ts": "T",
+            "source": "a.jpg",
+            "what": "unreadable",
+            "detail": "cut off",
+        },
+    ),
+    "classification": (
+        ClassificationRecord("a.jpg", None, 0.75, _TOP[:1]),
+        {
+            "schema": 1,
+            "type": "classification",
+            "path": "a.jpg",
+            "label": None,
+            "score": 0.75,
+            "topk": [{"label": "fox", "score": 0.75}],
+        },
+    ),
+    "error": (
+        ErrorRecord("a.jpg", "cut off"),
+        {"schema": 1, "type": "error", "path": "a.jpg", "error": "cut off"},
+    ),
+}
+
+
+@pytest.mark.parametrize(("record", "expected"), _RECORDS.values(), ids=_RECORDS)
+def test_a_record_is_this_json_object(record: Record, expected: dict[str, Any]) -> None:
+    assert json.loads(json.dumps(record.to_json())) == expected
+    # The order is that of the documentation, and of every line before.
+    assert list(record.to_json()) == list(expected)
+
+
+@pytest.mark.parametrize(
+    ("threshold", "label"), [(0.0, "owl"), (0.9, None)], ids=["known", "unknown"]
+)
+def test_a_classification_repeats_the_prediction(threshold: float, label: str | None) -> None:
+    scores = np.array([0.25, 0.75], np.float32)
+    prediction = Prediction(0, scores, ("fox", "owl"), Timing(1, 2, 3), threshold)
+    record = ClassificationRecord.of("a.jpg", prediction, 1)
+    assert record == ClassificationRecord("a.jpg", label, 0.75, (Ranked("owl", 0.75),))
+
+
+def test_the_time_is_utc_to_the_millisecond() -> None:
+    before = dt.datetime.now(dt.UTC) - dt.timedelta(milliseconds=1)
+    text = utc_now()
+    assert before <= dt.datetime.fromisoformat(text) <= dt.datetime.now(dt.UTC)
+    assert text.endswith("+00:00")
+    assert len(text) == len("2025-01-01T00:00:00.000+00:00")
