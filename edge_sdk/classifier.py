@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from edge_sdk.artifact import Artifact
 from edge_sdk.engines import open_engine, parse_backend, runtime_version
-from edge_sdk.engines.trial import try_in_child
 from edge_sdk.errors import ConcurrentUseError, DelegateError, SelfTestError
 from edge_sdk.manifest import SelfTest
 from edge_sdk.ports import Engine
@@ -88,6 +87,8 @@ class Classifier:
                 "use --backend edgetpu with a Coral, or the file it was compiled from"
             )
         if artifact.manifest is None and chosen.name != "edgetpu":
+            from edge_sdk.engines.trial import try_in_child  # loads subprocess: 10 ms
+
             try_in_child(
                 artifact.data, artifact.sha256, backend, runtime_version(backend), str(path)
             )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from edge_sdk.records import Record
 from edge_sdk.types import Frame, Tensor
+
+if TYPE_CHECKING:  # a classifier alone needs no records
+    from edge_sdk.records import Record
 
 
 @runtime_checkable

@@ -113,7 +113,7 @@ class Preprocessor:
                 have_width // 2 if halve_width else have_width,
                 have_height // 2 if halve_height else have_height,
             )
-            pixels = self._resized(step, pixels, size, cv2.INTER_AREA)
+            pixels = self._resized(step, pixels, size, _halving(have_width, have_height, size))
             step += 1
         if pixels.shape[:2] == (height, width):
             return pixels
@@ -142,6 +142,17 @@ class Preprocessor:
                 self._buffers.clear()
             buffer = self._buffers[key] = np.empty(shape, np.uint8)
         return buffer
+
+
+def _halving(width: int, height: int, size: tuple[int, int]) -> int:
+    """OpenCV's fastest way to average by two.
+
+    Its fast area path halves both sides at once; where an even side is halved alone, linear
+    interpolation is the same mean of two pixels, five times as fast.
+    """
+    one_side = (width == size[0]) != (height == size[1])
+    even = width % size[0] == 0 and height % size[1] == 0
+    return cv2.INTER_LINEAR if one_side and even else cv2.INTER_AREA
 
 
 def _checked(frame: Frame | NDArray[np.uint8]) -> tuple[Pixels, PixelFormat]:

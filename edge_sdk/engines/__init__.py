@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import importlib.util
 from dataclasses import dataclass
 
@@ -72,11 +71,13 @@ def open_engine(model: bytes, backend: str = "cpu", *, threads: int = 1) -> Engi
 
 def runtime_version(backend: str) -> str:
     """The package and version behind a CPU backend, such as ``ai-edge-litert 2.3.0``."""
+    from importlib.metadata import version  # 20 ms that only a foreign model needs
+
     name = parse_backend(backend).name.removesuffix("-noxnnpack")
     if name in ("cpu", "edgetpu"):
         name = _first_installed()
     distribution = "ai-edge-litert" if name == "litert" else name
-    return f"{distribution} {importlib.metadata.version(distribution)}"
+    return f"{distribution} {version(distribution)}"
 
 
 def _first_installed() -> str:
