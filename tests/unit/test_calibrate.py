@@ -1,0 +1,56 @@
+"""The representative dataset: stratified, seeded, and anchored at black and white."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from edge_sdk.errors import ConversionError
+from host_tools.data.folder import Picture
+from host_tools.data.load import Subset
+from host_tools.quantize.calibrate import calibration_pixels
+
+
+def _subset(*per_class: int) -> Subset:
+    """Pictures whose every pixel is their running number."""
+    labels = np.repeat(np.arange(len(per_class)), per_class)
+    pixels = np.empty((len(labels), 4, 4, 3), np.uint8)
+    pixels[:] = np.arange(1, len(labels) + 1)[:, None, None, None]
+    pictures = tuple(Picture(None, int(label), None) for label in labels)  # type: ignore[arg-type]
+    return Subset(pixels, labels, pictures, tuple(map(str, range(len(labels)))))
+
+
+def test_classes_are_drawn_evenly_however_unequal_they_are() -> None:
+    subset = _subset(100, 5, 40)
+    chosen = calibration_pixels(subset, 12, seed=0)[:-2, 0, 0, 0]
+    labels = subset.labels[chosen.astype(int) - 1]
+    assert np.bincount(labels).tolist() == [4, 4, 4]
+    assert len(set(chosen.tolist())) == 12
+
+
+def test_a_small_class_is_used_up_and_the_others_fill_in() -> None:
+    subset = _subset(100, 2)
+    chosen = calibration_pixels(subset, 20, seed=0)[:-2, 0, 0, 0]
+    assert np.bincount(subset.labels[chosen.astype(int) - 1]).tolist() == [18, 2]
+
+
+def test_the_last_two_are_black_and_white() -> None:
+    pixels = calibration_pixels(_subset(5, 5), 4, seed=0)
+    assert (pixels[-2] == 0).all()
+    assert (pixels[-1] == 255).all()
+
+
+def test_the_draw_depends_on_the_seed_alone() -> None:
+    subset = _subset(50, 50)
+    first, again, other = (calibration_pixels(subset, 10, seed) for seed in (1, 1, 2))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_more_than_there_are_is_all_there_are() -> None:
+    assert len(calibration_pixels(_subset(3, 4), 500, seed=0)) == 7 + 2
+
+
+def test_no_training_pictures_is_an_error_and_never_random_data() -> None:
+    with pytest.raises(ConversionError, match="no training pictures to calibrate with"):
+        calibration_pixels(_subset(), 10, seed=0)
