@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from edge_sdk.artifact import Artifact
 from edge_sdk.engines import open_engine, parse_backend, runtime_version
-from edge_sdk.errors import ConcurrentUseError, DelegateError, SelfTestError
+from edge_sdk.errors import ConcurrentUseError, DelegateError, EngineError, SelfTestError
 from edge_sdk.manifest import SelfTest
 from edge_sdk.ports import Engine
 from edge_sdk.preprocess import Crop, Preprocessor
@@ -106,7 +106,7 @@ class Classifier:
 
         Raises:
             FrameError: the pixels cannot be a picture.
-            EngineError: the inference failed.
+            EngineError: the inference failed, or gave something that is no number.
             ConcurrentUseError: another thread is in the middle of a call.
         """
         if not self._busy.acquire(blocking=False):
@@ -121,6 +121,8 @@ class Classifier:
             inferred = time.perf_counter_ns()
             artifact = self.artifact
             scores = decode(stored, artifact.output.quantization, logits=artifact.logits)
+            if not np.isfinite(scores).all():
+                raise EngineError(f"{artifact.path}: the model answered with NaN; convert it again")
             done = time.perf_counter_ns()
         finally:
             self._busy.release()

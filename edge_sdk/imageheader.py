@@ -34,7 +34,7 @@ def read_header(data: bytes, name: str) -> ImageHeader:
         raise UnreadableImageError(name, "the file is empty")
     try:
         for magic, reader in _READERS:
-            if data.startswith(magic):
+            if data.startswith(magic) and (magic != b"RIFF" or data[8:12] == b"WEBP"):
                 header = reader(data)
                 if header.width > 0 and header.height > 0:
                     return header
@@ -75,7 +75,15 @@ def _jpeg(data: bytes) -> ImageHeader:
 
 def _png(data: bytes) -> ImageHeader:
     width, height = struct.unpack_from(">II", data, 16)
-    return ImageHeader("PNG", width, height, data.find(b"IEND", 33) >= 0)
+    # Chunk by chunk: one that claims to be longer than the file would have OpenCV reserve gigabytes.
+    position = 8
+    while position + 12 <= len(data):
+        (length,) = struct.unpack_from(">I", data, position)
+        kind = data[position + 4 : position + 8]
+        position += 12 + length
+        if kind == b"IEND":
+            return ImageHeader("PNG", width, height, position <= len(data))
+    return ImageHeader("PNG", width, height, complete=False)
 
 
 def _webp(data: bytes) -> ImageHeader:
@@ -124,7 +132,9 @@ def _tiff(data: bytes) -> ImageHeader:
     for entry in range(entries):
         at = directory + 2 + 12 * entry
         tag, field_type = struct.unpack_from(order + "HH", data, at)
-        if tag in (256, 257):  # ImageWidth, ImageLength: SHORT (3) or LONG (4)
+        if tag in (256, 257):  # ImageWidth, ImageLength: SHORT (3) or LONG (4), once each
+            if tag in sides or field_type not in (3, 4):
+                raise IndexError(at)
             (sides[tag],) = struct.unpack_from(
                 order + ("H" if field_type == 3 else "I"), data, at + 8
             )

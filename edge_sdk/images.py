@@ -2,7 +2,8 @@
 
 Every picture anywhere (training, calibration, validation, the device) is decoded here, so that
 all see the same pixels: EXIF orientation applied, 16 bits reduced to 8, palettes and CMYK expanded,
-alpha dropped (as Pillow's ``convert("RGB")`` and Keras do), gray spread over three channels.
+gray spread over three channels, alpha dropped as Pillow's ``convert("RGB")`` and Keras do (but for
+TIFF and GIF, whose transparent pixels come as OpenCV makes them).
 """
 
 from __future__ import annotations

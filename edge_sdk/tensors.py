@@ -113,6 +113,7 @@ def decode(
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     """Softmax of ``(C,)`` logits, shifted by their maximum so that it cannot overflow."""
-    powers = np.exp(logits - logits.max())
+    with np.errstate(over="ignore"):  # the whole float range apart: -inf, whose power is 0
+        powers = np.exp(logits - logits.max())
     result: NDArray[np.float32] = powers / powers.sum()
     return result

@@ -47,12 +47,15 @@ class FakeEngine:
         """Counts the call and answers.
 
         Raises:
-            EngineError: the engine is closed.
+            EngineError: the engine is closed, or the function cannot take the tensor.
         """
         if self.closed:
             raise EngineError("the engine is closed; open the model again")
         self.inferences += 1
-        return self._answer(tensor)
+        try:
+            return self._answer(tensor)
+        except ValueError as error:
+            raise EngineError(f"inference failed: {error}") from error
 
     def close(self) -> None:
         """Marks the engine as closed."""

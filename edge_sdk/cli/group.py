@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import logging
+import sys
 import warnings
 from typing import Any
 
@@ -45,6 +47,9 @@ class EdgeclsGroup(click.Group):
         self.sections = sections
 
     def invoke(self, ctx: click.Context) -> Any:
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):  # a file name need not fit the terminal
+                stream.reconfigure(errors="backslashreplace")
         try:
             return super().invoke(ctx)
         except errors.EdgeClsError as error:

@@ -36,7 +36,7 @@ def inspect(
     echo_notes(artifact)
     description = _describe(artifact)
     if as_json:
-        click.echo(json.dumps(description, ensure_ascii=False))
+        click.echo(json.dumps(description))
         return
     for key, value in description.items():
         if key in ("schema", "type"):

@@ -24,7 +24,7 @@ class TextLines:
 def print_record(record: Record, as_json: bool) -> None:
     """Prints a record as JSON or for people."""
     if as_json:
-        click.echo(json.dumps(record.to_json(), ensure_ascii=False))
+        click.echo(json.dumps(record.to_json()))
         return
     match record:
         case FrameRecord():

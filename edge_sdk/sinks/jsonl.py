@@ -33,7 +33,7 @@ class JsonLines:
                 ) from error
         else:
             self._stream = sys.stdout if target is None else target
-        self._closed = False
+        self._closed = self._failed = False
 
     def write(self, record: Record) -> None:
         """Writes one line.
@@ -44,7 +44,7 @@ class JsonLines:
         """
         if self._closed:
             raise WriteError("this sink is closed")
-        line = json.dumps(record.to_json(), ensure_ascii=False)
+        line = json.dumps(record.to_json())  # ASCII: any stream can take it, any file name too
         try:
             self._stream.write(line + "\n")
             self._stream.flush()
@@ -56,7 +56,17 @@ class JsonLines:
             ) from error
 
     def close(self) -> None:
-        """Closes the file if it was opened here."""
-        if self._owned and not self._closed:
-            self._stream.close()
+        """Closes the file if it was opened here.
+
+        Raises:
+            WriteError: what was written does not reach the disk, and no ``write`` has said so.
+        """
+        if self._closed:
+            return
         self._closed = True
+        try:
+            if self._owned:
+                self._stream.close()
+        except OSError as error:
+            if not self._failed:
+                raise WriteError(f"a file could not be closed ({error.strerror or error})") from error

@@ -41,7 +41,7 @@ def build(
 
     comparison = build_everything(load_recipe(recipe, overrides), data, out, resume=resume, say=say)
     if as_json:
-        click.echo(json.dumps(comparison.to_json(), ensure_ascii=False))
+        click.echo(json.dumps(comparison.to_json()))
     else:
         print_comparison(comparison)
     say(f"report: {out / 'report.html'}")

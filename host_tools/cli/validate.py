@@ -83,7 +83,7 @@ def validate(
         write_scores(save_scores, scores_of(comparison))
         say(f"wrote {save_scores}")
     if as_json:
-        click.echo(json.dumps(comparison.to_json(), ensure_ascii=False))
+        click.echo(json.dumps(comparison.to_json()))
     else:
         print_comparison(comparison)
     end_with_verdict(comparison)

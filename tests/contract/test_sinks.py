@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,11 +30,10 @@ _RECORDS: tuple[Record, ...] = (
 
 @dataclass(frozen=True)
 class _Case:
-    """A sink, how to see what arrived, and one of its kind that has no room."""
+    """A sink, and how to see what arrived."""
 
     sink: Sink
     arrived: Callable[[], list[dict[str, Any]]]
-    full: Callable[[], Sink]
 
 
 def _lines(text: str) -> list[dict[str, Any]]:
@@ -42,24 +42,18 @@ def _lines(text: str) -> list[dict[str, Any]]:
 
 
 @pytest.fixture(params=["json-lines-file", "json-lines-stream", "json-lines-stdout", "memory"])
-def case(request: pytest.FixtureRequest, tmp_path: Path, capsys: Any) -> _Case:
-    def full_file() -> Sink:
-        return JsonLines("/dev/full")
-
+def case(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> _Case:
     if request.param == "memory":
         memory = MemorySink()
-        return _Case(
-            memory,
-            lambda: [record.to_json() for record in memory.records],
-            lambda: MemorySink(capacity=0),
-        )
+        return _Case(memory, lambda: [record.to_json() for record in memory.records])
+    stream = io.StringIO()
     if request.param == "json-lines-stream":
-        stream = io.StringIO()
-        return _Case(JsonLines(stream), lambda: _lines(stream.getvalue()), full_file)
+        return _Case(JsonLines(stream), lambda: _lines(stream.getvalue()))
     if request.param == "json-lines-stdout":
-        return _Case(JsonLines(), lambda: _lines(capsys.readouterr().out), full_file)
+        monkeypatch.setattr(sys, "stdout", stream)
+        return _Case(JsonLines(), lambda: _lines(stream.getvalue()))
     path = tmp_path / "a.jsonl"
-    return _Case(JsonLines(path), lambda: _lines(path.read_text("utf-8")), full_file)
+    return _Case(JsonLines(path), lambda: _lines(path.read_text("utf-8")))
 
 
 def test_it_is_a_sink(case: _Case) -> None:
@@ -89,9 +83,11 @@ def test_closing_twice_is_closing_once(case: _Case) -> None:
     assert case.arrived() == [_RECORDS[0].to_json()]
 
 
-def test_a_sink_without_room_says_so_and_can_be_closed(case: _Case) -> None:
-    case.sink.close()
-    full = case.full()
+@pytest.mark.parametrize(
+    "make", [lambda: JsonLines("/dev/full"), lambda: MemorySink(0)], ids=["json-lines", "memory"]
+)
+def test_a_sink_without_room_says_so_and_can_be_closed(make: Callable[[], Sink]) -> None:
+    full = make()
     with pytest.raises(SinkError):
         full.write(_RECORDS[0])
     full.close()

@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from edge_sdk.errors import SourceNotFoundError, UnreadableImageError
 from edge_sdk.ports import FrameSource
@@ -21,7 +22,7 @@ _FRAMES = 3
 _Make = Callable[[bool], FrameSource]
 
 
-def _picture(value: int) -> np.ndarray:
+def _picture(value: int) -> NDArray[np.uint8]:
     return np.full((6, 8, 3), value, np.uint8)
 
 

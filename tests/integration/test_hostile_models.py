@@ -288,9 +288,7 @@ def test_a_trial_counts_for_one_content_runtime_and_backend_only(
         assert len(children) == before + 1
 
 
-def test_an_artifact_of_ours_needs_no_trial(
-    int8_artifact: Path, children: list[list[str]]
-) -> None:
+def test_an_artifact_of_ours_needs_no_trial(int8_artifact: Path, children: list[list[str]]) -> None:
     Classifier.open(int8_artifact).close()
     assert children == []
 

@@ -19,6 +19,10 @@ from edge_sdk.files import write_atomically
 _TOO_MUCH = bytes(1 << 20)
 
 
+def _names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
 @pytest.mark.parametrize(
     ("data", "content"),
     [
@@ -33,7 +37,7 @@ def test_what_is_written_is_what_stands_there(
 ) -> None:
     write_atomically(tmp_path / "a", data)
     assert (tmp_path / "a").read_bytes() == content
-    assert os.listdir(tmp_path) == ["a"]
+    assert _names(tmp_path) == ["a"]
 
 
 def test_a_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
@@ -85,7 +89,7 @@ def test_without_space_the_old_content_stands(
         write_atomically(path, b"new")
     assert str(path) in str(failed.value)
     assert path.read_bytes() == b"old"
-    assert os.listdir(tmp_path) == ["a"]
+    assert _names(tmp_path) == ["a"]
 
 
 def test_an_error_means_that_the_old_content_stands(
@@ -117,7 +121,10 @@ def full_disk(tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / "disk"
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "edgecls-test", str(folder)]
-    if os.geteuid() == 0 and subprocess.run(mount, capture_output=True, check=False).returncode == 0:
+    if (
+        os.geteuid() == 0
+        and subprocess.run(mount, capture_output=True, check=False).returncode == 0
+    ):
         yield folder
         subprocess.run(["umount", str(folder)], check=True)
         return
@@ -133,7 +140,7 @@ def test_on_a_full_disk_the_old_content_stands(full_disk: Path) -> None:
     with pytest.raises(WriteError, match="free some space"):
         write_atomically(path, _TOO_MUCH)
     assert path.read_bytes() == b"old"
-    assert os.listdir(full_disk) == ["a"]
+    assert _names(full_disk) == ["a"]
     write_atomically(path, b"new")
     assert path.read_bytes() == b"new"
 
@@ -141,7 +148,7 @@ def test_on_a_full_disk_the_old_content_stands(full_disk: Path) -> None:
 def test_a_new_file_on_a_full_disk_leaves_nothing(full_disk: Path) -> None:
     with pytest.raises(WriteError):
         write_atomically(full_disk / "a", _TOO_MUCH)
-    assert os.listdir(full_disk) == []
+    assert _names(full_disk) == []
 
 
 def test_an_interrupt_leaves_no_temporary_file(
@@ -153,14 +160,14 @@ def test_an_interrupt_leaves_no_temporary_file(
     monkeypatch.setattr(os, "replace", interrupted)
     with pytest.raises(KeyboardInterrupt):
         write_atomically(tmp_path / "a", b"x")
-    assert os.listdir(tmp_path) == []
+    assert _names(tmp_path) == []
 
 
 def test_a_folder_in_the_way_stays(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     with pytest.raises(WriteError):
         write_atomically(tmp_path / "a", b"x")
-    assert os.listdir(tmp_path) == ["a"]
+    assert _names(tmp_path) == ["a"]
 
 
 def test_a_file_in_place_of_a_folder_is_named(tmp_path: Path) -> None:

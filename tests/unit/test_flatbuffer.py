@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 
 import flatbuffers
 import numpy as np
@@ -135,19 +136,24 @@ def test_a_table_must_begin_within_the_buffer(position: int) -> None:
 
 
 @pytest.mark.parametrize("length", [101, 0xFFFFFFFF], ids=["too long", "four billion"])
-@pytest.mark.parametrize("read", ["bytes", "floats", "children"])
-def test_a_list_longer_than_its_buffer_is_damage(read: str, length: int) -> None:
+@pytest.mark.parametrize(
+    "read",
+    [
+        pytest.param(lambda node: node.bytes(_BLOB), id="bytes"),
+        pytest.param(lambda node: node.array(_BLOB, "<f4"), id="floats"),
+        pytest.param(lambda node: node.integers(_BLOB, "<i8"), id="integers"),
+        pytest.param(lambda node: list(node.children(_BLOB)), id="tables"),
+    ],
+)
+def test_a_list_longer_than_its_buffer_is_damage(
+    read: Callable[[Node], object], length: int
+) -> None:
     data = bytearray(_sample())
     blob = data.index(b"\x03\x00\x00\x00\x00\x01\xff")  # the length and content of _BLOB
     struct.pack_into("<I", data, blob, length)
     node = root(bytes(data))
     with pytest.raises(DAMAGE):
-        if read == "bytes":
-            node.bytes(_BLOB)
-        elif read == "floats":
-            node.array(_BLOB, "<f4")
-        else:
-            list(node.children(_BLOB))
+        read(node)
 
 
 @given(st.binary(max_size=200))

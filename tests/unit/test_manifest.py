@@ -149,7 +149,6 @@ def test_a_value_of_the_wrong_kind_is_damage(place: _Place, value: Any) -> None:
         pytest.param(("selftest", "shape"), [-2, -32, 32, 3], id="negative sides"),
         pytest.param(("selftest", "shape"), [2, 32, 32], id="three sides"),
         pytest.param(("selftest", "shape"), [2, 32, 32, 3, 1], id="five sides"),
-        pytest.param(("selftest", "shape"), [2, 31, 32, 3], id="fewer pixels than packed"),
         pytest.param(("selftest", "shape"), [2, 33, 32, 3], id="more pixels than packed"),
         pytest.param(("selftest", "shape"), [3, 32, 32, 2], id="more pictures than answers"),
         pytest.param(("selftest", "shape"), [2, 1 << 20, 1 << 20, 3], id="a huge picture"),

@@ -26,7 +26,9 @@ def _answer(_: Tensor) -> Tensor:
 
 
 def _frame(index: int = 0, timestamp_ns: int | None = None) -> Frame:
-    return Frame(np.full((48, 64, 3), index, np.uint8), "rgb", index, timestamp_ns, f"frame {index}")
+    return Frame(
+        np.full((48, 64, 3), index, np.uint8), "rgb", index, timestamp_ns, f"frame {index}"
+    )
 
 
 @pytest.fixture

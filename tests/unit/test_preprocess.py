@@ -100,9 +100,7 @@ def test_a_picture_of_the_right_size_is_left_as_it_is(crop: Crop) -> None:
     ],
     ids=["wide", "tall", "odd-width", "odd-height"],
 )
-def test_center_cuts_out_the_middle(
-    shape: tuple[int, int], window: tuple[slice, slice]
-) -> None:
+def test_center_cuts_out_the_middle(shape: tuple[int, int], window: tuple[slice, slice]) -> None:
     rgb = _noise(shape[1], shape[0])
     out = preprocess(rgb, Preprocessing(40, 40, 3, "center"))
     np.testing.assert_array_equal(out, rgb[window])

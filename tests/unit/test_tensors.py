@@ -128,9 +128,7 @@ _ENCODINGS = {
 
 
 @pytest.mark.parametrize(("spec", "how"), _ENCODINGS.values(), ids=_ENCODINGS)
-def test_an_encoder_looks_every_pixel_up_in_the_table(
-    spec: TensorSpec, how: Normalization
-) -> None:
+def test_an_encoder_looks_every_pixel_up_in_the_table(spec: TensorSpec, how: Normalization) -> None:
     pixels = _pixels(spec.shape[3])
     tensor = Encoder(spec, how)(pixels)
     table = np.broadcast_to(encoding_table(spec, how), (256, spec.shape[3]))

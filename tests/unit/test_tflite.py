@@ -79,7 +79,7 @@ def test_operators_have_the_names_of_litert_schema(schema: ModuleType) -> None:
         if not name.startswith("_")
     }
     model = _model(schema, [(code, [0], [1]) for code in codes])
-    names = {name: 1 for name in codes.values()}
+    names = dict.fromkeys(codes.values(), 1)
     assert summarize(_packed(model), "all").operators == names
 
 

@@ -1,0 +1,216 @@
+"""The statistics of a drop, against brute force, simulation and SciPy."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from host_tools.validate.statistics import drop_interval, images_needed, mcnemar_p
+
+_Z95 = 1.959963984540054
+
+
+@st.composite
+def _counts(draw: st.DrawFn) -> tuple[int, int, int]:
+    n = draw(st.integers(1, 5000))
+    lost = draw(st.integers(0, n))
+    return lost, draw(st.integers(0, n - lost)), n
+
+
+def _score(lost: int, won: int, n: int, drop: float) -> float:
+    """Tango's statistic from its definition, by trying every share of ``won`` on a grid.
+
+    The nuisance parameter is the one that makes the three counts most likely if the true drop is
+    ``drop``; nothing is solved in closed form.
+    """
+
+    def log_likelihood(share_won: NDArray[np.float64]) -> NDArray[np.float64]:
+        total = np.zeros_like(share_won)
+        shares = (share_won + drop, share_won, 1 - 2 * share_won - drop)
+        for count, share in zip((lost, won, n - lost - won), shares, strict=True):
+            if count:
+                with np.errstate(divide="ignore"):
+                    total += count * np.log(np.maximum(share, 0))
+        return total
+
+    low, high = max(0.0, -drop), (1 - drop) / 2
+    for _ in range(6):  # each grid a hundred times finer than the one before
+        grid = np.linspace(low, high, 2001)
+        best = grid[log_likelihood(grid).argmax()]
+        step = grid[1] - grid[0]
+        low, high = max(max(0.0, -drop), best - 10 * step), min((1 - drop) / 2, best + 10 * step)
+    variance = n * (2 * best + drop - drop**2)
+    return float((lost - won - n * drop) / math.sqrt(variance))
+
+
+@pytest.mark.parametrize(
+    ("lost", "won", "n"),
+    [
+        (0, 0, 360),
+        (1, 0, 360),
+        (0, 1, 360),
+        (12, 2, 50),
+        (2, 12, 50),
+        (10, 10, 100),
+        (30, 5, 515),
+        (150, 100, 10_000),
+        (3, 0, 10),
+        (1, 1, 3),
+        (40, 60, 100),
+        (99, 1, 100),
+    ],
+)
+def test_at_both_limits_the_score_statistic_is_1_96(lost: int, won: int, n: int) -> None:
+    low, high = drop_interval(lost, won, n)
+    assert _score(lost, won, n, low) == pytest.approx(_Z95, abs=1e-3)
+    assert _score(lost, won, n, high) == pytest.approx(-_Z95, abs=1e-3)
+
+
+def test_published_limits_come_out() -> None:
+    # The airway measurements of Fagerland, Lydersen and Laake 2014: -0.517 to -0.026.
+    low, high = drop_interval(1, 7, 21)
+    assert (low, high) == (pytest.approx(-0.517, abs=5e-4), pytest.approx(-0.026, abs=5e-4))
+
+
+def test_no_discordant_picture_among_360_is_known_to_a_point() -> None:
+    low, high = drop_interval(0, 0, 360)
+    assert high == pytest.approx(3.8415 / (360 + 3.8415), rel=1e-4)
+    assert 100 * high == pytest.approx(1.056, abs=1e-3)
+    assert low == pytest.approx(-high)
+
+
+@given(_counts())
+def test_swapping_lost_and_won_mirrors_the_interval(counts: tuple[int, int, int]) -> None:
+    lost, won, n = counts
+    low, high = drop_interval(lost, won, n)
+    mirrored = drop_interval(won, lost, n)
+    assert mirrored == (pytest.approx(-high, abs=1e-9), pytest.approx(-low, abs=1e-9))
+
+
+@given(_counts())
+def test_the_interval_holds_the_observed_drop_and_stays_in_bounds(
+    counts: tuple[int, int, int],
+) -> None:
+    lost, won, n = counts
+    low, high = drop_interval(lost, won, n)
+    assert -1 <= low <= (lost - won) / n <= high <= 1
+    assert low < high
+
+
+@pytest.mark.parametrize(("lost", "won", "n"), [(0, 0, 20), (1, 0, 20), (3, 2, 20), (8, 4, 40)])
+def test_more_pictures_of_the_same_kind_narrow_the_interval(lost: int, won: int, n: int) -> None:
+    widths = []
+    for factor in (1, 2, 4, 8, 100):
+        low, high = drop_interval(lost * factor, won * factor, n * factor)
+        widths.append(high - low)
+    assert widths == sorted(widths, reverse=True)
+    assert widths[-1] < widths[0] / 5
+
+
+def test_a_lower_level_narrows_the_interval() -> None:
+    low, high = drop_interval(8, 4, 100)
+    assert low < drop_interval(8, 4, 100, z=1.0)[0] < 0.04 < drop_interval(8, 4, 100, z=1.0)[1]
+    assert drop_interval(8, 4, 100, z=1.0)[1] < high
+
+
+@pytest.mark.parametrize("n", [1, 2, 10, 1000])
+def test_where_all_pictures_are_alike_the_limits_are_known_in_closed_form(n: int) -> None:
+    # None discordant: n d = z² (1 - d). All lost: n (1 - d) = z² (1 + d).
+    none = _Z95**2 / (n + _Z95**2)
+    everything = (n - _Z95**2) / (n + _Z95**2)
+    assert drop_interval(0, 0, n) == (pytest.approx(-none), pytest.approx(none))
+    assert drop_interval(n, 0, n) == (pytest.approx(everything), pytest.approx(1))
+    assert drop_interval(0, n, n) == (pytest.approx(-1), pytest.approx(-everything))
+
+
+@pytest.mark.parametrize(
+    ("lost", "won", "n"),
+    [(-1, 0, 10), (0, -1, 10), (0, 0, 0), (0, 0, -5), (6, 5, 10), (11, 0, 10)],
+)
+def test_counts_that_cannot_be_are_refused(lost: int, won: int, n: int) -> None:
+    with pytest.raises(ValueError, match="cannot be"):
+        drop_interval(lost, won, n)
+
+
+@pytest.mark.parametrize(
+    ("n", "drop", "discordance"),
+    [(100, 0.02, 0.06), (360, 0.0, 0.02), (360, 0.02, 0.05), (1000, 0.01, 0.03), (50, 0.1, 0.3)],
+)
+def test_the_true_drop_is_within_the_interval_as_often_as_promised(
+    n: int, drop: float, discordance: float
+) -> None:
+    shares = [(discordance + drop) / 2, (discordance - drop) / 2, 1 - discordance]
+    draws = np.random.default_rng(1998).multinomial(n, shares, size=20_000)
+    outcomes, times = np.unique(draws[:, :2], axis=0, return_counts=True)
+    hits = 0
+    for (lost, won), often in zip(outcomes.tolist(), times.tolist(), strict=True):
+        low, high = drop_interval(lost, won, n)
+        hits += often * (low <= drop <= high)
+    assert hits / len(draws) >= 0.94
+
+
+@pytest.mark.parametrize(
+    ("lost", "won"),
+    [(0, 0), (1, 0), (0, 1), (1, 1), (5, 0), (0, 9), (12, 2), (2, 12), (50, 60), (300, 200)],
+)
+def test_mcnemar_is_the_binomial_test_of_scipy(lost: int, won: int) -> None:
+    stats = pytest.importorskip("scipy.stats", reason="the extra [host] is not installed")
+    expected = stats.binomtest(lost, lost + won, 0.5).pvalue if lost + won else 1.0
+    assert mcnemar_p(lost, won) == pytest.approx(expected, rel=1e-9)
+
+
+@given(st.integers(0, 3000), st.integers(0, 3000))
+def test_mcnemar_is_a_probability_that_does_not_care_who_won(lost: int, won: int) -> None:
+    assert 0 <= mcnemar_p(lost, won) <= 1
+    assert mcnemar_p(lost, won) == mcnemar_p(won, lost)
+
+
+@pytest.mark.parametrize(("lost", "won"), [(-1, 0), (0, -1), (-1, 3)])
+def test_mcnemar_refuses_negative_counts(lost: int, won: int) -> None:
+    with pytest.raises(ValueError, match="cannot be"):
+        mcnemar_p(lost, won)
+
+
+@pytest.mark.parametrize(
+    ("lost", "won", "n", "budget"), [(6, 3, 360, 2.0), (0, 0, 100, 2.0), (30, 10, 500, 3.0)]
+)
+def test_with_the_pictures_it_asks_for_a_verdict_is_there(
+    lost: int, won: int, n: int, budget: float
+) -> None:
+    points = tuple(100 * end for end in drop_interval(lost, won, n))
+    drop = 100 * (lost - won) / n
+    assert points[0] <= budget < points[1]
+    needed = images_needed(drop, (points[0], points[1]), n, budget)
+    assert needed is not None
+    assert needed > n
+    factor = needed / n
+    low, high = drop_interval(round(lost * factor), round(won * factor), needed)
+    # "About": the interval need not shrink exactly with the square root.
+    slack = 0.1 * (high - low) * 100
+    assert 100 * high <= budget + slack if budget > drop else 100 * low > budget - slack
+
+
+def test_a_drop_equal_to_its_budget_is_never_settled() -> None:
+    assert images_needed(2.0, (1.0, 3.0), 100, 2.0) is None
+
+
+@pytest.mark.parametrize(
+    ("drop", "interval", "n", "budget", "needed"),
+    [
+        pytest.param(0.0, (-1.0, 1.0), 100, 0.5, 400, id="half the width, four times as many"),
+        pytest.param(0.0, (-1.0, 2.0), 100, 1.0, 400, id="the upper end counts below the budget"),
+        pytest.param(3.0, (1.0, 9.0), 100, 2.0, 400, id="the lower end counts beyond it"),
+        pytest.param(0.0, (-1.0, 1.0), 1234, 1.0, 1300, id="rounded up to two digits"),
+        pytest.param(0.0, (-1.0, 1.0), 99, 1.0, 99, id="two digits stay"),
+        pytest.param(0.0, (-1.0, 1.0), 101, 1.0, 110, id="three digits are rounded"),
+    ],
+)
+def test_the_number_of_pictures_grows_with_the_square(
+    drop: float, interval: tuple[float, float], n: int, budget: float, needed: int
+) -> None:
+    assert images_needed(drop, interval, n, budget) == needed
