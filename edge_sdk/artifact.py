@@ -188,6 +188,11 @@ def _manifest_preprocessing(path: Path, manifest: Manifest, input_: TensorSpec) 
             f"{path}: its manifest speaks of a {how.width}x{how.height}x{how.channels} input, "
             f"the model takes {input_.shape}; convert it again"
         )
+    selftest = manifest.selftest
+    if selftest.pixels.shape[1:] != input_.shape[1:] or selftest.scores.ndim != 2:
+        raise CorruptArtifactError(
+            f"{path}: its self-test is not of the model's size; convert it again"
+        )
     return how
 
 
@@ -255,9 +260,17 @@ def _normalization(
     input_: TensorSpec, given: str | Normalization | None, metadata: Metadata | None
 ) -> Normalization | None:
     if given is not None:
-        return parse_normalization(given) if isinstance(given, str) else given
-    if metadata is not None and metadata.normalization is not None:
-        return metadata.normalization
-    if input_.quantization is not None:
+        normalization = parse_normalization(given) if isinstance(given, str) else given
+    elif metadata is not None and metadata.normalization is not None:
+        normalization = metadata.normalization
+    elif input_.quantization is not None:
         return implied_normalization(input_.quantization, input_.dtype)
-    return None
+    else:
+        return None
+    channels = input_.shape[3]
+    if len(normalization.mean) not in (1, channels) or len(normalization.std) not in (1, channels):
+        raise UndescribedArtifactError(
+            f"a normalisation of {len(normalization.mean)} channels does not fit a model of "
+            f"{channels}; say which one is meant with --normalize"
+        )
+    return normalization

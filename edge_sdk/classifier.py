@@ -121,6 +121,11 @@ class Classifier:
             inferred = time.perf_counter_ns()
             artifact = self.artifact
             scores = decode(stored, artifact.output.quantization, logits=artifact.logits)
+            if len(scores) != len(self.labels):
+                raise EngineError(
+                    f"{artifact.path}: gave {len(scores)} scores for {len(self.labels)} labels; the "
+                    "file says otherwise of itself, convert it again"
+                )
             if not np.isfinite(scores).all():
                 raise EngineError(f"{artifact.path}: the model answered with NaN; convert it again")
             done = time.perf_counter_ns()

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import io
+import lzma
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +21,11 @@ from edge_sdk.tflite import ModelSummary, summarize
 
 # Labels and manifests are small; a hostile zip may claim otherwise.
 _FILES_LIMIT_BYTES = 128 << 20
+# What Python's zipfile lets through when a zip is damaged, beside its own BadZipFile.
+_ZIP_DAMAGE = (
+    *(ValueError, OSError, EOFError, NotImplementedError, RuntimeError, OverflowError),
+    *(MemoryError, zlib.error, lzma.LZMAError),
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,6 +65,11 @@ def read_container(path: Path) -> Container:
     if MANIFEST_FILE in files:
         manifest = parse_manifest(files[MANIFEST_FILE], name)
         _check_hashes(path, manifest, data[:model_bytes], files)
+        if manifest.model_bytes != model_bytes:
+            raise CorruptArtifactError(
+                f"{path}: its manifest was written for a model of {manifest.model_bytes} bytes, this "
+                f"one has {model_bytes}; copy or convert it again"
+            )
     return Container(data, model_bytes, files, summary, metadata, manifest)
 
 
@@ -66,10 +78,8 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except FileNotFoundError as error:
         raise ArtifactNotFoundError(f"{path}: there is no such model file") from error
-    except OSError as error:
-        raise ArtifactNotFoundError(
-            f"{path}: cannot be read ({error.strerror or error})"
-        ) from error
+    except (OSError, ValueError) as error:  # ValueError: a null in the path
+        raise ArtifactNotFoundError(f"{path}: cannot be read ({error})") from error
 
 
 def _appended_files(data: bytes, name: str) -> tuple[dict[str, bytes], int]:
@@ -88,9 +98,9 @@ def _appended_files(data: bytes, name: str) -> tuple[dict[str, bytes], int]:
                 f"{name}: its appended files are damaged ({error})"
             ) from error
         return {}, len(data)
-    except (ValueError, OSError, EOFError, NotImplementedError, RuntimeError) as error:
-        if isinstance(error, CorruptArtifactError):
-            raise
+    except CorruptArtifactError:
+        raise
+    except _ZIP_DAMAGE as error:
         raise CorruptArtifactError(f"{name}: its appended files are damaged ({error})") from error
 
 

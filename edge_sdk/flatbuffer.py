@@ -50,10 +50,15 @@ class Node:
         return [int(x) for x in np.frombuffer(self._buffer, dtype, length, start)]
 
     def bytes(self, field: int) -> bytes:
+        self.check_bytes(field)
+        start, length = self._vector(field)
+        return self._buffer[start : start + length]
+
+    def check_bytes(self, field: int) -> None:
+        """Makes sure that the bytes of a field are all there, without copying them."""
         start, length = self._vector(field)
         if start + length > len(self._buffer):
             raise IndexError(f"{length} bytes at {start} of {len(self._buffer)}")
-        return self._buffer[start : start + length]
 
     def children(self, field: int) -> Iterator[Node]:
         start, length = self._vector(field)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from edge_sdk.errors import UndescribedArtifactError
@@ -20,7 +21,7 @@ def parse_normalization(text: str) -> Normalization:
         return _NORMALIZATIONS[text]
     try:
         mean, std = (float(part) for part in text.split(","))
-        if std == 0 or mean != mean or std != std:
+        if std == 0 or not math.isfinite(mean) or not math.isfinite(std):
             raise ValueError(text)
     except ValueError as error:
         raise UndescribedArtifactError(
@@ -47,7 +48,7 @@ def read_labels(path: str | Path) -> tuple[str, ...]:
         UndescribedArtifactError: the file cannot be read as text.
     """
     try:
-        return parse_labels(Path(path).read_text("utf-8"))
+        return parse_labels(Path(path).read_text("utf-8-sig"))
     except (OSError, UnicodeDecodeError) as error:
         raise UndescribedArtifactError(
             f"--labels {path}: cannot be read as text ({error})"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import json
+import math
 import zlib
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -118,16 +118,16 @@ def parse_manifest(text: bytes, name: str) -> Manifest:
             name=root.get("name", str),
             format=root.get("format", str),
             preprocessing=_preprocessing(preprocess),
-            threshold=float(root.section("score").get("threshold", (int, float))),
+            threshold=_share(root.section("score").get("threshold", (int, float))),
             model_bytes=hashes.get("model_bytes", int),
             model_sha256=hashes.get("model_sha256", str),
             labels_sha256=hashes.get("labels_sha256", str),
             selftest=_selftest(root.section("selftest")),
             provenance=root.get("provenance", dict),
         )
-    except (ValueError, TypeError, KeyError, RecursionError, zlib.error, binascii.Error) as error:
-        if isinstance(error, UnsupportedArtifactError):
-            raise
+    except UnsupportedArtifactError:
+        raise
+    except (ValueError, TypeError, OverflowError, RecursionError, zlib.error) as error:
         raise CorruptArtifactError(f"{name}: its {MANIFEST_FILE} is damaged ({error})") from error
 
 
@@ -161,12 +161,20 @@ def _preprocessing(section: _Section) -> Preprocessing:
     )
 
 
+def _share(value: Any) -> float:
+    # Also refuses NaN, and true, which is an int to Python. A softmax may round to above 1.
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value <= 1.001:
+        raise ValueError(f"{value!r} is not a number in 0..1")
+    return float(value)
+
+
 def _selftest(section: _Section) -> SelfTest:
     shape: list[int] = section.get("shape", list)
     rows: list[list[float]] = section.get("scores", list)
-    size = int(np.prod(shape, dtype=np.int64)) if len(shape) == 4 and min(shape) > 0 else 0
+    size = math.prod(shape) if len(shape) == 4 and min(shape) > 0 else 0
     if not 0 < size <= _SELFTEST_LIMIT_BYTES or len(rows) != shape[0]:
         raise ValueError(f"a self-test of shape {shape} with {len(rows)} answers")
     packed = base64.b64decode(section.get("pixels", str), validate=True)
     pixels = np.frombuffer(zlib.decompressobj().decompress(packed, size), np.uint8)
-    return SelfTest(pixels.reshape(shape), np.array(rows, np.float32))
+    scores = [[_share(score) for score in row] for row in rows]
+    return SelfTest(pixels.reshape(shape), np.array(scores, np.float32))

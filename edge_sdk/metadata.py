@@ -5,6 +5,7 @@ Field numbers follow the public ``metadata_schema.fbs``; ``host_tools/package.py
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from edge_sdk.errors import CorruptArtifactError
@@ -71,6 +72,11 @@ def _normalization(unit: Node) -> Normalization | None:
     if unit.number(0, UINT8) != 1 or options is None:  # 1: NormalizationOptions
         return None
     mean, std = options.array(0, "<f4"), options.array(1, "<f4")
-    if len(mean) != len(std) or len(mean) not in (1, 3) or 0.0 in std:
+    if (
+        len(mean) != len(std)
+        or len(mean) not in (1, 3)
+        or 0.0 in std
+        or not all(map(math.isfinite, mean + std))
+    ):
         raise ValueError(f"normalisation with mean {mean} and std {std}")
     return Normalization(tuple(mean), tuple(std))

@@ -96,6 +96,8 @@ def summarize(model: bytes, name: str) -> ModelSummary:
         )
     try:
         return _summarize(root(model), name)
+    except UnsupportedArtifactError:
+        raise
     except DAMAGE as error:
         raise CorruptArtifactError(
             f"{name}: the model is truncated or damaged ({error}); copy or convert it again"
@@ -104,13 +106,15 @@ def summarize(model: bytes, name: str) -> ModelSummary:
 
 def _summarize(model: Node, name: str) -> ModelSummary:
     for buffer in model.children(4):
-        buffer.bytes(0)  # weights that reach past the end of a truncated file
+        buffer.check_bytes(0)  # weights that reach past the end of a truncated file
     codes = [_operator_name(code) for code in model.children(1)]
     graph = next(model.children(2), None)
     if graph is None:
         raise UnsupportedArtifactError(f"{name}: a model without a graph; nothing to run")
     tensors = list(graph.children(0))
     inputs, outputs = graph.integers(1, "<i4"), graph.integers(2, "<i4")
+    if min((*inputs, *outputs), default=0) < 0:
+        raise IndexError("a negative tensor index")
     operators = [
         (codes[node.number(0, UINT32)], node.integers(1, "<i4"), node.integers(2, "<i4"))
         for node in graph.children(3)
@@ -152,7 +156,7 @@ def _spec(tensor: Node) -> TensorSpec:
 def _is_per_tensor(weights: Node) -> bool:
     details = weights.child(4)
     shape = weights.integers(0, "<i4")
-    if details is None or _DTYPES[weights.number(1, INT8)] not in ("uint8", "int8"):
+    if details is None or weights.number(1, INT8) not in (3, 9):  # UINT8, INT8
         return False
     return len(details.array(2, "<f4")) == 1 and bool(shape) and shape[0] > 1
 

@@ -151,9 +151,11 @@ def preprocessing_of(recipe: Recipe) -> Preprocessing:
 
 
 _SHARE = (0.0, 1.0)
+_MAX_SEED = 2**32 - 1  # what NumPy and Keras take
 _RANGES: dict[str, tuple[float, float]] = {
     "data.width": (8, 4096),
     "data.height": (8, 4096),
+    "data.seed": (0, _MAX_SEED),
     "data.validation": (0.0, 0.9),
     "data.test": (0.0, 0.9),
     "augmentation.horizontal_flip": _SHARE,
@@ -161,6 +163,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "augmentation.brightness": (0.0, 0.9),
     "model.width": (0.05, 4.0),
     "model.dropout": (0.0, 0.95),
+    "training.seed": (0, _MAX_SEED),
     "training.epochs": (1, 100_000),
     "training.batch_size": (1, 65_536),
     "training.learning_rate": (1e-12, 1e3),
@@ -194,7 +197,7 @@ def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     text, where = _read(source)
     try:
         values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise RecipeError(f"{where}: not valid TOML: {error}") from error
     for override in overrides:
         _override(values, override)
@@ -245,11 +248,11 @@ def _read(source: str | Path) -> tuple[str, str]:
         text = resources.files("host_tools.recipes").joinpath(f"{source}.toml").read_text("utf-8")
         return text, f"recipe {source}"
     path = Path(source)
-    if path.is_file():
-        try:
+    try:
+        if path.is_file():
             return path.read_text("utf-8"), str(path)
-        except (OSError, UnicodeDecodeError) as error:
-            raise RecipeError(f"{path}: cannot be read as text ({error})") from error
+    except (OSError, ValueError) as error:  # a name too long, a null in it, not UTF-8 inside
+        raise RecipeError(f"{path}: cannot be read as text ({error})") from error
     raise RecipeError(
         f"{source}: no such recipe file, and none that comes with edgecls has this name"
         f"{nearest(str(source), builtin_recipes())}; see edgecls recipe list"
@@ -262,6 +265,8 @@ def _override(values: dict[str, Any], override: str) -> None:
         raise RecipeError(f"--set {override}: expected KEY=VALUE as in training.epochs=20")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
+    except RecursionError as error:
+        raise RecipeError(f"--set {path}: nested too deep to be meant") from error
     except tomllib.TOMLDecodeError:
         value = text.strip()  # a plain word or path
     *sections, key = path.strip().split(".")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -64,7 +65,7 @@ def _value(hint: Any, value: Any, where: str, key: str, limits: Limits) -> Any:
     if isinstance(hint, types.UnionType):
         hint = typing.get_args(hint)[0]
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
+        value = float(value) if abs(value) < 2**63 else math.inf
     if hint == tuple[str, ...]:
         if not isinstance(value, list) or not value or not all(isinstance(v, str) for v in value):
             raise RecipeError(f'{where}: {key} must be a list of words, as in ["int8", "float16"]')
@@ -103,7 +104,7 @@ def literal(value: Any) -> str:
         return f"[{', '.join(literal(entry) for entry in value)}]"
     if isinstance(value, str):
         escaped = "".join(
-            c if c.isprintable() and c not in '"\\' else f"\\u{ord(c):04x}" for c in value
+            c if c.isprintable() and c not in '"\\' else f"\\U{ord(c):08x}" for c in value
         )
         return f'"{escaped}"'
     return repr(value)

@@ -13,7 +13,7 @@ from edge_sdk.cli.options import (
     threshold_option,
     top_k_option,
 )
-from edge_sdk.errors import UnreadableImageError
+from edge_sdk.errors import SourceNotFoundError, UnreadableImageError
 
 
 @click.command()
@@ -49,11 +49,16 @@ def classify(
       edgecls classify trash_int8.tflite photo.jpg
     """
     from edge_sdk.classifier import Classifier
-    from edge_sdk.cli.output import echo_notes, print_record
+    from edge_sdk.cli.output import TextLines, echo_notes
     from edge_sdk.images import read_image
     from edge_sdk.records import ClassificationRecord, ErrorRecord, Record
+    from edge_sdk.sinks.jsonl import JsonLines
     from edge_sdk.sources.folder import list_images
 
+    files = [file for path in images for file in (list_images(path) if path.is_dir() else [path])]
+    if not files:
+        raise SourceNotFoundError(f"{', '.join(map(str, images))}: no pictures there")
+    sink = JsonLines() if as_json else TextLines()
     failed = False
     with Classifier.open(
         model,
@@ -66,9 +71,7 @@ def classify(
         echo_notes(classifier.artifact)
         if threshold is not None:
             classifier.threshold = threshold
-        for image in [
-            file for path in images for file in (list_images(path) if path.is_dir() else [path])
-        ]:
+        for image in files:
             record: Record
             try:
                 prediction = classifier.classify(read_image(image, max_pixels=max_pixels))
@@ -76,6 +79,6 @@ def classify(
             except UnreadableImageError as error:
                 failed = True
                 record = ErrorRecord(str(image), error.reason)
-            print_record(record, as_json)
+            sink.write(record)
     if failed:
         raise click.exceptions.Exit(1)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
 from edge_sdk.artifact import Artifact
@@ -11,31 +9,23 @@ from edge_sdk.records import ClassificationRecord, ErrorRecord, FrameRecord, Hea
 
 
 class TextLines:
-    """A sink for people: one line per frame on standard output, troubles on standard error."""
+    """A sink for people: one line per answer on standard output, troubles on standard error."""
 
     def write(self, record: Record) -> None:
         """Prints one line."""
-        print_record(record, as_json=False)
+        match record:
+            case FrameRecord():
+                total = record.preprocess_ms + record.inference_ms + record.postprocess_ms
+                click.echo(f"{record.source}  {_answer(record)}  {total:.1f} ms")
+            case ClassificationRecord():
+                click.echo(f"{record.path}  {_answer(record)}")
+            case ErrorRecord():
+                click.echo(f"{record.path}: {record.error}", err=True)
+            case HealthRecord():
+                click.echo(f"{record.source}: {record.what}: {record.detail}", err=True)
 
     def close(self) -> None:
         """Nothing to give back."""
-
-
-def print_record(record: Record, as_json: bool) -> None:
-    """Prints a record as JSON or for people."""
-    if as_json:
-        click.echo(json.dumps(record.to_json()))
-        return
-    match record:
-        case FrameRecord():
-            total = record.preprocess_ms + record.inference_ms + record.postprocess_ms
-            click.echo(f"{record.source}  {_answer(record)}  {total:.1f} ms")
-        case ClassificationRecord():
-            click.echo(f"{record.path}  {_answer(record)}")
-        case ErrorRecord():
-            click.echo(f"{record.path}: {record.error}", err=True)
-        case HealthRecord():
-            click.echo(f"{record.source}: {record.what}: {record.detail}", err=True)
 
 
 def _answer(record: FrameRecord | ClassificationRecord) -> str:

@@ -70,14 +70,26 @@ def open_engine(model: bytes, backend: str = "cpu", *, threads: int = 1) -> Engi
 
 
 def runtime_version(backend: str) -> str:
-    """The package and version behind a CPU backend, such as ``ai-edge-litert 2.3.0``."""
-    from importlib.metadata import version  # 20 ms that only a foreign model needs
+    """The package and version behind a CPU backend, such as ``ai-edge-litert 2.3.0``.
+
+    Raises:
+        EngineNotInstalledError: it is not installed.
+    """
+    from importlib.metadata import (
+        PackageNotFoundError,
+        version,
+    )  # 20 ms that only a foreign model needs
 
     name = parse_backend(backend).name.removesuffix("-noxnnpack")
     if name in ("cpu", "edgetpu"):
         name = _first_installed()
     distribution = "ai-edge-litert" if name == "litert" else name
-    return f"{distribution} {version(distribution)}"
+    try:
+        return f"{distribution} {version(distribution)}"
+    except PackageNotFoundError as error:
+        raise EngineNotInstalledError(
+            f"backend {name} needs the package {distribution}; pip install {distribution}"
+        ) from error
 
 
 def _first_installed() -> str:

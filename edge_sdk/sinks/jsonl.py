@@ -44,13 +44,14 @@ class JsonLines:
         """
         if self._closed:
             raise WriteError("this sink is closed")
-        line = json.dumps(record.to_json())  # ASCII: any stream can take it, any file name too
+        line = _line(record, self._stream.encoding or "utf-8")
         try:
             self._stream.write(line + "\n")
             self._stream.flush()
         except BrokenPipeError:
             raise
         except OSError as error:
+            self._failed = True
             raise WriteError(
                 f"a record could not be written ({error.strerror or error})"
             ) from error
@@ -69,4 +70,16 @@ class JsonLines:
                 self._stream.close()
         except OSError as error:
             if not self._failed:
-                raise WriteError(f"a file could not be closed ({error.strerror or error})") from error
+                raise WriteError(
+                    f"a file could not be closed ({error.strerror or error})"
+                ) from error
+
+
+def _line(record: Record, encoding: str) -> str:
+    content = record.to_json()
+    line = json.dumps(content, ensure_ascii=False)
+    try:
+        line.encode(encoding)
+    except UnicodeEncodeError:  # a plain terminal, or a file name that is no text
+        line = json.dumps(content)
+    return line

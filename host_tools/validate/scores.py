@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import tokenize
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +16,11 @@ from edge_sdk.errors import ValidationError
 from edge_sdk.files import write_atomically
 
 _SCHEMA = 1
+# What numpy, zipfile and the parsers below them raise on damaged files.
+_DAMAGE = (
+    *(OSError, ValueError, KeyError, TypeError, EOFError, MemoryError, OverflowError, SyntaxError),
+    *(NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error, tokenize.TokenError),
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,7 +65,12 @@ def load_scores(path: Path) -> SavedScores:
         ValidationError: no such file, damaged, or of a newer schema.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # All of it is read and its checksums with it; numpy would stop at the end of an array.
+        content = path.read_bytes()
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            if archive.testzip() is not None:
+                raise ValueError("a checksum is wrong")
+        with np.load(io.BytesIO(content), allow_pickle=False) as file:
             if int(file["schema"]) > _SCHEMA:
                 raise ValidationError(
                     f"{path}: written by a newer edgecls; pip install --upgrade edgecls"
@@ -69,9 +81,9 @@ def load_scores(path: Path) -> SavedScores:
                 files=tuple(str(digest) for digest in file["files"]),
                 scores=np.asarray(file["scores"], np.float32),
             )
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, EOFError) as error:
-        if isinstance(error, ValidationError):
-            raise
+    except ValidationError:
+        raise
+    except _DAMAGE as error:
         raise ValidationError(
             f"{path}: not scores saved by edgecls validate --save-scores ({error})"
         ) from error

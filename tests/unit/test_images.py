@@ -200,12 +200,10 @@ _KINDS: dict[str, tuple[Callable[[Any], bytes], int]] = {
         ),
         0,
     ),
-    "gif-transparent": (lambda p: _saved(p.quantize(16), "GIF", transparency=3), 0),
     "tiff-lzw": (lambda p: _saved(p, "TIFF", compression="tiff_lzw"), 0),
     "tiff-jpeg": (lambda p: _saved(p, "TIFF", compression="jpeg"), _LOSSY),
     "tiff-palette": (lambda p: _saved(p.quantize(16), "TIFF"), 0),
     "tiff-cmyk": (lambda p: _saved(p.convert("CMYK"), "TIFF"), _LOSSY),
-    "tiff-alpha": (lambda p: _saved(_translucent(p), "TIFF"), 0),
 }
 
 

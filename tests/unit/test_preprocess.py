@@ -179,9 +179,9 @@ def test_no_value_comes_out_that_lies_beyond_those_put_in(
 
 
 # Stripes closer than two pixels of the target cannot be shown by it: whatever contrast is left is
-# an alias. Averaging over areas leaves some of it, too, so that is the measure, and a fifth of the
-# stripes' own amplitude the slack.
-_SLACK = 25
+# an alias. Halving takes most of it away and the linear step at the end leaves some, at worst (four
+# pixels in a centre crop, which halving passes on whole) seven tenths of what linear alone leaves.
+_SHARE_OF_LINEAR = 0.72
 _FRAME = (1280, 720)
 _TARGET = (224, 224)
 _CROPPED: dict[Crop, slice] = {"squash": slice(0, 1280), "center": slice(280, 1000)}
@@ -204,15 +204,13 @@ def _contrast_left(crop: Crop, period: float, interpolation: int) -> float:
 
 
 @pytest.mark.parametrize(("crop", "period"), _FINE)
-def test_fine_stripes_fade_as_they_do_by_averaging(crop: Crop, period: float) -> None:
+def test_fine_stripes_fade(crop: Crop, period: float) -> None:
     out = preprocess(_stripes(period), Preprocessing(*_TARGET, 3, crop))
-    assert out.std() <= _contrast_left(crop, period, cv2.INTER_AREA) + _SLACK
-
-
-@pytest.mark.parametrize(("crop", "period"), _FINE)
-def test_plain_linear_resizing_would_leave_stripes(crop: Crop, period: float) -> None:
-    allowed = _contrast_left(crop, period, cv2.INTER_AREA) + _SLACK
-    assert _contrast_left(crop, period, cv2.INTER_LINEAR) > allowed
+    linear = _contrast_left(crop, period, cv2.INTER_LINEAR)
+    assert out.std() <= _SHARE_OF_LINEAR * linear
+    # One halving alone leaves 54 of these stripes when a whole 720p frame is squashed.
+    if crop == "squash" and period < 6:
+        assert out.std() < 40
 
 
 @pytest.mark.parametrize("crop", CROPS)

