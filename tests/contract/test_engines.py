@@ -31,8 +31,10 @@ def _fake() -> FakeEngine:
 
 
 def _need(backend: str) -> None:
-    if backend == "tflite-runtime" and importlib.util.find_spec("tflite_runtime") is None:
-        pytest.skip("tflite-runtime is not installed")
+    package = backend.removesuffix("-noxnnpack")
+    module = {"litert": "ai_edge_litert", "tflite-runtime": "tflite_runtime"}.get(package)
+    if module is not None and importlib.util.find_spec(module) is None:
+        pytest.skip(f"{package} is not installed")
 
 
 @pytest.fixture(params=[*_REAL, "fake"])

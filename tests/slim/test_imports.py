@@ -14,6 +14,7 @@ _TO_CLASSIFY = _TO_IMPORT | {
     "ai_edge_litert",
     "backports",
     "cv2",
+    "cython_runtime",
     "flatbuffers",
     "google",
     "ml_dtypes",
