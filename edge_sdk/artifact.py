@@ -88,6 +88,7 @@ class Artifact:
         container = read_container(path)
         summary, metadata, manifest = container.summary, container.metadata, container.manifest
         input_, output = _classifier_tensors(path, summary)
+        logits = not (summary.ends_in_softmax or _is_softmax_scale(output.quantization))
         if manifest is not None:
             preprocessing = _manifest_preprocessing(path, manifest, input_)
             notes = _notes_on_own(path, normalize, crop)
@@ -95,7 +96,7 @@ class Artifact:
         else:
             _, height, width, channels = input_.shape
             preprocessing = Preprocessing(width, height, channels, crop or "squash")
-            notes = _notes_on_foreign(path, summary, preprocessing, crop)
+            notes = _notes_on_foreign(path, summary, preprocessing, crop, logits)
         return cls(
             path=path,
             data=container.data,
@@ -105,7 +106,7 @@ class Artifact:
             output=output,
             normalization=_normalization(input_, normalize, metadata),
             preprocessing=preprocessing,
-            logits=not (summary.ends_in_softmax or _is_softmax_scale(output.quantization)),
+            logits=logits,
             operators=summary.operators,
             manifest=manifest,
             notes=notes,
@@ -205,7 +206,7 @@ def _notes_on_own(
 
 
 def _notes_on_foreign(
-    path: Path, summary: ModelSummary, how: Preprocessing, crop: Crop | None
+    path: Path, summary: ModelSummary, how: Preprocessing, crop: Crop | None, logits: bool
 ) -> tuple[str, ...]:
     notes = []
     if crop is None:
@@ -217,6 +218,8 @@ def _notes_on_foreign(
         notes.append(
             f"{path}: legacy per-tensor quantisation; a per-channel int8 model runs about twice as fast"
         )
+    if logits:
+        notes.append(f"{path}: ends before its softmax; it is applied to the scores")
     return tuple(notes)
 
 

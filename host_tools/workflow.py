@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 import edge_sdk
-from edge_sdk.errors import ConversionError, TrainingError
+from edge_sdk.errors import ConversionError, DatasetError, TrainingError
+from edge_sdk.images import MAX_PIXELS
 from host_tools.data.folder import find_pictures
 from host_tools.data.load import Dataset, load_dataset
 from host_tools.extras import require
@@ -39,13 +40,14 @@ Say = Callable[[str], None]
 _INTEGER_FORMATS = ("int8", "int16x8")
 
 
-def load_for(recipe: Recipe, data: Path, say: Say) -> Dataset:
+def load_for(recipe: Recipe, data: Path, say: Say, max_pixels: int = MAX_PIXELS) -> Dataset:
     """Loads a folder as a recipe asks, and says what was found.
 
     Raises:
         DatasetError: a folder that cannot be trained on.
     """
-    dataset = load_dataset(find_pictures(data), preprocessing_of(recipe), split_rule(recipe))
+    folder = find_pictures(data)
+    dataset = load_dataset(folder, preprocessing_of(recipe), split_rule(recipe), max_pixels)
     counts = ", ".join(f"{len(subset)} {split}" for split, subset in dataset.splits.items())
     say(f"{data}: {len(dataset.classes)} classes; {counts}")
     if dataset.unreadable:
@@ -54,8 +56,6 @@ def load_for(recipe: Recipe, data: Path, say: Say) -> Dataset:
             f"{len(dataset.unreadable)} pictures cannot be read and are left out, "
             f"such as {first.picture.path}: {first.reason}"
         )
-    if not len(dataset.splits["test"]):
-        say("no test pictures: the accuracy of artifacts cannot be measured (see data.test)")
     return dataset
 
 
@@ -184,20 +184,43 @@ def convert_run(
     return paths
 
 
-def build(recipe: Recipe, data: Path, out: Path, *, resume: bool = False, say: Say) -> Comparison:
+def build(
+    recipe: Recipe,
+    data: Path,
+    out: Path,
+    *,
+    resume: bool = False,
+    max_pixels: int = MAX_PIXELS,
+    say: Say,
+) -> Comparison:
     """Everything: train, convert, validate on the test split, report.
 
     Returns:
         The comparison of the artifacts with the float model; its verdict is that of the recipe's
         gates, None where it names no budget.
+
+    Raises:
+        DatasetError: a folder that cannot be trained on, or has nothing to validate on.
     """
     run = RunDirectory(out)
-    dataset = load_for(recipe, data, say)
+    dataset = load_for(recipe, data, say, max_pixels)
+    if not len(dataset.splits["test"]):
+        raise DatasetError(
+            f"{data}: no test pictures, so the drop could not be measured; raise data.test, or use "
+            "edgecls train and edgecls convert"
+        )
     report = train_run(recipe, dataset, run, resume=resume, say=say)
     artifacts = convert_run(find_trained(out), dataset, recipe.conversion, out, say=say)
     budget = Budget(recipe.gates.max_drop, recipe.gates.max_class_drop)
     comparison = validate(
-        artifacts, out, data, split="test", budget=budget, opening=Opening(), say=say
+        artifacts,
+        out,
+        data,
+        split="test",
+        budget=budget,
+        opening=Opening(),
+        max_pixels=max_pixels,
+        say=say,
     )
     save_scores(run.scores, scores_of(comparison))
     comparison = _recorded(comparison, artifacts)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from edge_sdk.cli.options import max_megapixels_option
 from host_tools.cli.options import data_option, resume_option, set_option
 
 
@@ -21,8 +22,15 @@ from host_tools.cli.options import data_option, resume_option, set_option
 @set_option
 @resume_option
 @click.option("--json", "as_json", is_flag=True, help="Print the validation as JSON.")
+@max_megapixels_option
 def build(
-    recipe: str, data: Path, out: Path, overrides: tuple[str, ...], resume: bool, as_json: bool
+    recipe: str,
+    data: Path,
+    out: Path,
+    overrides: tuple[str, ...],
+    resume: bool,
+    as_json: bool,
+    max_pixels: int,
 ) -> None:
     """Train, convert, validate and report: everything that RECIPE says.
 
@@ -39,7 +47,9 @@ def build(
     from host_tools.recipe import load_recipe
     from host_tools.workflow import build as build_everything
 
-    comparison = build_everything(load_recipe(recipe, overrides), data, out, resume=resume, say=say)
+    comparison = build_everything(
+        load_recipe(recipe, overrides), data, out, resume=resume, max_pixels=max_pixels, say=say
+    )
     if as_json:
         click.echo(json.dumps(comparison.to_json()))
     else:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from edge_sdk.cli.options import max_megapixels_option
 from host_tools.cli.options import data_option
 
 
@@ -36,6 +37,7 @@ from host_tools.cli.options import data_option
     type=click.IntRange(1),
     help="How many of them  [default: what the recipe says, else 200].",
 )
+@max_megapixels_option
 def convert(
     model: Path,
     data: Path | None,
@@ -43,6 +45,7 @@ def convert(
     out: Path | None,
     split: str,
     calibration_images: int | None,
+    max_pixels: int,
 ) -> None:
     """Convert MODEL, a run directory or a .keras file, to TensorFlow Lite artifacts.
 
@@ -73,7 +76,7 @@ def convert(
     dataset = None
     if data is not None:
         recipe = trained.recipe or recipe_for_bare(trained, load_keras(trained.path))
-        dataset = load_for(recipe, data, say)
+        dataset = load_for(recipe, data, say, max_pixels)
     paths = convert_run(
         trained, dataset, conversion, out or trained.path.parent, split=split, say=say
     )

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from edge_sdk.cli.options import max_megapixels_option
 from host_tools.cli.options import data_option, resume_option, set_option
 
 
@@ -15,12 +16,18 @@ from host_tools.cli.options import data_option, resume_option, set_option
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
-    help="The run directory  [default: runs/NAME of the recipe].",
+    help="The run directory  [default: runs/NAME, or runs/NAME-2 ... beside finished ones].",
 )
 @set_option
 @resume_option
+@max_megapixels_option
 def train(
-    recipe: str, data: Path, out: Path | None, overrides: tuple[str, ...], resume: bool
+    recipe: str,
+    data: Path,
+    out: Path | None,
+    overrides: tuple[str, ...],
+    resume: bool,
+    max_pixels: int,
 ) -> None:
     """Train a model: RECIPE is a name from edgecls recipe list, or a TOML file.
 
@@ -36,8 +43,9 @@ def train(
     from host_tools.workflow import load_for, train_run
 
     loaded = load_recipe(recipe, overrides)
-    run = RunDirectory(out or Path("runs") / loaded.name)
-    report = train_run(loaded, load_for(loaded, data, say), run, resume=resume, say=say)
+    run = RunDirectory(out or _default_out(loaded.name, resume))
+    dataset = load_for(loaded, data, say, max_pixels)
+    report = train_run(loaded, dataset, run, resume=resume, say=say)
     evaluation = report["evaluation"]
     if evaluation["n"]:
         click.echo(
@@ -45,3 +53,16 @@ def train(
             "validation pictures"
         )
     say(f"next: edgecls convert {run.path} --data {data}")
+
+
+def _default_out(name: str, resume: bool) -> Path:
+    """The first of runs/NAME, runs/NAME-2, ... without a finished model; resuming, the last used."""
+    folder = Path("runs") / name
+    number = 1
+    while (folder / "model.keras").exists():
+        number += 1
+        following = Path("runs") / f"{name}-{number}"
+        if resume and not following.exists():
+            break
+        folder = following
+    return folder

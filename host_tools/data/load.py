@@ -101,7 +101,9 @@ class SplitRule:
     seed: int
 
 
-def load_dataset(folder: PictureFolder, how: Preprocessing, rule: SplitRule) -> Dataset:
+def load_dataset(
+    folder: PictureFolder, how: Preprocessing, rule: SplitRule, max_pixels: int = MAX_PIXELS
+) -> Dataset:
     """Decodes and prepares every picture of a folder.
 
     Pictures that cannot be read are left out and listed. A split that the folder lacks is cut from
@@ -113,7 +115,8 @@ def load_dataset(folder: PictureFolder, how: Preprocessing, rule: SplitRule) -> 
     gathered: dict[Split, list[tuple[Picture, NDArray[np.uint8], str]]]
     gathered = {"train": [], "validation": [], "test": []}
     unreadable: list[Unreadable] = []
-    for result in progress(decode_all(folder.pictures), "reading pictures", len(folder.pictures)):
+    decoded = decode_all(folder.pictures, max_pixels)
+    for result in progress(decoded, "reading pictures", len(folder.pictures)):
         if isinstance(result, Unreadable):
             unreadable.append(result)
             continue

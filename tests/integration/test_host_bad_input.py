@@ -362,3 +362,34 @@ def test_copies_of_a_picture_fall_on_one_side_of_the_split(digits: Path, tmp_pat
     assert not sides[0] & sides[1]
     assert not sides[0] & sides[2]
     assert not sides[1] & sides[2]
+
+
+def test_build_without_test_pictures_stops_before_it_trains(digits: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    words = ("build", "digits", "--data", digits, "--out", out, "--set", "data.test=0.0")
+    result = edgecls(*words)
+    assert result.exit_code == 1
+    assert "no test pictures, so the drop could not be measured" in result.stderr
+    assert not out.exists()
+
+
+def test_a_picture_over_the_limit_is_left_out_until_the_limit_is_raised(
+    digits: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("tensorflow", reason="the extra [host] is not installed")
+    words = ("train", "digits", "--data", digits, "--out", tmp_path / "run", *QUICK)
+    refused = edgecls(*words, "--max-megapixels", "0.001")
+    assert refused.exit_code == 1
+    assert "raise it with --max-megapixels" in refused.stderr
+    assert edgecls(*words, "--max-megapixels", "0.002").exit_code == 0
+
+
+def test_training_twice_without_out_keeps_the_first_run(
+    digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, built: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(built, tmp_path / "runs" / "digits")
+    before = (tmp_path / "runs" / "digits" / "model.keras").read_bytes()
+    assert edgecls("train", "digits", "--data", digits, *QUICK).exit_code == 0
+    assert (tmp_path / "runs" / "digits-2" / "model.keras").exists()
+    assert (tmp_path / "runs" / "digits" / "model.keras").read_bytes() == before
