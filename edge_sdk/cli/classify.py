@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from edge_sdk.cli.options import (
+    ModelOptions,
     json_option,
     max_megapixels_option,
     model_options,
@@ -29,11 +30,7 @@ from edge_sdk.errors import SourceNotFoundError, UnreadableImageError
 def classify(
     model: Path,
     images: tuple[Path, ...],
-    backend: str,
-    threads: int,
-    labels: Path | None,
-    normalize: str | None,
-    crop: str | None,
+    options: ModelOptions,
     top_k: int,
     threshold: float | None,
     max_pixels: int,
@@ -48,8 +45,7 @@ def classify(
     Example:
       edgecls classify trash_int8.tflite photo.jpg
     """
-    from edge_sdk.classifier import Classifier
-    from edge_sdk.cli.output import TextLines, echo_notes
+    from edge_sdk.cli.output import TextLines
     from edge_sdk.images import read_image
     from edge_sdk.records import ClassificationRecord, ErrorRecord, Record
     from edge_sdk.sinks.jsonl import JsonLines
@@ -60,15 +56,7 @@ def classify(
         raise SourceNotFoundError(f"{', '.join(map(str, images))}: no pictures there")
     sink = JsonLines() if as_json else TextLines()
     failed = False
-    with Classifier.open(
-        model,
-        backend,
-        threads=threads,
-        labels=labels,
-        normalize=normalize,
-        crop=crop,  # type: ignore[arg-type]  # click.Choice
-    ) as classifier:
-        echo_notes(classifier.artifact)
+    with options.open(model) as classifier:
         if threshold is not None:
             classifier.threshold = threshold
         for image in files:

@@ -3,61 +3,87 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
+
+if TYPE_CHECKING:
+    from edge_sdk.classifier import Classifier
+    from edge_sdk.preprocess import Crop
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def model_options(function: F) -> F:
-    """``--backend``, ``--threads``, and what a foreign model does not say of itself."""
-    for option in reversed(
-        (
-            click.option(
-                "--backend",
-                default="cpu",
-                show_default=True,
-                help="cpu, litert, tflite-runtime, litert-noxnnpack, edgetpu[:usb:N|:pci:N].",
-            ),
-            click.option(
-                "--threads",
-                type=click.IntRange(1, 64),
-                default=1,
-                show_default=True,
-                help="CPU threads for one inference.",
-            ),
-            foreign_options,
+class ModelOptions(NamedTuple):
+    """How a model is opened: the arguments of ``Classifier.open``."""
+
+    backend: str
+    threads: int
+    labels: Path | None
+    normalize: str | None
+    crop: Crop | None
+
+    def open(self, model: Path) -> Classifier:
+        """Opens the model and says what was assumed about it."""
+        from edge_sdk.classifier import Classifier
+        from edge_sdk.cli.output import echo_notes
+
+        classifier = Classifier.open(
+            model,
+            self.backend,
+            threads=self.threads,
+            labels=self.labels,
+            normalize=self.normalize,
+            crop=self.crop,
         )
-    ):
-        function = option(function)
-    return function
+        echo_notes(classifier.artifact)
+        return classifier
+
+
+def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``--backend``, ``--threads`` and ``foreign_options``, given to the callback as ``options``."""
+
+    @wraps(function)
+    def collected(**values: Any) -> Any:
+        options = ModelOptions(*(values.pop(name) for name in ModelOptions._fields))
+        return function(options=options, **values)
+
+    backend = click.option(
+        "--backend",
+        default="cpu",
+        show_default=True,
+        help="cpu, litert, tflite-runtime, litert-noxnnpack, edgetpu[:usb:N|:pci:N].",
+    )
+    threads = click.option(
+        "--threads",
+        type=click.IntRange(1, 64),
+        default=1,
+        show_default=True,
+        help="CPU threads for one inference.",
+    )
+    return backend(threads(foreign_options(collected)))
 
 
 def foreign_options(function: F) -> F:
     """``--labels``, ``--normalize`` and ``--crop``: for models that edgecls did not make."""
-    for option in reversed(
-        (
-            click.option(
-                "--labels",
-                type=click.Path(path_type=Path, dir_okay=False),
-                help="Foreign model: a file with one label per line.",
-            ),
-            click.option(
-                "--normalize",
-                metavar="RANGE",
-                help="Foreign model: raw (0..255), unit (0..1), symmetric (-1..1) or MEAN,STD.",
-            ),
-            click.option(
-                "--crop",
-                type=click.Choice(["squash", "center", "letterbox"]),
-                help="Foreign model: how a picture is made to fit  [default: squash].",
-            ),
-        )
-    ):
-        function = option(function)
-    return function
+    labels = click.option(
+        "--labels",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help="Foreign model: a file with one label per line.",
+    )
+    normalize = click.option(
+        "--normalize",
+        metavar="RANGE",
+        help="Foreign model: raw (0..255), unit (0..1), symmetric (-1..1) or MEAN,STD.",
+    )
+    crop = click.option(
+        "--crop",
+        type=click.Choice(["squash", "center", "letterbox"]),
+        help="Foreign model: how a picture is made to fit  [default: squash].",
+    )
+    return labels(normalize(crop(function)))
 
 
 def max_megapixels_option(function: F) -> F:

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from edge_sdk.cli.options import (
+    ModelOptions,
     json_option,
     max_megapixels_option,
     model_options,
@@ -35,11 +36,7 @@ from edge_sdk.cli.options import (
 def run(
     model: Path,
     paths: tuple[Path, ...],
-    backend: str,
-    threads: int,
-    labels: Path | None,
-    normalize: str | None,
-    crop: str | None,
+    options: ModelOptions,
     top_k: int,
     threshold: float | None,
     limit: int | None,
@@ -55,22 +52,13 @@ def run(
     Example:
       edgecls run trash_int8.tflite --source photos/ --json
     """
-    from edge_sdk.classifier import Classifier
-    from edge_sdk.cli.output import TextLines, echo_notes
+    from edge_sdk.cli.output import TextLines
     from edge_sdk.pipeline import run as run_pipeline
     from edge_sdk.sinks.jsonl import JsonLines
     from edge_sdk.sources.folder import FolderSource
 
     source = FolderSource(*paths, max_pixels=max_pixels)
-    with Classifier.open(
-        model,
-        backend,
-        threads=threads,
-        labels=labels,
-        normalize=normalize,
-        crop=crop,  # type: ignore[arg-type]  # click.Choice
-    ) as classifier:
-        echo_notes(classifier.artifact)
+    with options.open(model) as classifier:
         statistics = run_pipeline(
             source,
             classifier,

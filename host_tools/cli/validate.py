@@ -6,7 +6,12 @@ from pathlib import Path
 
 import click
 
-from edge_sdk.cli.options import json_option, max_megapixels_option, model_options
+from edge_sdk.cli.options import (
+    ModelOptions,
+    json_option,
+    max_megapixels_option,
+    model_options,
+)
 from host_tools.cli.options import data_option, split_option
 
 
@@ -42,11 +47,7 @@ def validate(
     max_drop: float | None,
     max_class_drop: float | None,
     save_scores: Path | None,
-    backend: str,
-    threads: int,
-    labels: Path | None,
-    normalize: str | None,
-    crop: str | None,
+    options: ModelOptions,
     max_pixels: int,
     as_json: bool,
 ) -> None:
@@ -75,7 +76,7 @@ def validate(
         data,
         split=split,
         budget=Budget(max_drop, max_class_drop),
-        opening=Opening(backend, threads, labels, normalize, crop),  # type: ignore[arg-type]  # click.Choice
+        opening=Opening(*options),
         max_pixels=max_pixels,
         say=say,
     )
