@@ -90,6 +90,8 @@ class TrainingRecipe:
         label_smoothing: 0..1, see Szegedy et al. 2016.
         patience: epochs without a better validation loss before training stops; 0: never stops.
         seed: of weights, order and augmentation.
+        feature_variants: passes over the pictures with ``model.trainable = "head"``, whose base is
+            computed once: the first as they are, each further one augmented.
     """
 
     epochs: int = 30
@@ -101,6 +103,7 @@ class TrainingRecipe:
     label_smoothing: float = 0.0
     patience: int = 8
     seed: int = 0
+    feature_variants: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +168,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "model.dropout": (0.0, 0.95),
     "training.seed": (0, _MAX_SEED),
     "training.epochs": (1, 100_000),
+    "training.feature_variants": (1, 1000),
     "training.batch_size": (1, 65_536),
     "training.learning_rate": (1e-12, 1e3),
     "training.weight_decay": _SHARE,

@@ -14,7 +14,7 @@ from host_tools.extras import require
 from host_tools.recipe import Recipe
 
 
-def training_batches(subset: Subset, recipe: Recipe, classes: int, epoch: int) -> Any:
+def picture_batches(subset: Subset, recipe: Recipe, classes: int, epoch: int) -> Any:
     """A ``keras.utils.PyDataset`` over a training split, for one epoch.
 
     Order and augmentation depend on the seed and the epoch alone: a resumed training draws what an
@@ -29,28 +29,60 @@ def training_batches(subset: Subset, recipe: Recipe, classes: int, epoch: int) -
     Returns:
         Batches of ``(n, H, W, C)`` float32 in 0..255 and ``(n, classes)`` float32 one-hot labels.
     """
-    training = recipe.training
-    order = np.random.default_rng((training.seed, epoch)).permutation(len(subset))
 
-    def batch(chosen: NDArray[np.int64], index: int) -> NDArray[np.uint8]:
-        random = np.random.default_rng((training.seed, epoch, index))
+    def inputs_of(chosen: NDArray[np.int64], random: np.random.Generator) -> NDArray[Any]:
         return augment(subset.pixels[chosen], recipe.augmentation, random)
 
-    return _batches(subset, order, classes, training.batch_size, batch)
+    return _shuffled(subset.labels, recipe, classes, epoch, inputs_of)
 
 
-def plain_batches(subset: Subset, classes: int, batch_size: int) -> Any:
-    """The same in order and without augmentation, for validation while training."""
-    order = np.arange(len(subset))
-    return _batches(subset, order, classes, batch_size, lambda chosen, _: subset.pixels[chosen])
+def feature_batches(
+    features: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    recipe: Recipe,
+    classes: int,
+    epoch: int,
+) -> Any:
+    """The same over features ``(variants, N, F)``: each picture in a variant drawn anew."""
+
+    def inputs_of(chosen: NDArray[np.int64], random: np.random.Generator) -> NDArray[Any]:
+        return features[random.integers(0, len(features), len(chosen)), chosen]
+
+    return _shuffled(labels, recipe, classes, epoch, inputs_of)
+
+
+def plain_batches(
+    inputs: NDArray[Any], labels: NDArray[np.int64], classes: int, batch_size: int
+) -> Any:
+    """Batches in order and as they are, for validation while training."""
+    return _batches(labels, np.arange(len(labels)), classes, batch_size, lambda c, _: inputs[c])
+
+
+_Inputs = Callable[[NDArray[np.int64], int], NDArray[Any]]
+
+
+def _shuffled(
+    labels: NDArray[np.int64],
+    recipe: Recipe,
+    classes: int,
+    epoch: int,
+    inputs_of: Callable[[NDArray[np.int64], np.random.Generator], NDArray[Any]],
+) -> Any:
+    training = recipe.training
+    order = np.random.default_rng((training.seed, epoch)).permutation(len(labels))
+
+    def drawn(chosen: NDArray[np.int64], index: int) -> NDArray[Any]:
+        return inputs_of(chosen, np.random.default_rng((training.seed, epoch, index)))
+
+    return _batches(labels, order, classes, training.batch_size, drawn)
 
 
 def _batches(
-    subset: Subset,
+    labels: NDArray[np.int64],
     order: NDArray[np.int64],
     classes: int,
     batch_size: int,
-    pixels_of: Callable[[NDArray[np.int64], int], NDArray[np.uint8]],
+    inputs_of: _Inputs,
 ) -> Any:
     keras = require("keras")
     eye = np.eye(classes, dtype=np.float32)
@@ -61,6 +93,6 @@ def _batches(
 
         def __getitem__(self, index: int) -> tuple[Any, Any]:
             chosen = order[index * batch_size : (index + 1) * batch_size]
-            return pixels_of(chosen, index).astype(np.float32), eye[subset.labels[chosen]]
+            return inputs_of(chosen, index).astype(np.float32), eye[labels[chosen]]
 
     return Batches()

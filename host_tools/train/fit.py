@@ -9,6 +9,7 @@ import logging
 import math
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 from edge_sdk.errors import TrainingError
@@ -18,7 +19,7 @@ from host_tools.extras import require
 from host_tools.models import build_model, with_softmax
 from host_tools.recipe import Recipe, TrainingRecipe, recipe_toml
 from host_tools.run_directory import RunDirectory
-from host_tools.train.batches import plain_batches, training_batches
+from host_tools.train.batches import feature_batches, picture_batches, plain_batches
 from host_tools.train.checkpoint import (
     Progress,
     load_checkpoint,
@@ -26,10 +27,14 @@ from host_tools.train.checkpoint import (
     save_checkpoint,
     set_model_arrays,
 )
+from host_tools.train.transfer import plain_features, split_network, training_features
 
 # Small enough for the largest network, large enough not to matter.
 _VALIDATION_BATCH = 64
 _LOG = logging.getLogger("edgecls.train")
+
+# From a 0-based epoch to its batches.
+EpochBatches = Callable[[int], Any]
 
 
 def train(recipe: Recipe, dataset: Dataset, run: RunDirectory, *, resume: bool = False) -> Progress:
@@ -51,9 +56,11 @@ def train(recipe: Recipe, dataset: Dataset, run: RunDirectory, *, resume: bool =
     keras = require("keras")
     keras.utils.set_random_seed(recipe.training.seed)
     classes = len(dataset.classes)
-    model = build_model(recipe, classes)
-    subset, validation = dataset.splits["train"], dataset.splits["validation"]
-    steps = -(-len(subset) // recipe.training.batch_size)
+    network = build_model(recipe, classes)
+    started = time.perf_counter()
+    model, batches, held_out = _material(network, dataset, recipe)
+    preparing_s = time.perf_counter() - started
+    steps = len(batches(0))
     model.compile(
         optimizer=_optimizer(keras, recipe.training, steps),
         loss=keras.losses.CategoricalCrossentropy(
@@ -67,14 +74,14 @@ def train(recipe: Recipe, dataset: Dataset, run: RunDirectory, *, resume: bool =
     if resume and run.checkpoint.exists():
         best, progress = load_checkpoint(run.checkpoint, model, identity)
         _LOG.info("going on after epoch %d", progress.epochs_done)
-    held_out = plain_batches(validation, classes, _VALIDATION_BATCH) if len(validation) else None
+    progress.seconds += preparing_s
     try:
         while not _finished(recipe.training, progress):
             epoch = progress.epochs_done
             started = time.perf_counter()
             # One call per epoch: Keras looks into the next epoch's pictures before the last is done.
             logs = model.fit(
-                training_batches(subset, recipe, classes, epoch),
+                batches(epoch),
                 validation_data=held_out,
                 initial_epoch=epoch,
                 epochs=epoch + 1,
@@ -94,9 +101,31 @@ def train(recipe: Recipe, dataset: Dataset, run: RunDirectory, *, resume: bool =
             f"{run.path}; the same command with --resume goes on from there."
         ) from interrupt
     set_model_arrays(model, best)
-    _save_keras(with_softmax(model), run)
+    _save_keras(with_softmax(network), run)
     write_atomically(run.history, _history_csv(progress))
     return progress
+
+
+def _material(network: Any, dataset: Dataset, recipe: Recipe) -> tuple[Any, EpochBatches, Any]:
+    """What is trained, on what, and what it is validated on while training (None: nothing)."""
+    classes = len(dataset.classes)
+    subset, validation = dataset.splits["train"], dataset.splits["validation"]
+    if recipe.model.trainable == "head":
+        base, model = split_network(network)
+        features = training_features(base, subset, recipe)
+        held_out: Any = plain_features(base, validation) if len(validation) else None
+
+        def batches(epoch: int) -> Any:
+            return feature_batches(features, subset.labels, recipe, classes, epoch)
+    else:
+        model, held_out = network, validation.pixels if len(validation) else None
+
+        def batches(epoch: int) -> Any:
+            return picture_batches(subset, recipe, classes, epoch)
+
+    if held_out is not None:
+        held_out = plain_batches(held_out, validation.labels, classes, _VALIDATION_BATCH)
+    return model, batches, held_out
 
 
 def _finished(training: TrainingRecipe, progress: Progress) -> bool:
@@ -172,7 +201,7 @@ def _report_epoch(row: dict[str, float], epochs: int, progress: Progress) -> Non
     )
     if "val_accuracy" in row:
         text += f"  validation {row['val_accuracy']:.4f}"
-    left = (epochs - progress.epochs_done) * progress.seconds / len(progress.history)
+    left = (epochs - progress.epochs_done) * row["seconds"]
     print(f"{text}  {row['seconds']:.1f} s, at most {left:.0f} s left", file=sys.stderr)  # noqa: T201
 
 

@@ -126,3 +126,45 @@ def test_head_only_training_leaves_the_pretrained_weights_alone(
     inner = next(layer for layer in trained.layers if layer.name == base.name)
     for ours, original in zip(inner.get_weights(), base.get_weights(), strict=True):
         assert np.array_equal(ours, original)
+
+
+def test_a_head_trained_on_features_is_the_head_of_the_whole_network(
+    digits: Path, public_data: Path, keras: Any
+) -> None:
+    from edge_sdk import Preprocessing
+    from host_tools.data.folder import find_pictures
+    from host_tools.data.load import SplitRule, load_dataset
+    from host_tools.models import build_model
+    from host_tools.train.transfer import plain_features, split_network, training_features
+
+    recipe = recipe_from(
+        {
+            "name": "any",
+            "data": {"width": 48, "height": 48},
+            "augmentation": {"horizontal_flip": 1.0},
+            "model": {
+                "architecture": "mobilenet-v2",
+                "width": 0.35,
+                "trainable": "head",
+                "weights": str(public_data / _ALPHA_035),
+            },
+            "training": {"feature_variants": 2},
+        },
+        "test",
+    )
+    subset = load_dataset(
+        find_pictures(digits), Preprocessing(48, 48), SplitRule(0.5, 0.4, 0)
+    ).splits["train"]
+    network = build_model(recipe, 4)
+    base, head = split_network(network)
+    features = training_features(base, subset, recipe)
+    assert features.shape == (2, len(subset), 1280)
+    assert np.array_equal(features[0], plain_features(base, subset))
+    assert [v.path for v in head.trainable_variables] == ["logits/kernel", "logits/bias"]
+
+    kernel = head.trainable_variables[0]
+    kernel.assign(kernel + 1)  # what is learnt by the head is learnt by the network
+    for variant, pixels in ((0, subset.pixels), (1, subset.pixels[:, :, ::-1])):
+        through_head = head.predict(features[variant], verbose=0)
+        whole = network.predict(pixels.astype(np.float32), verbose=0)
+        assert np.abs(through_head - whole).max() < 1e-3 * np.abs(whole).max()
