@@ -86,6 +86,11 @@ class Classifier:
                 f"{path}: compiled for the Coral Edge TPU, which the CPU cannot stand in for; "
                 "use --backend edgetpu with a Coral, or the file it was compiled from"
             )
+        if chosen.name == "edgetpu" and not artifact.needs_edgetpu:
+            raise DelegateError(
+                f"{path}: not compiled for the Edge TPU, so the CPU would run it; compile it with "
+                "edgetpu_compiler, or choose --backend cpu"
+            )
         if artifact.manifest is None and chosen.name != "edgetpu":
             from edge_sdk.engines.trial import try_in_child  # loads subprocess: 10 ms
 
@@ -163,8 +168,9 @@ class Classifier:
                 )
 
     def close(self) -> None:
-        """Gives the engine back; a second call does nothing."""
-        self._engine.close()
+        """Gives the engine back, once a call in another thread is done; twice is once."""
+        with self._busy:
+            self._engine.close()
 
     def __enter__(self) -> Self:
         return self

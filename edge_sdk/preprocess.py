@@ -79,9 +79,13 @@ class Preprocessor:
     def __init__(self, how: Preprocessing) -> None:
         self.how = how
         self._buffers: dict[tuple[int, ...], Pixels] = {}
+        self._shape: tuple[int, ...] = ()
 
     def __call__(self, frame: Frame | NDArray[np.uint8]) -> Pixels:
         pixels, format_ = _checked(frame)
+        if pixels.shape != self._shape:  # a folder of pictures, each of another size
+            self._buffers.clear()
+            self._shape = pixels.shape
         how = self.how
         if how.crop == "center":
             pixels = _center_crop(pixels, how.width, how.height)
@@ -138,8 +142,6 @@ class Preprocessor:
         key = (step, *shape)
         buffer = self._buffers.get(key)
         if buffer is None:
-            if len(self._buffers) > 16:  # a folder of pictures, each of another size
-                self._buffers.clear()
             buffer = self._buffers[key] = np.empty(shape, np.uint8)
         return buffer
 

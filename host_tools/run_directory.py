@@ -69,10 +69,17 @@ class RunDirectory:
         write_atomically(self.report, json.dumps(report, indent=1) + "\n")
 
     def read_report(self) -> dict[str, Any]:
-        """Reads ``report.json``; empty where there is none."""
+        """Reads ``report.json``; empty where there is none.
+
+        Raises:
+            ConversionError: it is damaged.
+        """
         if not self.report.exists():
             return {}
-        loaded: dict[str, Any] = json.loads(self.report.read_text("utf-8"))
+        try:
+            loaded: dict[str, Any] = json.loads(self.report.read_text("utf-8"))
+        except ValueError as error:
+            raise ConversionError(f"{self.report}: damaged ({error}); train again") from error
         return loaded
 
 

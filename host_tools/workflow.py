@@ -31,6 +31,7 @@ from host_tools.recipe import (
 from host_tools.report.evaluation import evaluate
 from host_tools.report.page import write_page
 from host_tools.run_directory import RunDirectory, TrainedModel, find_trained, load_keras
+from host_tools.train.checkpoint import holds_unfinished
 from host_tools.train.fit import train
 from host_tools.validate.compare import Budget, Comparison
 from host_tools.validate.scores import save_scores
@@ -70,13 +71,11 @@ def train_run(
     Raises:
         TrainingError: an unfinished training is in the way, or the loss became NaN.
     """
-    if run.checkpoint.exists() and not run.model.exists() and not resume:
+    if not resume and holds_unfinished(run.checkpoint):
         raise TrainingError(
             f"{run.path}: holds an unfinished training; add --resume to go on with it, or choose "
             "another --out"
         )
-    run.model.unlink(missing_ok=True)
-    run.write_description(recipe, dataset.classes)
     progress = train(recipe, dataset, run, resume=resume)
     say(
         f"trained {progress.epochs_done} epochs in {progress.seconds:.0f} s; "

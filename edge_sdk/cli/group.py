@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import logging
 import sys
@@ -55,6 +56,11 @@ class EdgeclsGroup(click.Group):
         except errors.EdgeClsError as error:
             click.echo(f"Error: {error}", err=True)
             ctx.exit(exit_code(error))
+        except OSError as error:
+            if error.errno == errno.EPIPE:  # whoever read our output has gone
+                raise
+            click.echo(f"Error: {error}", err=True)
+            ctx.exit(1)
         except KeyboardInterrupt as error:
             click.echo(f"Interrupted. {error}".rstrip(), err=True)
             ctx.exit(INTERRUPTED)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from dataclasses import dataclass
 
-from edge_sdk.errors import EngineNotInstalledError, UnknownBackendError
+from edge_sdk.errors import EngineError, EngineNotInstalledError, UnknownBackendError
 from edge_sdk.ports import Engine
 
 BACKENDS = ("cpu", "litert", "tflite-runtime", "litert-noxnnpack", "edgetpu")
@@ -50,11 +50,14 @@ def open_engine(model: bytes, backend: str = "cpu", *, threads: int = 1) -> Engi
 
     Raises:
         UnknownBackendError: no such backend.
+        EngineError: fewer than one thread.
         EngineNotInstalledError: its package is missing.
         DelegateError: its accelerator is missing.
         CorruptArtifactError: the engine refuses the model.
     """
     chosen = parse_backend(backend)
+    if threads < 1:
+        raise EngineError(f"threads must be at least 1, got {threads}")
     if chosen.name == "edgetpu":
         from edge_sdk.engines import edgetpu
 

@@ -52,6 +52,10 @@ class LiteRTEngine:
                 model_content=model, num_threads=threads, **options
             )
             self._interpreter.allocate_tensors()
+        except SystemError as error:  # tflite-runtime under numpy 2
+            raise EngineNotInstalledError(
+                f"backend {package} does not work with this numpy; pip install 'edgecls[{package}]'"
+            ) from error
         except (ValueError, RuntimeError) as error:
             raise CorruptArtifactError(
                 f"{package} refuses the model: {_first_line(error)}"

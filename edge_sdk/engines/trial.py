@@ -10,6 +10,7 @@ import contextlib
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from edge_sdk.errors import CorruptArtifactError
@@ -33,6 +34,8 @@ if answer.shape != summary.outputs[0].shape or answer.dtype != summary.outputs[0
 def try_in_child(model: bytes, sha256: str, backend: str, runtime: str, name: str) -> None:
     """Loads and runs ``model`` once in a fresh process; returns at once if that went well before.
 
+    The child does not import from the current folder (``-P``), whatever lies there.
+
     Args:
         model: the bytes of the file.
         sha256: of those bytes.
@@ -49,7 +52,7 @@ def try_in_child(model: bytes, sha256: str, backend: str, runtime: str, name: st
             return
     try:
         child = subprocess.run(
-            [sys.executable, "-c", _CHILD, backend],
+            [sys.executable, "-P", "-c", _CHILD, backend],
             input=model,
             capture_output=True,
             timeout=_TIMEOUT_S,
@@ -73,4 +76,8 @@ def try_in_child(model: bytes, sha256: str, backend: str, runtime: str, name: st
 
 def _cache() -> Path:
     base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "edgecls" / "trials"
+    try:
+        folder = Path(base) if base else Path.home() / ".cache"
+    except RuntimeError:  # a user without a home, as in containers
+        folder = Path(tempfile.gettempdir())
+    return folder / "edgecls" / "trials"

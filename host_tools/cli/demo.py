@@ -18,6 +18,8 @@ import click
 def demo(out: Path) -> None:
     """Do the main job on scikit-learn's handwritten digits: train, convert, validate, run.
 
+    Interrupted, the same command goes on.
+
     \b
     Example:
       edgecls demo --out demo
@@ -29,10 +31,13 @@ def demo(out: Path) -> None:
     from host_tools.cli.output import end_with_verdict, print_comparison, say
     from host_tools.data.digits import write_digits
     from host_tools.recipe import load_recipe
+    from host_tools.run_directory import RunDirectory
+    from host_tools.train.checkpoint import holds_unfinished
     from host_tools.workflow import build
 
     pictures = write_digits(out / "pictures")
-    comparison = build(load_recipe("digits"), pictures, out, say=say)
+    unfinished = holds_unfinished(RunDirectory(out).checkpoint)
+    comparison = build(load_recipe("digits"), pictures, out, resume=unfinished, say=say)
     print_comparison(comparison)
     artifact = out / "digits_int8.tflite"
     click.echo(f"\nedgecls run {artifact} --source ... on five pictures it was not trained on:")

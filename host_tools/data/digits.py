@@ -27,9 +27,10 @@ def write_digits(folder: Path) -> Path:
     if folder.exists():
         return folder
     digits = require("sklearn.datasets").load_digits()
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    unfinished = None
     try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
         for index, (image, digit) in enumerate(zip(digits.images, digits.target, strict=True)):
             gray = np.round(image * (255 / 16)).astype(np.uint8)
             large = cv2.resize(gray, (_SIDE_PX, _SIDE_PX), interpolation=cv2.INTER_CUBIC)
@@ -43,5 +44,6 @@ def write_digits(folder: Path) -> Path:
             f"{folder}: the digits could not be written ({error.strerror or error})"
         ) from error
     finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        if unfinished is not None:
+            shutil.rmtree(unfinished, ignore_errors=True)
     return folder

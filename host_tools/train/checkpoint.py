@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+import zlib
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,11 @@ from edge_sdk.errors import TrainingError
 from edge_sdk.files import write_atomically
 
 Arrays = list[NDArray[Any]]
+# What numpy, zipfile and json raise on a damaged file.
+_DAMAGE = (
+    *(OSError, EOFError, ValueError, KeyError, TypeError, SyntaxError, AttributeError),
+    *(zipfile.BadZipFile, zlib.error),
+)
 
 
 @dataclass(slots=True)
@@ -33,6 +39,7 @@ class Progress:
         best_epoch: the epoch (0-based) it was reached in, -1: none yet.
         history: a row per complete epoch.
         seconds: training time so far.
+        finished: the model has been written; a new training may begin here.
     """
 
     identity: str
@@ -41,6 +48,7 @@ class Progress:
     best_epoch: int = -1
     history: list[dict[str, float]] = field(default_factory=list)
     seconds: float = 0.0
+    finished: bool = False
 
 
 def save_checkpoint(path: Path, model: Any, best: Arrays, progress: Progress) -> None:
@@ -55,6 +63,17 @@ def save_checkpoint(path: Path, model: Any, best: Arrays, progress: Progress) ->
     buffer = io.BytesIO()
     np.savez(buffer, progress=np.array(json.dumps(asdict(progress))), **arrays)
     write_atomically(path, buffer.getvalue())
+
+
+def holds_unfinished(path: Path) -> bool:
+    """Whether there is a checkpoint of a training that has not come to its end."""
+    try:
+        with np.load(path, allow_pickle=False) as saved:
+            return not json.loads(str(saved["progress"])).get("finished")
+    except FileNotFoundError:
+        return False
+    except _DAMAGE:
+        return True
 
 
 def load_checkpoint(path: Path, model: Any, identity: str) -> tuple[Arrays, Progress]:
@@ -73,7 +92,7 @@ def load_checkpoint(path: Path, model: Any, identity: str) -> tuple[Arrays, Prog
                 kind: [saved[f"{kind}_{i}"] for i in range(_count(saved.files, kind))]
                 for kind in ("model", "optimizer", "best")
             }
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+    except _DAMAGE as error:
         raise TrainingError(
             f"{path}: the checkpoint is damaged ({error}); train again without --resume"
         ) from error

@@ -38,7 +38,10 @@ EpochBatches = Callable[[int], Any]
 
 
 def train(recipe: Recipe, dataset: Dataset, run: RunDirectory, *, resume: bool = False) -> Progress:
-    """Trains, restores the best weights, and writes ``model.keras`` and ``history.csv``.
+    """Trains, restores the best weights, and writes model, recipe, labels and history.
+
+    Nothing but the checkpoint is written before the end: a training that fails leaves what an
+    earlier one left.
 
     Args:
         recipe: what to train.
@@ -92,6 +95,11 @@ def train(recipe: Recipe, dataset: Dataset, run: RunDirectory, *, resume: bool =
             row = {"epoch": epoch + 1} | {key: float(values[-1]) for key, values in logs.items()}
             row["learning_rate"] = float(model.optimizer.learning_rate)
             row["seconds"] = time.perf_counter() - started
+            if not math.isfinite(row.get("val_loss", 0.0)):
+                raise TrainingError(
+                    f"the validation loss became {row['val_loss']} in epoch {epoch + 1}; lower "
+                    "training.learning_rate (the epochs before it are kept in the checkpoint)"
+                )
             best = _keep_best(progress, row, model, best)
             save_checkpoint(run.checkpoint, model, best, progress)
             _report_epoch(row, recipe.training.epochs, progress)
@@ -101,8 +109,11 @@ def train(recipe: Recipe, dataset: Dataset, run: RunDirectory, *, resume: bool =
             f"{run.path}; the same command with --resume goes on from there."
         ) from interrupt
     set_model_arrays(model, best)
+    run.write_description(recipe, dataset.classes)
     _save_keras(with_softmax(network), run)
     write_atomically(run.history, _history_csv(progress))
+    progress.finished = True
+    save_checkpoint(run.checkpoint, model, best, progress)
     return progress
 
 

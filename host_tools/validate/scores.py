@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_sdk.errors import ValidationError
+from edge_sdk.errors import ArtifactNotFoundError, ValidationError
 from edge_sdk.files import write_atomically
 
 _SCHEMA = 1
@@ -62,8 +62,11 @@ def load_scores(path: Path) -> SavedScores:
     """Reads what ``save_scores`` wrote.
 
     Raises:
-        ValidationError: no such file, damaged, or of a newer schema.
+        ArtifactNotFoundError: no such file.
+        ValidationError: damaged, or of a newer schema.
     """
+    if not path.is_file():
+        raise ArtifactNotFoundError(f"{path}: there is no such file of scores")
     try:
         # All of it is read and its checksums with it; numpy would stop at the end of an array.
         content = path.read_bytes()
@@ -92,4 +95,6 @@ def load_scores(path: Path) -> SavedScores:
             f"{path}: {saved.scores.shape} scores for {len(saved.files)} pictures and "
             f"{len(saved.labels)} labels; save them again"
         )
+    if not np.isfinite(saved.scores).all():
+        raise ValidationError(f"{path}: holds scores that are no numbers; save them again")
     return saved

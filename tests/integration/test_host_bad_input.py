@@ -333,6 +333,8 @@ def test_a_checkpoint_of_another_recipe_is_refused(
     code, message = _train(digits, run, "--resume", "--set", "training.seed=5")
     assert code == 1
     assert "another recipe or other pictures" in message
+    for name in ("model.keras", "recipe.toml", "labels.txt", "report.json"):
+        assert (run / name).read_bytes() == (built / name).read_bytes()
 
 
 def test_half_a_checkpoint_is_refused(built: Path, digits: Path, tmp_path: Path) -> None:

@@ -46,7 +46,17 @@ _PIXEL_CALLS = ("cv2.resize", "cv2.cvtColor", "cv2.warpAffine", "cv2.remap")
 _PIXEL_DOORS = ("edge_sdk/preprocess.py", "host_tools/data/digits.py", "host_tools/package.py")
 # Law 8: what a command module may import before its callback runs.
 _LIGHT = (
-    *("__future__", "click", "collections.abc", "functools", "io", "logging", "pathlib", "sys"),
+    *(
+        "__future__",
+        "click",
+        "collections.abc",
+        "errno",
+        "functools",
+        "io",
+        "logging",
+        "pathlib",
+        "sys",
+    ),
     *("typing", "warnings"),
 )
 _LIGHT_OURS = ("edge_sdk", "edge_sdk.errors", "edge_sdk.cli", "host_tools.cli")
