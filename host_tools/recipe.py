@@ -6,7 +6,7 @@ Every key has a default but ``name``; an unknown key is an error that names the 
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from importlib import resources
 from pathlib import Path
@@ -14,9 +14,8 @@ from typing import Any
 
 from edge_sdk.errors import RecipeError
 from edge_sdk.preprocess import CROPS, Crop, Preprocessing
-from host_tools.strict_toml import Limits, build, literal, nearest
-
-FORMATS = ("float32", "float16", "dynamic", "int8", "int16x8")
+from host_tools.recipe_limits import LIMITS
+from host_tools.strict_toml import build, literal, nearest
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +44,8 @@ class DataRecipe:
 class AugmentationRecipe:
     """Changes made to training pictures, anew in every epoch.
 
+    A frozen base (``model.trainable = "head"``) sees them in ``training.feature_variants`` passes.
+
     Attributes:
         horizontal_flip: probability of mirroring left and right.
         shift: up to this share of width and height, in both directions, borders reflected.
@@ -61,7 +62,7 @@ class ModelRecipe:
     """The network.
 
     Attributes:
-        architecture: a name from ``host_tools.models``.
+        architecture: ``small-cnn``, ``resnet8`` or ``mobilenet-v2``.
         width: multiplier of the number of channels (MobileNet's alpha).
         weights: ``none``, ``imagenet`` (downloaded by Keras), or the path of a weights file.
         trainable: ``all``, or ``head`` to leave the pretrained part as it is.
@@ -153,41 +154,6 @@ def preprocessing_of(recipe: Recipe) -> Preprocessing:
     return Preprocessing(data.width, data.height, 3 if data.color == "rgb" else 1, crop)
 
 
-_SHARE = (0.0, 1.0)
-_MAX_SEED = 2**32 - 1  # what NumPy and Keras take
-_RANGES: dict[str, tuple[float, float]] = {
-    "data.width": (8, 4096),
-    "data.height": (8, 4096),
-    "data.seed": (0, _MAX_SEED),
-    "data.validation": (0.0, 0.9),
-    "data.test": (0.0, 0.9),
-    "augmentation.horizontal_flip": _SHARE,
-    "augmentation.shift": (0.0, 0.5),
-    "augmentation.brightness": (0.0, 0.9),
-    "model.width": (0.05, 4.0),
-    "model.dropout": (0.0, 0.95),
-    "training.seed": (0, _MAX_SEED),
-    "training.epochs": (1, 100_000),
-    "training.feature_variants": (1, 1000),
-    "training.batch_size": (1, 65_536),
-    "training.learning_rate": (1e-12, 1e3),
-    "training.weight_decay": _SHARE,
-    "training.label_smoothing": (0.0, 0.9),
-    "training.patience": (0, 100_000),
-    "conversion.calibration_images": (1, 1_000_000),
-    "gates.max_drop": (0.0, 100.0),
-    "gates.max_class_drop": (0.0, 100.0),
-}
-_CHOICES: dict[str, tuple[str, ...]] = {
-    "data.color": ("rgb", "gray"),
-    "data.crop": CROPS,
-    "model.trainable": ("all", "head"),
-    "training.optimizer": ("adam", "sgd"),
-    "training.schedule": ("constant", "cosine", "one-cycle"),
-    "conversion.formats": FORMATS,
-}
-
-
 def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """Reads a recipe.
 
@@ -214,7 +180,26 @@ def recipe_from(values: Mapping[str, Any], where: str) -> Recipe:
     Raises:
         RecipeError: see ``load_recipe``.
     """
-    return build(Recipe, values, where, Limits(_RANGES, _CHOICES))
+    recipe = build(Recipe, values, where, LIMITS)
+    for wrong in _contradictions(recipe):
+        raise RecipeError(f"{where}: {wrong}")
+    return recipe
+
+
+def _contradictions(recipe: Recipe) -> Iterator[str]:
+    model, training = recipe.model, recipe.training
+    head = model.trainable == "head"
+    if head and model.weights == "none":
+        yield 'model.trainable = "head" needs pretrained weights; set model.weights'
+    if head and training.feature_variants == 1 and recipe.augmentation != AugmentationRecipe():
+        yield (
+            'with model.trainable = "head" the first pass is not augmented; set '
+            "training.feature_variants to 2 or more, or leave augmentation out"
+        )
+    if not head and training.feature_variants > 1:
+        yield 'training.feature_variants needs model.trainable = "head"'
+    if not any(character.isalnum() for character in recipe.name):
+        yield f"name must have a letter or a digit in it, got {recipe.name!r}"
 
 
 def recipe_to(recipe: Recipe) -> dict[str, Any]:

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-import edge_sdk
 from edge_sdk.errors import ConversionError, DatasetError, TrainingError
 from edge_sdk.images import MAX_PIXELS
 from host_tools.data.folder import find_pictures
 from host_tools.data.load import Dataset, load_dataset
-from host_tools.extras import require
 from host_tools.package import Description, add_provenance, write_artifact
+from host_tools.provenance import (
+    data_provenance,
+    describe_data,
+    tool_versions,
+    travelling_recipe,
+)
 from host_tools.quantize.calibrate import calibration_pixels
 from host_tools.quantize.convert import convert, input_shape
 from host_tools.recipe import (
@@ -92,9 +94,7 @@ def train_run(
         "name": recipe.name,
         "description": recipe.description,
         "data": {
-            "fingerprint": dataset.fingerprint,
-            "fingerprints": {s: dataset.split_fingerprint(s) for s in dataset.splits},
-            "counts": {split: len(subset) for split, subset in dataset.splits.items()},
+            **describe_data(dataset),
             "unreadable": [f"{u.picture.path}: {u.reason}" for u in dataset.unreadable],
         },
         "training": {
@@ -149,13 +149,18 @@ def convert_run(
             f"{trained.path}: {model.outputs[0].shape[-1]} outputs, but {len(labels)} classes in the data"
         )
     recipe = trained.recipe or recipe_for_bare(trained, model)
+    if trained.recipe is None:
+        say(
+            f"{trained.path}: no run directory, so it is taken to want RGB 0..255 and a centre crop; "
+            "if it was trained on another range, put a Rescaling layer in front and save it again"
+        )
     calibration = None
     if dataset is not None and any(f in _INTEGER_FORMATS for f in conversion.formats):
         chosen = dataset.splits[split]  # type: ignore[index]  # checked by the command
         calibration = calibration_pixels(chosen, conversion.calibration_images, recipe.data.seed)
     provenance = {
-        "recipe": recipe_to(recipe),
-        "data": _data_provenance(trained, dataset, say),
+        "recipe": travelling_recipe(recipe),
+        "data": data_provenance(trained, dataset, say),
         "tools": tool_versions(),
     }
     paths = []
@@ -253,38 +258,6 @@ def recipe_for_bare(trained: TrainedModel, model: Any) -> Recipe:
     height, width, channels = input_shape(model)
     data = DataRecipe(width=width, height=height, color="rgb" if channels == 3 else "gray")
     return Recipe(trained.path.stem, data=data)
-
-
-def tool_versions() -> dict[str, str]:
-    """Versions of what shapes a model."""
-    names = ("keras", "numpy", "ai-edge-litert")
-    return {
-        "edgecls": edge_sdk.__version__,
-        "python": platform.python_version(),
-        "tensorflow": str(require("tensorflow").__version__),
-        **{name: version(name) for name in names},
-    }
-
-
-def _data_provenance(trained: TrainedModel, dataset: Dataset | None, say: Say) -> dict[str, Any]:
-    """The data set the model was trained on, as its run says, else the one given now."""
-    recorded = RunDirectory(trained.path.parent).read_report() if trained.recipe else {}
-    kept = (
-        {key: recorded["data"][key] for key in ("fingerprint", "fingerprints", "counts")}
-        if recorded
-        else {}
-    )
-    if dataset is None:
-        return kept
-    if kept and kept["fingerprint"] != dataset.fingerprint:
-        say(
-            f"{dataset.folder.root}: not the pictures this model was trained on, as its run recorded them"
-        )
-    return kept or {
-        "fingerprint": dataset.fingerprint,
-        "fingerprints": {split: dataset.split_fingerprint(split) for split in dataset.splits},
-        "counts": {split: len(subset) for split, subset in dataset.splits.items()},
-    }
 
 
 def formats_needing_data(formats: Sequence[str]) -> tuple[str, ...]:

@@ -55,25 +55,32 @@ def find_pictures(root: str | Path) -> PictureFolder:
     each; otherwise every sub-folder is a class. Classes are sorted by name, as Keras does.
 
     Raises:
-        DatasetError: no folder, no pictures, fewer than two classes, a class with a single
-            picture, or a class that the training split lacks.
+        DatasetError: no folder, no pictures, an empty class, a name that is no label, or a class
+            that the training split lacks.
     """
     root = Path(root)
     if not root.is_dir():
         raise DatasetError(f"{root}: there is no such folder")
+    folders = _subfolders(root)
+    # A split holds folders; a class that happens to be called "train" holds pictures.
     splits = {
         folder: _SPLIT_FOLDERS[folder.name.lower()]
-        for folder in _subfolders(root)
-        if folder.name.lower() in _SPLIT_FOLDERS
+        for folder in folders
+        if folder.name.lower() in _SPLIT_FOLDERS and _subfolders(folder)
     }
-    if "train" in splits.values() or (splits and len(splits) == len(_subfolders(root))):
-        found: list[tuple[Path, Split | None]] = [
-            (class_folder, split)
-            for folder, split in splits.items()
-            for class_folder in _subfolders(folder)
+    found: list[tuple[Path, Split | None]]
+    if "train" in splits.values() or (splits and len(splits) == len(folders)):
+        beside = [folder.name for folder in folders if folder not in splits and list_images(folder)]
+        if beside:
+            raise DatasetError(
+                f"{root}: {', '.join(beside)} stands beside the splits and is none of them; splits "
+                f"are called {', '.join(_SPLIT_FOLDERS)}"
+            )
+        found = [
+            (inner, split) for folder, split in splits.items() for inner in _subfolders(folder)
         ]
     else:
-        found = [(folder, None) for folder in _subfolders(root)]
+        found = [(folder, None) for folder in folders]
     classes = sorted({folder.name for folder, _ in found})
     index = {name: i for i, name in enumerate(classes)}
     pictures = [
@@ -101,6 +108,25 @@ def _check(root: Path, classes: tuple[str, ...], pictures: list[Picture]) -> Non
         raise DatasetError(
             f"{root}: no pictures in the class folder {', '.join(empty)}; fill it or remove it"
         )
+    odd = [name for name in classes if "\n" in name or "\r" in name]
+    if odd:
+        raise DatasetError(
+            f"{root}: the class {odd[0]!r} cannot stand on a line of labels; rename it"
+        )
+    train = {picture.label for picture in pictures if picture.split == "train"}
+    unknown = [name for i, name in enumerate(classes) if train and i not in train]
+    if unknown:
+        raise DatasetError(f"{root}: class {', '.join(unknown)} has no training pictures")
+
+
+def check_trainable(folder: PictureFolder) -> None:
+    """What training asks of a folder beyond being one.
+
+    Raises:
+        DatasetError: fewer than two classes, or a class with a single picture.
+    """
+    root, classes = folder.root, folder.classes
+    counts = Counter(picture.label for picture in folder.pictures)
     if len(classes) < 2:
         raise DatasetError(
             f"{root}: only one class, {classes[0]}; a classifier needs at least two folders side by side"
@@ -111,7 +137,3 @@ def _check(root: Path, classes: tuple[str, ...], pictures: list[Picture]) -> Non
             f"{root}: a single picture in class {', '.join(single)}; a class needs one to learn "
             "from and one to test on, and dozens to be learnt well"
         )
-    train = {picture.label for picture in pictures if picture.split == "train"}
-    unknown = [name for i, name in enumerate(classes) if train and i not in train]
-    if unknown:
-        raise DatasetError(f"{root}: class {', '.join(unknown)} has no training pictures")

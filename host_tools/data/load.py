@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,12 +17,12 @@ from edge_sdk.errors import DatasetError, UnreadableImageError
 from edge_sdk.images import MAX_PIXELS, read_image
 from edge_sdk.preprocess import Preprocessing, preprocess
 from edge_sdk.types import Frame
-from host_tools.data.folder import SPLITS, Picture, PictureFolder, Split
+from host_tools.data.folder import SPLITS, Picture, PictureFolder, Split, check_trainable
 from host_tools.progress import progress
 
 # Decoding releases the GIL. A photograph of 12 megapixels is 36 MB, so few are held at a time.
-_THREADS = 4
-_AHEAD = 8
+_THREADS = min(4, os.cpu_count() or 1)
+_AHEAD = _THREADS + 1
 
 
 class Decoded(NamedTuple):
@@ -110,8 +111,9 @@ def load_dataset(
     its training pictures by the SHA-256 of their decoded pixels, so that copies fall on one side.
 
     Raises:
-        DatasetError: a class is left without training pictures.
+        DatasetError: too few classes or pictures, or a class is left without training pictures.
     """
+    check_trainable(folder)
     gathered: dict[Split, list[tuple[Picture, NDArray[np.uint8], str]]]
     gathered = {"train": [], "validation": [], "test": []}
     unreadable: list[Unreadable] = []
@@ -174,16 +176,13 @@ def split_of(decoded: Decoded, ready: frozenset[Split], rule: SplitRule) -> Spli
 
 
 def _subset(rows: list[tuple[Picture, NDArray[np.uint8], str]], how: Preprocessing) -> Subset:
-    shape = (len(rows), how.height, how.width, how.channels)
-    pixels = np.empty(shape, np.uint8)
-    for i, (_, prepared, _) in enumerate(rows):
-        pixels[i] = prepared
-    return Subset(
-        pixels,
-        np.array([picture.label for picture, _, _ in rows], np.int64),
-        tuple(picture for picture, _, _ in rows),
-        tuple(digest for _, _, digest in rows),
-    )
+    pictures = tuple(picture for picture, _, _ in rows)
+    digests = tuple(digest for _, _, digest in rows)
+    pixels = np.empty((len(rows), how.height, how.width, how.channels), np.uint8)
+    while rows:  # given up one by one, so that they are not in memory twice
+        pixels[len(rows) - 1] = rows.pop()[1]
+    labels = np.array([picture.label for picture in pictures], np.int64)
+    return Subset(pixels, labels, pictures, digests)
 
 
 def _check_training(folder: PictureFolder, labels: list[int], unreadable: list[Unreadable]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from edge_sdk.errors import RecipeError
 from host_tools.models import mobilenet_v2, resnet8, small_cnn
 from host_tools.recipe import ModelRecipe, Recipe
 
@@ -31,19 +30,13 @@ def build_model(recipe: Recipe, classes: int) -> Any:
         normalisation is inside.
 
     Raises:
-        RecipeError: no such architecture, or weights that are missing or do not fit.
+        RecipeError: weights that are missing or do not fit.
         MissingExtraError: Keras is not installed.
     """
     from host_tools.extras import require
 
     keras = require("keras")
     data, model = recipe.data, recipe.model
-    if model.architecture not in ARCHITECTURES:
-        raise RecipeError(
-            f"model.architecture {model.architecture!r} is not known; one of {', '.join(ARCHITECTURES)}"
-        )
-    if model.weights == "none" and model.trainable == "head":
-        raise RecipeError('model.trainable = "head" needs pretrained weights; set model.weights')
     inputs = keras.Input((data.height, data.width, 3 if data.color == "rgb" else 1), name="image")
     features = ARCHITECTURES[model.architecture](model, inputs)
     if model.dropout:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +16,6 @@ from host_tools.data.load import Decoded, Unreadable, fingerprint
 from host_tools.validate.gates import Verdict, judge, worst
 from host_tools.validate.predictors import ArtifactPredictor, Predictor
 from host_tools.validate.statistics import drop_interval, images_needed, mcnemar_p
-
-# Pictures are held at full size until every model has seen them.
-_BATCH = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,28 +147,17 @@ def compare(
     kept: list[Picture] = []
     digests: list[str] = []
     unreadable: list[Unreadable] = []
-    rows: list[list[NDArray[np.float32]]] = [[] for _ in range(len(artifacts) + 1)]
-    batch: list[Decoded] = []
-
-    def flush() -> None:
-        for part, predictor in zip(rows, (reference, *artifacts), strict=True):
-            part.append(predictor.scores(batch))
-        kept.extend(item.picture for item in batch)
-        digests.extend(item.digest for item in batch)
-        batch.clear()
-
     for item in pictures:
         if isinstance(item, Unreadable):
             unreadable.append(item)
             continue
-        batch.append(item)
-        if len(batch) == _BATCH:
-            flush()
-    if batch:
-        flush()
+        for predictor in (reference, *artifacts):
+            predictor.see(item)
+        kept.append(item.picture)
+        digests.append(item.digest)
     if not kept:
         raise ValidationError("no picture to validate on; choose another --split or --data")
-    scores = [np.concatenate(part) for part in rows]
+    scores = [predictor.scores() for predictor in (reference, *artifacts)]
     truth = np.array([truth_of[picture.label] for picture in kept], np.int64)
     answers = [part.argmax(axis=1) for part in scores]
     return Comparison(
@@ -219,52 +206,66 @@ def _measure(
 ) -> ArtifactResult:
     artifact = predictor.artifact
     right_before, right_after = reference == truth, answer == truth
-    drop, interval, lost, won = _drop(right_before, right_after)
+    outcome = _outcome(right_before, right_after)
     per_class = tuple(
         _measure_class(labels[i], right_before[truth == i], right_after[truth == i], budget)
         for i in np.unique(truth)
     )
-    verdicts: list[Verdict] = [c.verdict for c in per_class if c.verdict is not None]
-    if budget.max_drop is not None:
-        verdicts.append(judge(interval, budget.max_drop))
-    needed = None
-    if budget.max_drop is not None and judge(interval, budget.max_drop) == "inconclusive":
-        needed = images_needed(drop, interval, len(truth), budget.max_drop)
+    gates = [(outcome, budget.max_drop)]
+    gates += [
+        (_outcome(right_before[truth == i], right_after[truth == i]), budget.max_class_drop)
+        for i in np.unique(truth)
+    ]
+    judged = [(o, limit, judge(o.interval, limit)) for o, limit in gates if limit is not None]
+    # A class is a share of the pictures: to see more of it, more of all are needed.
+    needed = [
+        math.ceil(count * outcome.n / o.n)
+        for o, limit, verdict in judged
+        if verdict == "inconclusive"
+        and (count := images_needed(o.lost, o.won, o.n, limit / 100)) is not None
+    ]
     return ArtifactResult(
         path=predictor.path,
         format=artifact.format,
         size_bytes=len(artifact.data),
         model_bytes=artifact.model_bytes,
         accuracy=float(right_after.mean()),
-        drop_points=drop,
-        drop_ci95=interval,
-        mcnemar_p=mcnemar_p(lost, won),
+        drop_points=outcome.drop,
+        drop_ci95=outcome.interval,
+        mcnemar_p=mcnemar_p(outcome.lost, outcome.won),
         agreement=float((reference == answer).mean()),
         flips=int((reference != answer).sum()),
         per_class=per_class,
-        verdict=worst(verdicts),
-        images_needed=needed,
+        verdict=worst(verdict for _, _, verdict in judged),
+        images_needed=max(needed, default=None),
     )
 
 
 def _measure_class(
     label: str, before: NDArray[np.bool_], after: NDArray[np.bool_], budget: Budget
 ) -> ClassResult:
-    _, interval, _, _ = _drop(before, after)
+    outcome = _outcome(before, after)
     limit = budget.max_class_drop
     return ClassResult(
         label,
         len(before),
         float(before.mean()),
         float(after.mean()),
-        None if limit is None else judge(interval, limit),
+        None if limit is None else judge(outcome.interval, limit),
     )
 
 
-def _drop(
-    before: NDArray[np.bool_], after: NDArray[np.bool_]
-) -> tuple[float, tuple[float, float], int, int]:
-    """Drop and its 95 % interval in points, and the discordant pictures."""
+class _Outcome(NamedTuple):
+    """Drop and its 95 % interval in points, discordant pictures, and all of them."""
+
+    drop: float
+    interval: tuple[float, float]
+    lost: int
+    won: int
+    n: int
+
+
+def _outcome(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> _Outcome:
     lost, won, n = int((before & ~after).sum()), int((~before & after).sum()), len(before)
     low, high = drop_interval(lost, won, n)
-    return 100 * (lost - won) / n, (100 * low, 100 * high), lost, won
+    return _Outcome(100 * (lost - won) / n, (100 * low, 100 * high), lost, won, n)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,9 +16,11 @@ from edge_sdk.preprocess import Preprocessing, preprocess
 from host_tools.data.load import Decoded
 from host_tools.validate.scores import SavedScores
 
+_BATCH = 64
+
 
 class Predictor(Protocol):
-    """Scores for pictures; ``path`` and ``labels`` say whose and of what."""
+    """Is shown pictures one by one, and keeps scores, never pictures: those are large."""
 
     @property
     def path(self) -> str: ...
@@ -27,8 +28,12 @@ class Predictor(Protocol):
     @property
     def labels(self) -> tuple[str, ...]: ...
 
-    def scores(self, batch: Sequence[Decoded]) -> NDArray[np.float32]:
-        """``(N, labels)`` probabilities for N decoded pictures."""
+    def see(self, item: Decoded) -> None:
+        """Takes the next picture; its frame is not kept."""
+        ...
+
+    def scores(self) -> NDArray[np.float32]:
+        """``(N, labels)`` probabilities of the N pictures seen."""
         ...
 
     def close(self) -> None:
@@ -41,6 +46,7 @@ class ArtifactPredictor:
 
     def __init__(self, classifier: Classifier) -> None:
         self.classifier = classifier
+        self._scores: list[NDArray[np.float32]] = []
 
     @property
     def artifact(self) -> Artifact:
@@ -54,15 +60,18 @@ class ArtifactPredictor:
     def labels(self) -> tuple[str, ...]:
         return self.classifier.labels
 
-    def scores(self, batch: Sequence[Decoded]) -> NDArray[np.float32]:
-        return np.stack([self.classifier.classify(item.frame).scores for item in batch])
+    def see(self, item: Decoded) -> None:
+        self._scores.append(self.classifier.classify(item.frame).scores)
+
+    def scores(self) -> NDArray[np.float32]:
+        return np.stack(self._scores)
 
     def close(self) -> None:
         self.classifier.close()
 
 
 class KerasPredictor:
-    """A Keras model behind the device's preprocessing."""
+    """A Keras model behind the device's preprocessing, asked in batches."""
 
     def __init__(
         self, path: Path, model: Any, labels: tuple[str, ...], preprocessing: Preprocessing
@@ -71,6 +80,8 @@ class KerasPredictor:
         self._model = model
         self._labels = labels
         self._preprocessing = preprocessing
+        self._waiting: list[NDArray[np.uint8]] = []
+        self._scores: list[NDArray[np.float32]] = []
 
     @property
     def path(self) -> str:
@@ -80,12 +91,23 @@ class KerasPredictor:
     def labels(self) -> tuple[str, ...]:
         return self._labels
 
-    def scores(self, batch: Sequence[Decoded]) -> NDArray[np.float32]:
-        pixels = np.stack([preprocess(item.frame, self._preprocessing) for item in batch])
-        scores = np.asarray(self._model.predict_on_batch(pixels.astype(np.float32)), np.float32)
+    def see(self, item: Decoded) -> None:
+        self._waiting.append(preprocess(item.frame, self._preprocessing))
+        if len(self._waiting) == _BATCH:
+            self._ask()
+
+    def scores(self) -> NDArray[np.float32]:
+        if self._waiting:
+            self._ask()
+        return np.concatenate(self._scores)
+
+    def _ask(self) -> None:
+        pixels = np.stack(self._waiting).astype(np.float32)
+        self._waiting.clear()
+        scores = np.asarray(self._model.predict_on_batch(pixels), np.float32)
         if not np.isfinite(scores).all():
             raise ValidationError(f"{self._path}: answers with NaN; train it again")
-        return scores
+        self._scores.append(scores)
 
     def close(self) -> None:
         """Nothing to give back."""
@@ -98,6 +120,10 @@ class SavedPredictor:
         self._path = path
         self._saved = saved
         self._rows = dict(zip(saved.files, saved.scores, strict=True))
+        self._scores: list[NDArray[np.float32]] = []
+
+    def __len__(self) -> int:
+        return len(self._rows)
 
     @property
     def path(self) -> str:
@@ -107,15 +133,18 @@ class SavedPredictor:
     def labels(self) -> tuple[str, ...]:
         return self._saved.labels
 
-    def __len__(self) -> int:
-        return len(self._rows)
-
     def knows(self, picture: Path) -> bool:
         """Whether the scores of this very file were saved."""
-        return file_digest(picture) in self._rows
+        try:
+            return file_digest(picture) in self._rows
+        except OSError:  # cannot be read: whoever decodes it will say so
+            return False
 
-    def scores(self, batch: Sequence[Decoded]) -> NDArray[np.float32]:
-        return np.stack([self._rows[file_digest(item.picture.path)] for item in batch])
+    def see(self, item: Decoded) -> None:
+        self._scores.append(self._rows[file_digest(item.picture.path)])
+
+    def scores(self) -> NDArray[np.float32]:
+        return np.stack(self._scores)
 
     def close(self) -> None:
         """Nothing to give back."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from edge_sdk.artifact import Artifact
 from edge_sdk.classifier import Classifier
 from edge_sdk.errors import ValidationError
 from edge_sdk.images import MAX_PIXELS
@@ -14,7 +15,7 @@ from edge_sdk.preprocess import Crop
 from host_tools.data.folder import Picture, PictureFolder, Split, find_pictures
 from host_tools.data.load import Decoded, SplitRule, Unreadable, decode_all, split_of
 from host_tools.progress import progress
-from host_tools.recipe import Recipe, preprocessing_of, recipe_from
+from host_tools.recipe import Recipe, preprocessing_of
 from host_tools.run_directory import find_trained, load_keras
 from host_tools.validate.compare import Budget, Comparison, compare
 from host_tools.validate.predictors import (
@@ -73,18 +74,19 @@ def validate(
     opening = opening or Opening()
     with ExitStack() as stack:
         predictors = [stack.enter_context(_opened(path, opening, say)) for path in artifacts]
-        recipe = _recorded_recipe(predictors)
-        other, other_recipe = _open_reference(reference, opening, predictors[0], say)
+        other, other_rule = _open_reference(reference, opening, predictors[0], say)
         stack.callback(other.close)
-        recipe = other_recipe or recipe
+        rule = other_rule or _recorded_rule(predictors)
         if split is None and isinstance(other, SavedPredictor):
             pictures: Sequence[Picture] = [p for p in folder.pictures if other.knows(p.path)]
             say(f"{len(pictures)} of the {len(other)} pictures with saved scores are in {data}")
             chosen_pictures = _decoded(pictures, max_pixels)
         else:
-            chosen = split or _default_split(folder, recipe)
+            chosen = split or _default_split(folder, rule)
             say(f"validating on the {chosen} split of {data}")
-            chosen_pictures = _pictures(folder, chosen, recipe, max_pixels)
+            chosen_pictures = _pictures(folder, chosen, rule, max_pixels)
+            if isinstance(other, SavedPredictor):
+                chosen_pictures = _known(chosen_pictures, other)
         result = compare(
             other,
             [ArtifactPredictor(classifier) for classifier in predictors],
@@ -122,10 +124,13 @@ def _opened(path: Path, opening: Opening, say: Callable[[str], None]) -> Classif
 
 def _open_reference(
     path: Path, opening: Opening, first: Classifier, say: Callable[[str], None]
-) -> tuple[Predictor, Recipe | None]:
+) -> tuple[Predictor, SplitRule | None]:
     if path.suffix == ".tflite":
+        if opening.backend.startswith("edgetpu") and not Artifact.open(path).needs_edgetpu:
+            opening = replace(opening, backend="cpu")
+            say(f"{path}: not compiled for the Edge TPU; the reference runs on the CPU")
         classifier = _opened(path, opening, say)
-        return ArtifactPredictor(classifier), _recorded_recipe([classifier])
+        return ArtifactPredictor(classifier), _recorded_rule([classifier])
     if path.suffix == ".npz":
         return SavedPredictor(path, load_scores(path)), None
     trained = find_trained(path)
@@ -137,19 +142,36 @@ def _open_reference(
         raise ValidationError(
             f"{path}: gives {model.outputs[0].shape[-1]} scores, the artifact has {len(labels)} labels"
         )
-    return KerasPredictor(trained.path, model, labels, how), trained.recipe
+    rule = split_rule(trained.recipe) if trained.recipe else None
+    return KerasPredictor(trained.path, model, labels, how), rule
 
 
-def _recorded_recipe(classifiers: Sequence[Classifier]) -> Recipe | None:
+def _recorded_rule(classifiers: Sequence[Classifier]) -> SplitRule | None:
+    """How the first artifact that says so was split; provenance of any version will do."""
     for classifier in classifiers:
         manifest = classifier.artifact.manifest
-        if manifest is not None and isinstance(manifest.provenance.get("recipe"), dict):
-            return recipe_from(manifest.provenance["recipe"], str(classifier.artifact.path))
+        try:
+            data = manifest.provenance["recipe"]["data"] if manifest else {}
+            return SplitRule(float(data["validation"]), float(data["test"]), int(data["seed"]))
+        except (KeyError, TypeError, ValueError):
+            continue
     return None
 
 
-def _default_split(folder: PictureFolder, recipe: Recipe | None) -> str:
-    return "test" if recipe is not None or "test" in folder.ready_splits else "all"
+def _known(
+    pictures: Iterator[Decoded | Unreadable], saved: SavedPredictor
+) -> Iterator[Decoded | Unreadable]:
+    for item in pictures:
+        if not isinstance(item, Unreadable) and not saved.knows(item.picture.path):
+            raise ValidationError(
+                f"{item.picture.path}: its scores were not saved in {saved.path}; leave --split off "
+                "to validate on the pictures whose scores were"
+            )
+        yield item
+
+
+def _default_split(folder: PictureFolder, rule: SplitRule | None) -> str:
+    return "test" if rule is not None or "test" in folder.ready_splits else "all"
 
 
 def _decoded(pictures: Sequence[Picture], max_pixels: int) -> Iterator[Decoded | Unreadable]:
@@ -157,18 +179,18 @@ def _decoded(pictures: Sequence[Picture], max_pixels: int) -> Iterator[Decoded |
 
 
 def _pictures(
-    folder: PictureFolder, split: str, recipe: Recipe | None, max_pixels: int
+    folder: PictureFolder, split: str, rule: SplitRule | None, max_pixels: int
 ) -> Iterator[Decoded | Unreadable]:
     """The pictures of one split; without ready splits all are decoded to find them."""
     ready = folder.ready_splits
     if split == "all":
         return _decoded(folder.pictures, max_pixels)
-    if recipe is None and split not in ready:
+    if rule is None and split not in ready:
         raise ValidationError(
             f"{folder.root}: has no {split} split of its own, and the model does not say how it was "
             "split for training; use --split all, or a folder with train and test in it"
         )
-    rule = split_rule(recipe) if recipe else SplitRule(0.0, 0.0, 0)
+    rule = rule or SplitRule(0.0, 0.0, 0)
     source: Split = "train" if split not in ready else split
     candidates = [p for p in folder.pictures if p.split is None or p.split == source]
     return (
@@ -188,7 +210,10 @@ def _say_if_other_data(
 ) -> None:
     for classifier in classifiers:
         manifest = classifier.artifact.manifest
-        known = manifest.provenance.get("data", {}).get("fingerprints", {}) if manifest else {}
+        try:
+            known = manifest.provenance["data"]["fingerprints"] if manifest else {}
+        except (KeyError, TypeError):
+            continue
         if known and result.fingerprint not in known.values():
             say(
                 f"{classifier.artifact.path}: these are other pictures than the splits it was made "

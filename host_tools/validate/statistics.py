@@ -13,14 +13,14 @@ from collections.abc import Callable
 _Z95 = 1.959963984540054
 
 
-def drop_interval(lost: int, won: int, n: int, z: float = _Z95) -> tuple[float, float]:
+def drop_interval(lost: float, won: float, n: float, z: float = _Z95) -> tuple[float, float]:
     """The score interval of a paired difference of proportions (Tango 1998).
 
     Chosen because it keeps its coverage where a drop is small and discordant pairs are few, zero
     included, which is where a good conversion is (Fagerland, Lydersen and Laake 2014 compare it).
 
     Args:
-        lost, won: discordant pictures.
+        lost, won: discordant pictures; need not be whole, for planning.
         n: all pictures, at least 1.
         z: normal quantile of the two-sided level; 95 % by default.
 
@@ -71,24 +71,33 @@ def mcnemar_p(lost: int, won: int) -> float:
     return min(1.0, 2 * tail)
 
 
-def images_needed(drop: float, interval: tuple[float, float], n: int, budget: float) -> int | None:
+def images_needed(lost: int, won: int, n: int, budget: float) -> int | None:
     """About how many pictures would settle whether a drop is within a budget.
 
-    The interval shrinks with the square root of their number, should the drop stay as measured.
+    The smallest number whose interval lies on one side of the budget, should the share of lost and
+    won pictures stay as it was measured.
 
     Args:
-        drop, interval, budget: in the same unit.
-        n: pictures so far.
+        lost, won, n: counts so far.
+        budget: as a share of the pictures (0..1).
 
     Returns:
-        A number rounded up to two digits; None where drop and budget are equal, which no number
-        settles.
+        A number rounded up to two digits; None where more than a thousand million would not do, as
+        when drop and budget are equal.
     """
-    distance = abs(budget - drop)
-    reach = interval[1] - drop if budget > drop else drop - interval[0]
-    if distance == 0:
+
+    def settled(pictures: float) -> bool:
+        scale = pictures / n
+        low, high = drop_interval(lost * scale, won * scale, pictures)
+        return high <= budget or low > budget
+
+    low, high = 1.0, 1e9
+    if not settled(high):
         return None
-    needed = math.ceil(n * (reach / distance) ** 2)
+    while high > low * 1.001:
+        middle = math.sqrt(low * high)
+        low, high = (low, middle) if settled(middle) else (middle, high)
+    needed = math.ceil(high)
     step = int(10 ** max(0, len(str(needed)) - 2))
     return math.ceil(needed / step) * step
 
@@ -104,6 +113,6 @@ def _solve(function: Callable[[float], float], low: float, high: float) -> float
     return (low + high) / 2
 
 
-def _check(lost: int, won: int, n: int) -> None:
+def _check(lost: float, won: float, n: float) -> None:
     if lost < 0 or won < 0 or n < 1 or lost + won > n:
         raise ValueError(f"{lost} lost and {won} won of {n} pictures cannot be")

@@ -102,7 +102,7 @@ def test_an_unknown_recipe_names_the_nearest(tmp_path: Path, digits: Path) -> No
 @pytest.mark.parametrize(
     ("setting", "part"),
     [
-        ("model.architecture=resnet9", "is not known; one of small-cnn, resnet8"),
+        ("model.architecture=resnet9", "did you mean resnet8?"),
         ("model.weights=nowhere.h5", "no pretrained weights"),
         ("model.trainable=head", "needs pretrained weights"),
     ],

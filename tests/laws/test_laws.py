@@ -29,7 +29,7 @@ _DOORS: dict[str, tuple[str, ...]] = {
         "host_tools/tflite_writer.py",
         "host_tools/package.py",
     ),
-    "tensorflow": ("host_tools/quantize/", "host_tools/workflow.py"),
+    "tensorflow": ("host_tools/quantize/", "host_tools/provenance.py"),
     "keras": (
         "host_tools/models/",
         "host_tools/train/",

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge_sdk.errors import ValidationError, WriteError
+from edge_sdk.errors import ArtifactNotFoundError, ValidationError, WriteError
 from host_tools.validate.scores import SavedScores, load_scores, save_scores
 
 _LABELS = ("cat", "größe", "猫 with spaces")
@@ -83,12 +83,12 @@ def test_saving_replaces_the_file_whole_or_not_at_all(saved: Path, tmp_path: Pat
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ValidationError, match=r"no\.npz: not scores saved by"):
+    with pytest.raises(ArtifactNotFoundError, match=r"no\.npz: there is no such file"):
         load_scores(tmp_path / "no.npz")
 
 
 def test_a_folder_is_no_scores_file(tmp_path: Path) -> None:
-    with pytest.raises(ValidationError):
+    with pytest.raises(ArtifactNotFoundError):
         load_scores(tmp_path)
 
 

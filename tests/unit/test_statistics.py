@@ -177,40 +177,42 @@ def test_mcnemar_refuses_negative_counts(lost: int, won: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("lost", "won", "n", "budget"), [(6, 3, 360, 2.0), (0, 0, 100, 2.0), (30, 10, 500, 3.0)]
+    ("lost", "won", "n", "budget"),
+    [
+        (6, 3, 360, 0.02),
+        (0, 0, 100, 0.02),
+        (0, 0, 50, 0.005),
+        (30, 10, 500, 0.03),
+        (9, 1, 400, 0.01),
+    ],
 )
-def test_with_the_pictures_it_asks_for_a_verdict_is_there(
+def test_the_pictures_it_asks_for_settle_it_and_fewer_do_not(
     lost: int, won: int, n: int, budget: float
 ) -> None:
-    points = tuple(100 * end for end in drop_interval(lost, won, n))
-    drop = 100 * (lost - won) / n
-    assert points[0] <= budget < points[1]
-    needed = images_needed(drop, (points[0], points[1]), n, budget)
+    low, high = drop_interval(lost, won, n)
+    assert low <= budget < high
+    needed = images_needed(lost, won, n, budget)
     assert needed is not None
     assert needed > n
-    factor = needed / n
-    low, high = drop_interval(round(lost * factor), round(won * factor), needed)
-    # "About": the interval need not shrink exactly with the square root.
-    slack = 0.1 * (high - low) * 100
-    assert 100 * high <= budget + slack if budget > drop else 100 * low > budget - slack
+
+    def settled(pictures: float) -> bool:
+        scale = pictures / n
+        low, high = drop_interval(lost * scale, won * scale, pictures)
+        return high <= budget or low > budget
+
+    assert settled(needed)
+    assert not settled(0.85 * needed)
+
+
+def test_without_a_changed_answer_the_number_follows_from_the_formula() -> None:
+    # The interval of no discordant pair among n ends at z^2 / (n + z^2).
+    z2 = 1.959963984540054**2
+    for budget in (0.002, 0.005, 0.01):
+        exact = z2 * (1 - budget) / budget
+        needed = images_needed(0, 0, 50, budget)
+        assert needed is not None
+        assert exact <= needed <= 1.1 * exact
 
 
 def test_a_drop_equal_to_its_budget_is_never_settled() -> None:
-    assert images_needed(2.0, (1.0, 3.0), 100, 2.0) is None
-
-
-@pytest.mark.parametrize(
-    ("drop", "interval", "n", "budget", "needed"),
-    [
-        pytest.param(0.0, (-1.0, 1.0), 100, 0.5, 400, id="half the width, four times as many"),
-        pytest.param(0.0, (-1.0, 2.0), 100, 1.0, 400, id="the upper end counts below the budget"),
-        pytest.param(3.0, (1.0, 9.0), 100, 2.0, 400, id="the lower end counts beyond it"),
-        pytest.param(0.0, (-1.0, 1.0), 1234, 1.0, 1300, id="rounded up to two digits"),
-        pytest.param(0.0, (-1.0, 1.0), 99, 1.0, 99, id="two digits stay"),
-        pytest.param(0.0, (-1.0, 1.0), 101, 1.0, 110, id="three digits are rounded"),
-    ],
-)
-def test_the_number_of_pictures_grows_with_the_square(
-    drop: float, interval: tuple[float, float], n: int, budget: float, needed: int
-) -> None:
-    assert images_needed(drop, interval, n, budget) == needed
+    assert images_needed(4, 2, 100, 0.02) is None
