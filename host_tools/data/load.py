@@ -180,7 +180,8 @@ def _subset(rows: list[tuple[Picture, NDArray[np.uint8], str]], how: Preprocessi
     digests = tuple(digest for _, _, digest in rows)
     pixels = np.empty((len(rows), how.height, how.width, how.channels), np.uint8)
     while rows:  # given up one by one, so that they are not in memory twice
-        pixels[len(rows) - 1] = rows.pop()[1]
+        prepared = rows.pop()[1]
+        pixels[len(rows)] = prepared
     labels = np.array([picture.label for picture in pictures], np.int64)
     return Subset(pixels, labels, pictures, digests)
 

@@ -490,7 +490,7 @@ def test_the_edge_tpu_without_its_library_is_exit_5(
         result = edgecls(*words)
         assert result.exit_code == 5
         assert result.stdout == ""
-        assert "libedgetpu" in result.stderr
+        assert "not compiled for the Edge TPU" in result.stderr
 
 
 def _hide_tflite_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -630,3 +630,12 @@ def test_the_help_of_every_command_has_an_example(option: str, words: tuple[str,
     assert result.exit_code == 0
     assert "Example:" in result.stdout
     assert "  edgecls " in result.stdout.split("Example:")[1]
+
+
+def test_an_edge_tpu_file_without_the_library_is_exit_5(
+    public_data: Path, tmp_path: Path, digit_pictures: Path
+) -> None:
+    model = public_data / "models" / "mobilenet_v1_0.25_128_quant_edgetpu.tflite"
+    result = edgecls("classify", model, digit_pictures, "--backend", "edgetpu")
+    assert result.exit_code == 5
+    assert "libedgetpu" in result.stderr

@@ -395,3 +395,75 @@ def test_training_twice_without_out_keeps_the_first_run(
     assert edgecls("train", "digits", "--data", digits, *QUICK).exit_code == 0
     assert (tmp_path / "runs" / "digits-2" / "model.keras").exists()
     assert (tmp_path / "runs" / "digits" / "model.keras").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "setting", ["training.seed=9", "model.architecture=resnet9", "model.weights=nowhere.h5"]
+)
+def test_a_training_that_fails_leaves_the_finished_one_alone(
+    setting: str, built: Path, digits: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(built, run)
+    before = {path: path.read_bytes() for path in run.iterdir() if path.is_file()}
+    code, _ = _train(digits, run, "--resume", "--set", setting)
+    assert code in (1, 2)
+    assert {path: path.read_bytes() for path in run.iterdir() if path.is_file()} == before
+
+
+def test_validation_needs_less_of_a_folder_than_training(built: Path, digits: Path) -> None:
+    # One picture per class cannot be learnt from, but can be asked about.
+    few = built.parent / "few"
+    some_digits(digits, few, (0, 1, 4, 7), 1)
+    words = ("validate", built / "digits_int8.tflite", "--reference", built, "--data", few)
+    result = edgecls(*words, "--split", "all")
+    assert result.exit_code == 0, result.output
+    assert "on 4 pictures" in result.stdout
+
+
+def test_saved_scores_of_other_pictures_are_not_guessed(
+    built: Path, digits: Path, tmp_path: Path
+) -> None:
+    words = ("validate", built / "digits_int8.tflite", "--data", digits, "--reference")
+    result = edgecls(*words, built / "reference_scores.npz", "--split", "all")
+    assert result.exit_code == 1
+    assert "its scores were not saved" in result.stderr
+
+
+def test_a_class_may_be_called_train(digits: Path, tmp_path: Path) -> None:
+    from host_tools.data.folder import find_pictures
+
+    data = some_digits(digits, tmp_path / "data", (0, 1), 3)
+    (data / "1").rename(data / "train")
+    folder = find_pictures(data)
+    assert folder.classes == ("0", "train")
+    assert not folder.ready_splits
+
+
+def test_a_folder_beside_the_splits_is_not_passed_over(digits: Path, tmp_path: Path) -> None:
+    from edge_sdk.errors import DatasetError
+    from host_tools.data.folder import find_pictures
+
+    some_digits(digits, tmp_path / "data" / "train", (0, 1), 3)
+    some_digits(digits, tmp_path / "data" / "holdout", (0, 1), 3)
+    with pytest.raises(DatasetError, match="holdout stands beside the splits"):
+        find_pictures(tmp_path / "data")
+
+
+def test_provenance_of_a_newer_edgecls_does_not_stop_validation(
+    built: Path, digits: Path, tmp_path: Path
+) -> None:
+    from edge_sdk import Artifact
+    from host_tools.package import add_provenance
+
+    artifact = tmp_path / "newer.tflite"
+    shutil.copy(built / "digits_int8.tflite", artifact)
+    manifest = Artifact.open(artifact).manifest
+    assert manifest is not None
+    recipe = {**manifest.provenance["recipe"], "key_of_tomorrow": 1}
+    add_provenance(artifact, "recipe", recipe)
+    add_provenance(artifact, "data", None)
+    words = ("validate", artifact, "--data", digits, "--reference", built / "digits_float16.tflite")
+    result = edgecls(*words)
+    assert result.exit_code == 0, result.output
+    assert "validating on the test split" in result.stderr

@@ -166,7 +166,9 @@ def test_validation_of_an_artifact_sees_what_training_saw(
     artifact: Artifact, dataset: Dataset
 ) -> None:
     classifier, seen = _recording(artifact)
-    ArtifactPredictor(classifier).scores(_decoded(dataset))
+    predictor = ArtifactPredictor(classifier)
+    for item in _decoded(dataset):
+        predictor.see(item)
     np.testing.assert_array_equal(np.concatenate(seen), dataset.splits["train"].pixels)
 
 
@@ -177,7 +179,9 @@ def test_validation_of_a_keras_model_sees_what_training_saw(
     predictor = KerasPredictor(
         tmp_path / "model.keras", model, artifact.labels, artifact.preprocessing
     )
-    predictor.scores(_decoded(dataset))
+    for item in _decoded(dataset):
+        predictor.see(item)
+    assert len(predictor.scores()) == len(dataset.splits["train"])
     np.testing.assert_array_equal(np.concatenate(model.batches), dataset.splits["train"].pixels)
 
 

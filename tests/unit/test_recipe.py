@@ -77,6 +77,7 @@ def test_the_defaults_are_these() -> None:
             "label_smoothing": 0.0,
             "patience": 8,
             "seed": 0,
+            "feature_variants": 1,
         },
         "conversion": {"formats": ["int8", "float16"], "calibration_images": 200},
     }
