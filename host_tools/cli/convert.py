@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from edge_sdk.cli.options import max_megapixels_option
-from host_tools.cli.options import data_option
+from host_tools.cli.options import data_option, split_option
 
 
 @click.command()
@@ -25,13 +25,7 @@ from host_tools.cli.options import data_option
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder for the artifacts  [default: beside the model].",
 )
-@click.option(
-    "--split",
-    type=click.Choice(["train", "validation", "test"]),
-    default="train",
-    show_default=True,
-    help="Pictures to calibrate with.",
-)
+@split_option(("train", "validation", "test"), "train", "Pictures to calibrate with.")
 @click.option(
     "--calibration-images",
     type=click.IntRange(1),

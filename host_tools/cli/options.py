@@ -21,14 +21,14 @@ def data_option(*, required: bool) -> Callable[[F], F]:
     )
 
 
-def split_option(default: str | None) -> Callable[[F], F]:
-    """``--split``."""
+def split_option(choices: tuple[str, ...], default: str | None, what: str) -> Callable[[F], F]:
+    """``--split``: which of the pictures."""
     return click.option(
         "--split",
-        type=click.Choice(["train", "validation", "test", "all"]),
+        type=click.Choice(choices),
         default=default,
         show_default=default is not None,
-        help="Which of the pictures.",
+        help=what,
     )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from edge_sdk.cli.options import max_megapixels_option
-from host_tools.cli.options import data_option, resume_option, set_option
+from host_tools.cli.options import data_option, resume_option, set_option, split_option
 
 
 @click.command()
@@ -18,6 +18,11 @@ from host_tools.cli.options import data_option, resume_option, set_option
     type=click.Path(path_type=Path, file_okay=False),
     help="The run directory  [default: runs/NAME, or runs/NAME-2 ... beside finished ones].",
 )
+@split_option(
+    ("train", "all"),
+    "train",
+    "Pictures to learn from; all leaves none to choose or test on, for a last training.",
+)
 @set_option
 @resume_option
 @max_megapixels_option
@@ -25,6 +30,7 @@ def train(
     recipe: str,
     data: Path,
     out: Path | None,
+    split: str,
     overrides: tuple[str, ...],
     resume: bool,
     max_pixels: int,
@@ -45,6 +51,8 @@ def train(
     loaded = load_recipe(recipe, overrides)
     run = RunDirectory(out or _default_out(loaded.name, resume))
     dataset = load_for(loaded, data, say, max_pixels)
+    if split == "all":
+        dataset = dataset.all_for_training()
     report = train_run(loaded, dataset, run, resume=resume, say=say)
     evaluation = report["evaluation"]
     if evaluation["n"]:

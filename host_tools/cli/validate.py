@@ -26,7 +26,11 @@ from host_tools.cli.options import data_option, split_option
     help="A .keras file or run directory (host), a .tflite, or scores saved by --save-scores.",
 )
 @data_option(required=True)
-@split_option(None)
+@split_option(
+    ("train", "validation", "test", "all"),
+    None,
+    "Pictures to validate on  [default: test, or those with saved scores].",
+)
 @click.option("--max-drop", type=click.FloatRange(0, 100), help="Budget: points of accuracy.")
 @click.option(
     "--max-class-drop", type=click.FloatRange(0, 100), help="Budget: points of any one class."

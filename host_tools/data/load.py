@@ -6,7 +6,7 @@ import hashlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import NamedTuple
 
@@ -78,14 +78,29 @@ class Dataset:
 
     @property
     def fingerprint(self) -> str:
-        """Of all splits together, see ``fingerprint``."""
-        parts = [self.split_fingerprint(split) for split in SPLITS]
-        return hashlib.sha256("\n".join([*self.classes, *parts]).encode()).hexdigest()
+        """Of all pictures, however they are split, see ``fingerprint``."""
+        parts = self.splits.values()
+        labels = [label for part in parts for label in part.labels]
+        digests = [digest for part in parts for digest in part.digests]
+        return fingerprint(self.classes, labels, digests)
 
     def split_fingerprint(self, split: Split) -> str:
         """Of one split, see ``fingerprint``."""
         subset = self.splits[split]
         return fingerprint(self.classes, subset.labels, subset.digests)
+
+    def all_for_training(self) -> Dataset:
+        """The same pictures, every one in the training split."""
+        parts = [self.splits[split] for split in SPLITS]
+        training = Subset(
+            np.concatenate([part.pixels for part in parts]),
+            np.concatenate([part.labels for part in parts]),
+            tuple(picture for part in parts for picture in part.pictures),
+            tuple(digest for part in parts for digest in part.digests),
+        )
+        empty = Subset(training.pixels[:0], training.labels[:0], (), ())
+        splits: dict[Split, Subset] = {"train": training, "validation": empty, "test": empty}
+        return replace(self, splits=splits)
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -72,7 +72,8 @@ def train(recipe: Recipe, dataset: Dataset, run: RunDirectory, *, resume: bool =
         metrics=["accuracy"],
         jit_compile=False,  # XLA on two cores was 25 % slower for small pictures
     )
-    identity = hashlib.sha256((recipe_toml(recipe) + dataset.fingerprint).encode()).hexdigest()
+    pictures = dataset.split_fingerprint("train") + dataset.split_fingerprint("validation")
+    identity = hashlib.sha256((recipe_toml(recipe) + pictures).encode()).hexdigest()
     progress, best = Progress(identity), model_arrays(model)
     if resume and run.checkpoint.exists():
         best, progress = load_checkpoint(run.checkpoint, model, identity)

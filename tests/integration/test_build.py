@@ -212,3 +212,13 @@ def test_the_example_runs_on_a_real_artifact(built: Path, digits: Path) -> None:
         timeout=60,
     )
     assert ": 7 (" in result.stdout
+
+
+def test_a_last_training_learns_from_every_picture(digits: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    result = edgecls("train", "digits", "--data", digits, "--out", out, "--split", "all", *QUICK)
+    assert result.exit_code == 0, result.output
+    report = json.loads((out / "report.json").read_text())
+    assert report["data"]["counts"] == {"train": 400, "validation": 0, "test": 0}
+    assert report["training"]["best_epoch"] == 2  # nothing to choose by: the last one
+    assert "<svg" in (out / "report.html").read_text()
