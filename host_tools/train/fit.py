@@ -107,7 +107,7 @@ def train(recipe: Recipe, dataset: Dataset, run: RunDirectory, *, resume: bool =
     except KeyboardInterrupt as interrupt:
         raise KeyboardInterrupt(
             f"{progress.epochs_done} of {recipe.training.epochs} epochs are done and kept in "
-            f"{run.path}; the same command with --resume goes on from there."
+            f"{run.path}; the same command with --resume goes on from there (demo: without)."
         ) from interrupt
     set_model_arrays(model, best)
     run.write_description(recipe, dataset.classes)
