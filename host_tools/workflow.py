@@ -11,7 +11,7 @@ import numpy as np
 
 from edge_sdk.errors import ConversionError, DatasetError, TrainingError
 from edge_sdk.images import MAX_PIXELS
-from host_tools.data.folder import find_pictures
+from host_tools.data.layouts import find_pictures
 from host_tools.data.load import Dataset, load_dataset
 from host_tools.package import Description, add_provenance, write_artifact
 from host_tools.provenance import (

@@ -14,10 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_sdk.errors import DatasetError, UnreadableImageError
-from edge_sdk.images import MAX_PIXELS, read_image
+from edge_sdk.images import MAX_PIXELS
 from edge_sdk.preprocess import Preprocessing, preprocess
 from edge_sdk.types import Frame
-from host_tools.data.folder import SPLITS, Picture, PictureFolder, Split, check_trainable
+from host_tools.data.pictures import (
+    SPLITS,
+    Picture,
+    PictureFolder,
+    Split,
+    check_trainable,
+    read_picture,
+)
 from host_tools.progress import progress
 
 # Decoding releases the GIL. A photograph of 12 megapixels is 36 MB, so few are held at a time.
@@ -151,7 +158,7 @@ def decode_all(
 
     def decode(picture: Picture) -> Decoded | Unreadable:
         try:
-            frame = read_image(picture.path, max_pixels=max_pixels)
+            frame = read_picture(picture, max_pixels)
         except UnreadableImageError as error:
             return Unreadable(picture, error.reason)
         return Decoded(picture, frame, pixel_digest(frame))
@@ -181,7 +188,8 @@ def split_of(decoded: Decoded, ready: frozenset[Split], rule: SplitRule) -> Spli
     own = decoded.picture.split
     if own is not None and own != "train":
         return own
-    draw = hashlib.sha256(f"{rule.seed}:{decoded.digest}".encode()).digest()
+    alike = decoded.picture.group or decoded.digest
+    draw = hashlib.sha256(f"{rule.seed}:{alike}".encode()).digest()
     share = int.from_bytes(draw[:8], "big") / 2**64
     test = 0.0 if "test" in ready else rule.test
     validation = 0.0 if "validation" in ready else rule.validation

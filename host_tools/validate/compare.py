@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_sdk.errors import ValidationError
-from host_tools.data.folder import Picture
 from host_tools.data.load import Decoded, Unreadable, fingerprint
+from host_tools.data.pictures import Picture
 from host_tools.validate.gates import Verdict, judge, worst
 from host_tools.validate.predictors import ArtifactPredictor, Predictor
 from host_tools.validate.statistics import drop_interval, images_needed, mcnemar_p

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,6 +13,7 @@ from edge_sdk.classifier import Classifier
 from edge_sdk.errors import ValidationError
 from edge_sdk.preprocess import Preprocessing, preprocess
 from host_tools.data.load import Decoded
+from host_tools.data.pictures import Picture, file_digest
 from host_tools.validate.scores import SavedScores
 
 _BATCH = 64
@@ -133,7 +133,7 @@ class SavedPredictor:
     def labels(self) -> tuple[str, ...]:
         return self._saved.labels
 
-    def knows(self, picture: Path) -> bool:
+    def knows(self, picture: Picture) -> bool:
         """Whether the scores of this very file were saved."""
         try:
             return file_digest(picture) in self._rows
@@ -141,15 +141,10 @@ class SavedPredictor:
             return False
 
     def see(self, item: Decoded) -> None:
-        self._scores.append(self._rows[file_digest(item.picture.path)])
+        self._scores.append(self._rows[file_digest(item.picture)])
 
     def scores(self) -> NDArray[np.float32]:
         return np.stack(self._scores)
 
     def close(self) -> None:
         """Nothing to give back."""
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal: the same on every machine."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()

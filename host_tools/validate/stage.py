@@ -12,8 +12,9 @@ from edge_sdk.classifier import Classifier
 from edge_sdk.errors import ValidationError
 from edge_sdk.images import MAX_PIXELS
 from edge_sdk.preprocess import Crop
-from host_tools.data.folder import Picture, PictureFolder, Split, find_pictures
+from host_tools.data.layouts import find_pictures
 from host_tools.data.load import Decoded, SplitRule, Unreadable, decode_all, split_of
+from host_tools.data.pictures import Picture, PictureFolder, Split, file_digest
 from host_tools.progress import progress
 from host_tools.recipe import Recipe, preprocessing_of
 from host_tools.run_directory import find_trained, load_keras
@@ -23,7 +24,6 @@ from host_tools.validate.predictors import (
     KerasPredictor,
     Predictor,
     SavedPredictor,
-    file_digest,
 )
 from host_tools.validate.scores import SavedScores, load_scores
 
@@ -78,7 +78,7 @@ def validate(
         stack.callback(other.close)
         rule = other_rule or _recorded_rule(predictors)
         if split is None and isinstance(other, SavedPredictor):
-            pictures: Sequence[Picture] = [p for p in folder.pictures if other.knows(p.path)]
+            pictures: Sequence[Picture] = [p for p in folder.pictures if other.knows(p)]
             say(f"{len(pictures)} of the {len(other)} pictures with saved scores are in {data}")
             chosen_pictures = _decoded(pictures, max_pixels)
         else:
@@ -103,7 +103,7 @@ def scores_of(comparison: Comparison) -> SavedScores:
     return SavedScores(
         reference=comparison.reference_path,
         labels=comparison.labels,
-        files=tuple(file_digest(picture.path) for picture in comparison.pictures),
+        files=tuple(file_digest(picture) for picture in comparison.pictures),
         scores=comparison.reference_scores,
     )
 
@@ -162,7 +162,7 @@ def _known(
     pictures: Iterator[Decoded | Unreadable], saved: SavedPredictor
 ) -> Iterator[Decoded | Unreadable]:
     for item in pictures:
-        if not isinstance(item, Unreadable) and not saved.knows(item.picture.path):
+        if not isinstance(item, Unreadable) and not saved.knows(item.picture):
             raise ValidationError(
                 f"{item.picture.path}: its scores were not saved in {saved.path}; leave --split off "
                 "to validate on the pictures whose scores were"

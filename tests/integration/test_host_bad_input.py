@@ -349,7 +349,7 @@ def test_half_a_checkpoint_is_refused(built: Path, digits: Path, tmp_path: Path)
 
 def test_copies_of_a_picture_fall_on_one_side_of_the_split(digits: Path, tmp_path: Path) -> None:
     from edge_sdk.preprocess import Preprocessing
-    from host_tools.data.folder import find_pictures
+    from host_tools.data.layouts import find_pictures
     from host_tools.data.load import SplitRule, load_dataset
 
     data = some_digits(digits, tmp_path / "data", (0, 1, 4), 60)
@@ -431,7 +431,7 @@ def test_saved_scores_of_other_pictures_are_not_guessed(
 
 
 def test_a_class_may_be_called_train(digits: Path, tmp_path: Path) -> None:
-    from host_tools.data.folder import find_pictures
+    from host_tools.data.layouts import find_pictures
 
     data = some_digits(digits, tmp_path / "data", (0, 1), 3)
     (data / "1").rename(data / "train")
@@ -442,7 +442,7 @@ def test_a_class_may_be_called_train(digits: Path, tmp_path: Path) -> None:
 
 def test_a_folder_beside_the_splits_is_not_passed_over(digits: Path, tmp_path: Path) -> None:
     from edge_sdk.errors import DatasetError
-    from host_tools.data.folder import find_pictures
+    from host_tools.data.layouts import find_pictures
 
     some_digits(digits, tmp_path / "data" / "train", (0, 1), 3)
     some_digits(digits, tmp_path / "data" / "holdout", (0, 1), 3)

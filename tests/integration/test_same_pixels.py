@@ -18,7 +18,7 @@ from edge_sdk.images import read_image
 from edge_sdk.preprocess import CROPS, Preprocessing
 from edge_sdk.testing import FakeEngine
 from edge_sdk.types import Tensor
-from host_tools.data.folder import find_pictures
+from host_tools.data.layouts import find_pictures
 from host_tools.data.load import Dataset, Decoded, SplitRule, decode_all, load_dataset
 from host_tools.quantize.calibrate import calibration_pixels
 from host_tools.validate.predictors import ArtifactPredictor, KerasPredictor

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from edge_sdk.errors import ConversionError
-from host_tools.data.folder import Picture
 from host_tools.data.load import Subset
+from host_tools.data.pictures import Picture
 from host_tools.quantize.calibrate import calibration_pixels
 
 

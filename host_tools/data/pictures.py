@@ -1,0 +1,133 @@
+"""Labelled pictures as they lie on disk: the one value that every layout is read into."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_sdk.errors import DatasetError
+from edge_sdk.images import EXTENSIONS, MAX_PIXELS, read_image
+from edge_sdk.types import Frame
+
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One labelled picture.
+
+    Attributes:
+        path: its file; for a picture inside another file, that file and its number in it, as in
+            ``data_batch_1/00042``.
+        label: index of its class.
+        split: where the data set itself has splits, else None.
+        group: pictures of one group (a patient, a scene) never stand on both sides of a split.
+        pixels: ``(H, W, 3)`` uint8 RGB of a picture that is no file of its own, else None.
+    """
+
+    path: Path
+    label: int
+    split: Split | None
+    group: str | None = None
+    pixels: NDArray[np.uint8] | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class PictureFolder:
+    """What was found.
+
+    Attributes:
+        root: the folder or archive it was found in.
+        classes: class names in the order of their indices.
+        pictures: all of them, in a fixed order.
+        layout: how it was read, one of ``layouts.LAYOUTS``.
+    """
+
+    root: Path
+    classes: tuple[str, ...]
+    pictures: tuple[Picture, ...]
+    layout: str = "folders"
+
+    @property
+    def ready_splits(self) -> frozenset[Split]:
+        """The splits that the data set itself has; empty where edgecls splits it."""
+        return frozenset(picture.split for picture in self.pictures if picture.split is not None)
+
+
+def read_picture(picture: Picture, max_pixels: int = MAX_PIXELS) -> Frame:
+    """Decodes a picture.
+
+    Raises:
+        UnreadableImageError: missing, not a picture, truncated, damaged or too large.
+    """
+    if picture.pixels is not None:
+        return Frame(picture.pixels, "rgb", name=str(picture.path))
+    return read_image(picture.path, max_pixels=max_pixels)
+
+
+def file_digest(picture: Picture) -> str:
+    """SHA-256 of a picture as it is stored, in hexadecimal: the same on every machine.
+
+    Raises:
+        OSError: its file cannot be read.
+    """
+    if picture.pixels is not None:
+        return hashlib.sha256(picture.pixels.tobytes()).hexdigest()
+    return hashlib.sha256(picture.path.read_bytes()).hexdigest()
+
+
+def check_found(root: Path, classes: Sequence[str], pictures: Sequence[Picture]) -> None:
+    """What every layout must come to: pictures in every class, and names that can be labels.
+
+    Raises:
+        DatasetError: no pictures, an empty class, a name that is no label, or a class that the
+            training split lacks.
+    """
+    if not pictures:
+        raise DatasetError(
+            f"{root}: no pictures in it; expected a folder per class, as in {root}/cat/1.jpg "
+            f"({' '.join(EXTENSIONS)})"
+        )
+    counts = Counter(picture.label for picture in pictures)
+    empty = [name for i, name in enumerate(classes) if not counts[i]]
+    if empty:
+        raise DatasetError(
+            f"{root}: no pictures in the class folder {', '.join(empty)}; fill it or remove it"
+        )
+    odd = [name for name in classes if "\n" in name or "\r" in name or not name.strip()]
+    if odd:
+        raise DatasetError(
+            f"{root}: the class {odd[0]!r} cannot stand on a line of labels; rename it"
+        )
+    train = {picture.label for picture in pictures if picture.split == "train"}
+    unknown = [name for i, name in enumerate(classes) if train and i not in train]
+    if unknown:
+        raise DatasetError(f"{root}: class {', '.join(unknown)} has no training pictures")
+
+
+def check_trainable(folder: PictureFolder) -> None:
+    """What training asks of a data set beyond being one.
+
+    Raises:
+        DatasetError: fewer than two classes, or a class with a single picture.
+    """
+    root, classes = folder.root, folder.classes
+    counts = Counter(picture.label for picture in folder.pictures)
+    if len(classes) < 2:
+        raise DatasetError(
+            f"{root}: only one class, {classes[0]}; a classifier needs at least two folders side by side"
+        )
+    single = [name for i, name in enumerate(classes) if counts[i] == 1]
+    if single:
+        raise DatasetError(
+            f"{root}: a single picture in class {', '.join(single)}; a class needs one to learn "
+            "from and one to test on, and dozens to be learnt well"
+        )
