@@ -42,6 +42,20 @@ def write_atomically(path: Path, data: bytes | str) -> None:
                 os.unlink(temporary)
 
 
+def cache_folder(name: str) -> Path:
+    """The user's folder for what can be made again: ``$XDG_CACHE_HOME`` or ``~/.cache``, edgecls.
+
+    Args:
+        name: of the folder within it, which need not exist.
+    """
+    base = os.environ.get("XDG_CACHE_HOME")
+    try:
+        folder = Path(base) if base else Path.home() / ".cache"
+    except RuntimeError:  # a user without a home, as in containers
+        folder = Path(tempfile.gettempdir())
+    return folder / "edgecls" / name
+
+
 def _umask() -> int:
     # mkstemp makes files for the owner's eyes only; artifacts are meant to be shared like any file.
     mask = os.umask(0)

@@ -5,146 +5,50 @@ Every key has a default but ``name``; an unknown key is an error that names the 
 
 from __future__ import annotations
 
+import itertools
+import textwrap
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from edge_sdk.errors import RecipeError
 from edge_sdk.preprocess import CROPS, Crop, Preprocessing
-from host_tools.recipe_limits import LIMITS
+from host_tools.recipe_keys import (
+    AugmentationRecipe,
+    ConversionRecipe,
+    DataRecipe,
+    GatesRecipe,
+    ModelRecipe,
+    Recipe,
+    StageRecipe,
+    TrainingRecipe,
+)
 from host_tools.strict_toml import build, literal, nearest
 
+__all__ = [
+    "AugmentationRecipe",
+    "ConversionRecipe",
+    "DataRecipe",
+    "GatesRecipe",
+    "ModelRecipe",
+    "Recipe",
+    "StageRecipe",
+    "TrainingRecipe",
+    "builtin_recipes",
+    "load_recipe",
+    "notes_of",
+    "preprocessing_of",
+    "recipe_from",
+    "recipe_to",
+    "recipe_toml",
+    "variants_of",
+]
 
-@dataclass(frozen=True, slots=True)
-class DataRecipe:
-    """What the model sees, and how a folder without ready splits is split.
-
-    Attributes:
-        width, height: of the model's input, in pixels.
-        color: ``rgb`` or ``gray``.
-        crop: ``center``, ``squash`` or ``letterbox``.
-        validation, test: shares (0..1) cut from the training pictures where the folder has no
-            such split of its own.
-        seed: of the split.
-    """
-
-    width: int = 32
-    height: int = 32
-    color: str = "rgb"
-    crop: str = "center"
-    validation: float = 0.1
-    test: float = 0.2
-    seed: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class AugmentationRecipe:
-    """Changes made to training pictures, anew in every epoch.
-
-    A frozen base (``model.trainable = "head"``) sees them in ``training.feature_variants`` passes.
-
-    Attributes:
-        horizontal_flip: probability of mirroring left and right.
-        shift: up to this share of width and height, in both directions, borders reflected.
-        brightness: up to this share brighter or darker.
-    """
-
-    horizontal_flip: float = 0.0
-    shift: float = 0.0
-    brightness: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class ModelRecipe:
-    """The network.
-
-    Attributes:
-        architecture: ``small-cnn``, ``resnet8`` or ``mobilenet-v2``.
-        width: multiplier of the number of channels (MobileNet's alpha).
-        weights: ``none``, ``imagenet`` (downloaded by Keras), or the path of a weights file.
-        trainable: ``all``, or ``head`` to leave the pretrained part as it is.
-        dropout: share of features dropped before the last layer while training.
-    """
-
-    architecture: str = "small-cnn"
-    width: float = 1.0
-    weights: str = "none"
-    trainable: str = "all"
-    dropout: float = 0.2
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingRecipe:
-    """How the network learns.
-
-    Attributes:
-        epochs: at most.
-        batch_size: pictures per step.
-        optimizer: ``adam`` or ``sgd`` (Nesterov momentum 0.9).
-        learning_rate: the highest.
-        schedule: ``constant``, ``cosine`` (down to zero), or ``one-cycle`` (up for a quarter of
-            the steps, then down to zero; Smith 2018).
-        weight_decay: decoupled (AdamW, SGDW); 0 for none.
-        label_smoothing: 0..1, see Szegedy et al. 2016.
-        patience: epochs without a better validation loss before training stops; 0: never stops.
-        seed: of weights, order and augmentation.
-        feature_variants: passes over the pictures with ``model.trainable = "head"``, whose base is
-            computed once: the first as they are, each further one augmented.
-    """
-
-    epochs: int = 30
-    batch_size: int = 32
-    optimizer: str = "adam"
-    learning_rate: float = 0.001
-    schedule: str = "cosine"
-    weight_decay: float = 0.0
-    label_smoothing: float = 0.0
-    patience: int = 8
-    seed: int = 0
-    feature_variants: int = 1
-
-
-@dataclass(frozen=True, slots=True)
-class ConversionRecipe:
-    """The artifacts to make.
-
-    Attributes:
-        formats: of ``float32 float16 dynamic int8 int16x8``.
-        calibration_images: training pictures that set the ranges of int8, spread over the classes.
-    """
-
-    formats: tuple[str, ...] = ("int8", "float16")
-    calibration_images: int = 200
-
-
-@dataclass(frozen=True, slots=True)
-class GatesRecipe:
-    """Budgets that ``edgecls build`` holds artifacts to; without one there is no verdict.
-
-    Attributes:
-        max_drop: points of accuracy an artifact may lose.
-        max_class_drop: points any single class may lose.
-    """
-
-    max_drop: float | None = None
-    max_class_drop: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """All of it. ``name`` names the files; ``description`` is for people."""
-
-    name: str
-    description: str = ""
-    data: DataRecipe = field(default_factory=DataRecipe)
-    augmentation: AugmentationRecipe = field(default_factory=AugmentationRecipe)
-    model: ModelRecipe = field(default_factory=ModelRecipe)
-    training: TrainingRecipe = field(default_factory=TrainingRecipe)
-    conversion: ConversionRecipe = field(default_factory=ConversionRecipe)
-    gates: GatesRecipe = field(default_factory=GatesRecipe)
+# A table of the file that is not a section: what each variant of the recipe has differently.
+_VARIANTS = "variants"
 
 
 def preprocessing_of(recipe: Recipe) -> Preprocessing:
@@ -158,20 +62,45 @@ def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """Reads a recipe.
 
     Args:
-        source: the name of a recipe that comes with edgecls, or the path of a TOML file.
+        source: the name of a recipe that comes with edgecls, or the path of a TOML file;
+            ``NAME:VARIANT`` for one of its variants.
         overrides: ``section.key=value`` each, the value as in TOML; plain words need no quotes.
 
     Raises:
-        RecipeError: no such recipe, not TOML, an unknown key, a value of the wrong kind or range.
+        RecipeError: no such recipe or variant, not TOML, an unknown key, a value of the wrong kind
+            or range.
     """
-    text, where = _read(source)
-    try:
-        values = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise RecipeError(f"{where}: not valid TOML: {error}") from error
+    values, variant, where = _parsed(source)
+    variants = values.pop(_VARIANTS, {})
+    if variant is not None:
+        if variant not in variants:
+            raise RecipeError(
+                f"{where}: has no variant {variant!r}{nearest(variant, list(variants))}; "
+                f"it has {', '.join(variants) or 'none'}"
+            )
+        values = _merged(values, {"name": f"{values.get('name')}-{variant}"} | variants[variant])
     for override in overrides:
         _override(values, override)
-    return recipe_from(values, where)
+    return recipe_from(values, where if variant is None else f"{where}:{variant}")
+
+
+def variants_of(source: str | Path) -> tuple[str, ...]:
+    """The names of a recipe's variants, in the order of the file.
+
+    Raises:
+        RecipeError: see ``load_recipe``.
+    """
+    return tuple(_parsed(source)[0].get(_VARIANTS, {}))
+
+
+def notes_of(source: str | Path) -> str:
+    """The comment at the head of a recipe's file, which says what it is for; empty without one.
+
+    Raises:
+        RecipeError: see ``load_recipe``.
+    """
+    text, _ = _read(_named(source)[0])
+    return "".join(itertools.takewhile(lambda line: line[0] == "#", text.splitlines(keepends=True)))
 
 
 def recipe_from(values: Mapping[str, Any], where: str) -> Recipe:
@@ -180,24 +109,50 @@ def recipe_from(values: Mapping[str, Any], where: str) -> Recipe:
     Raises:
         RecipeError: see ``load_recipe``.
     """
-    recipe = build(Recipe, values, where, LIMITS)
+    recipe = build(Recipe, values, where)
     for wrong in _contradictions(recipe):
         raise RecipeError(f"{where}: {wrong}")
     return recipe
 
 
 def _contradictions(recipe: Recipe) -> Iterator[str]:
-    model, training = recipe.model, recipe.training
-    head = model.trainable == "head"
-    if head and model.weights == "none":
-        yield 'model.trainable = "head" needs pretrained weights; set model.weights'
-    if head and training.feature_variants == 1 and recipe.augmentation != AugmentationRecipe():
+    model, training, data = recipe.model, recipe.training, recipe.data
+    stages = training.stages or (StageRecipe(),)
+    frozen = [(stage.trainable or model.trainable) == "head" for stage in stages]
+    if model.trainable != "all" and model.weights == "none":
+        yield f'model.trainable = "{model.trainable}" needs pretrained weights; set model.weights'
+    if (
+        all(frozen)
+        and training.feature_variants == 1
+        and recipe.augmentation != AugmentationRecipe()
+    ):
         yield (
             'with model.trainable = "head" the first pass is not augmented; set '
             "training.feature_variants to 2 or more, or leave augmentation out"
         )
-    if not head and training.feature_variants > 1:
+    if all(frozen) and (recipe.augmentation.mixup or recipe.augmentation.cutmix):
+        yield (
+            "a frozen backbone is computed once and sees no mixed batches; leave mixup and cutmix "
+            "out, or train more than the head"
+        )
+    if any(frozen) and training.teacher != "none":
+        yield "training.teacher looks at pictures, and a stage with a frozen backbone has only features"
+    if any(frozen[1:]):
+        yield 'only the first of training.stages can have trainable = "head"'
+    if training.optimizer == "adamw" and not training.weight_decay:
+        yield 'training.optimizer = "adamw" needs training.weight_decay, as in 0.004'
+    if not any(frozen) and training.feature_variants > 1:
         yield 'training.feature_variants needs model.trainable = "head"'
+    last = stages[-1]
+    if (last.width or data.width, last.height or data.height) != (data.width, data.height):
+        yield (
+            f"the last of training.stages must have the input's size, {data.width} x {data.height}, "
+            f"got {last.width or data.width} x {last.height or data.height}"
+        )
+    if model.pooling == "flatten" and any(stage.width or stage.height for stage in stages[:-1]):
+        yield 'stages of other sizes need model.pooling = "avg" or "max", whose features fit'
+    if len(stages) > training.epochs:
+        yield f"{len(stages)} training.stages need as many epochs, got {training.epochs}"
     if not any(character.isalnum() for character in recipe.name):
         yield f"name must have a letter or a digit in it, got {recipe.name!r}"
 
@@ -209,18 +164,34 @@ def recipe_to(recipe: Recipe) -> dict[str, Any]:
         if is_dataclass(value):
             entries = ((f.name, getattr(value, f.name)) for f in fields(value))
             return {name: plain(entry) for name, entry in entries if entry is not None}
-        return list(value) if isinstance(value, tuple) else value
+        return [plain(entry) for entry in value] if isinstance(value, tuple) else value
 
-    return {key: value for key, value in plain(recipe).items() if value != {}}
+    return {name: value for name, value in plain(recipe).items() if value != {}}
 
 
-def recipe_toml(recipe: Recipe) -> str:
-    """The recipe as a TOML file that ``load_recipe`` reads back to the same recipe."""
-    values = recipe_to(recipe)
-    tables = {key: value for key, value in values.items() if isinstance(value, dict)}
-    lines = [f"{key} = {literal(value)}" for key, value in values.items() if key not in tables]
-    for name, table in tables.items():
-        lines += ["", f"[{name}]", *(f"{key} = {literal(value)}" for key, value in table.items())]
+def recipe_toml(recipe: Recipe, *, explained: bool = False) -> str:
+    """The recipe as a TOML file that ``load_recipe`` reads back to the same recipe.
+
+    Args:
+        recipe: what to write.
+        explained: with a comment above every key, in the words of its field.
+    """
+    lines = []
+    for name, section in recipe_to(recipe).items():
+        if not isinstance(section, dict):
+            lines.append(f"{name} = {literal(section)}")
+            continue
+        kind = type(getattr(recipe, name))
+        lines += ["", f"[{name}]"]
+        if explained:
+            lines.insert(-1, f"# {(kind.__doc__ or '').strip().splitlines()[0]}")
+        about = {declared.name: declared.metadata["about"] for declared in fields(kind)}
+        for entry, value in section.items():
+            if explained:
+                lines += textwrap.wrap(
+                    about[entry], 96, initial_indent="# ", subsequent_indent="# "
+                )
+            lines.append(f"{entry} = {literal(value)}")
     return "\n".join(lines) + "\n"
 
 
@@ -230,6 +201,39 @@ def builtin_recipes() -> tuple[str, ...]:
     return tuple(
         sorted(p.name.removesuffix(".toml") for p in folder.iterdir() if p.name.endswith(".toml"))
     )
+
+
+def _parsed(source: str | Path) -> tuple[dict[str, Any], str | None, str]:
+    """The values of a recipe's file, the variant asked for, and what to call it in errors."""
+    name, variant = _named(source)
+    text, where = _read(name)
+    try:
+        values = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise RecipeError(f"{where}: not valid TOML: {error}") from error
+    variants = values.get(_VARIANTS, {})
+    if not isinstance(variants, dict) or not all(isinstance(v, dict) for v in variants.values()):
+        raise RecipeError(
+            f"{where}: {_VARIANTS} must hold sections, as in [{_VARIANTS}.large.model]"
+        )
+    return values, variant, where
+
+
+def _named(source: str | Path) -> tuple[str | Path, str | None]:
+    """A recipe and the variant asked for."""
+    name, colon, variant = str(source).rpartition(":")
+    # A path of Windows has a colon too, and a file may be called like anything.
+    asked = bool(colon) and all(c.isalnum() or c in "-_" for c in variant)
+    return (name, variant) if asked and not Path(source).exists() else (source, None)
+
+
+def _merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(values)
+    for name, change in changes.items():
+        old = merged.get(name)
+        both = isinstance(old, dict) and isinstance(change, dict)
+        merged[name] = _merged(old, change) if both else change  # type: ignore[arg-type]  # both are
+    return merged
 
 
 def _read(source: str | Path) -> tuple[str, str]:

@@ -9,7 +9,6 @@ from typing import Any
 
 from edge_sdk.errors import ArtifactNotFoundError, ConversionError
 from edge_sdk.files import write_atomically
-from host_tools.extras import require
 from host_tools.recipe import Recipe, load_recipe, recipe_toml
 
 
@@ -43,6 +42,16 @@ class RunDirectory:
     def checkpoint(self) -> Path:
         """Where an interrupted training goes on."""
         return self.path / "checkpoint.npz"
+
+    @property
+    def logs(self) -> Path:
+        """What can be watched while it trains: ``history.csv`` and TensorBoard's events."""
+        return self.path / "logs"
+
+    @property
+    def last_good(self) -> Path:
+        """The best weights of a training that ended in NaN."""
+        return self.path / "last_good.keras"
 
     @property
     def report(self) -> Path:
@@ -115,21 +124,3 @@ def find_trained(path: str | Path) -> TrainedModel:
             file, load_recipe(run.recipe_file), tuple(text.removesuffix("\n").split("\n"))
         )
     return TrainedModel(file, None, None)
-
-
-def load_keras(path: Path) -> Any:
-    """Loads a ``.keras`` file, refusing any that would run code of its own.
-
-    Raises:
-        ConversionError: damaged, not a Keras model, or with a Lambda layer.
-    """
-    keras = require("keras")
-    try:
-        return keras.models.load_model(path, compile=False, safe_mode=True)
-    except Exception as error:
-        # Keras raises whatever zipfile, h5py, json or a layer's constructor happened to raise.
-        reason = str(error).strip().split("\n")[0]
-        raise ConversionError(
-            f"{path}: Keras does not load it ({reason}); expected a .keras file made of standard "
-            "layers (a Lambda layer is code, and is refused)"
-        ) from error

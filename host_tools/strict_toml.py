@@ -7,7 +7,7 @@ import math
 import types
 import typing
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, is_dataclass
+from dataclasses import field, fields, is_dataclass
 from typing import Any, TypeVar
 
 from edge_sdk.errors import RecipeError
@@ -15,24 +15,27 @@ from edge_sdk.errors import RecipeError
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What values may be, by dotted key: the ends of a range, or one of some words."""
-
-    ranges: Mapping[str, tuple[float, float]]
-    choices: Mapping[str, tuple[str, ...]]
+Within = tuple[float, float] | tuple[str, ...]
 
 
-def build(
-    kind: type[T], values: Mapping[str, Any], where: str, limits: Limits, prefix: str = ""
-) -> T:
+def key(default: Any, about: str, within: Within | None = None) -> Any:
+    """A field of a dataclass that is read from TOML.
+
+    Args:
+        default: where the file does not give it.
+        about: what it means, one sentence without a full stop.
+        within: the ends of its range, or the words it may be; for a list, of each entry.
+    """
+    return field(default=default, metadata={"about": about, "within": within})
+
+
+def build(kind: type[T], values: Mapping[str, Any], where: str, prefix: str = "") -> T:
     """A dataclass from a parsed table, sections within it included.
 
     Args:
-        kind: the dataclass.
+        kind: the dataclass, its fields made with ``key`` or dataclasses themselves.
         values: the table.
         where: what to call it in errors.
-        limits: what its values may be.
         prefix: of its keys in errors, for a section.
 
     Raises:
@@ -40,51 +43,78 @@ def build(
             out of its limits, or no name.
     """
     hints = typing.get_type_hints(kind)
-    for key in values:
-        if key not in hints:
-            known = [f"{prefix}{name}" for name in hints]
+    for name in values:
+        if name not in hints:
+            known = [f"{prefix}{known}" for known in hints]
             raise RecipeError(
-                f"{where}: unknown key {prefix}{key}{nearest(prefix + key, known)}; "
+                f"{where}: unknown key {prefix}{name}{nearest(prefix + name, known)}; "
                 f"known here: {', '.join(hints)}"
             )
     if "name" in hints and "name" not in values:
         raise RecipeError(f'{where}: a recipe needs a name, as in name = "my-recipe"')
     arguments: dict[str, Any] = {}
-    for key, value in values.items():
-        hint = hints[key]
+    for declared in fields(kind):  # type: ignore[arg-type]  # T is a dataclass
+        if declared.name not in values:
+            continue
+        hint, value, path = hints[declared.name], values[declared.name], prefix + declared.name
         if is_dataclass(hint) and isinstance(hint, type):
-            if not isinstance(value, Mapping):
-                raise RecipeError(f"{where}: {prefix}{key} must be a section, [{prefix}{key}]")
-            arguments[key] = build(hint, value, where, limits, f"{prefix}{key}.")
+            arguments[declared.name] = _section(hint, value, where, path)
         else:
-            arguments[key] = _value(hint, value, where, f"{prefix}{key}", limits)
+            checked = _value(hint, value, where, path)
+            _check_limits(checked, declared.metadata.get("within"), where, path)
+            arguments[declared.name] = checked
     return kind(**arguments)
 
 
-def _value(hint: Any, value: Any, where: str, key: str, limits: Limits) -> Any:
+def _section(kind: type[T], value: Any, where: str, path: str) -> T:
+    if not isinstance(value, Mapping):
+        raise RecipeError(f"{where}: {path} must be a section, [{path}]")
+    return build(kind, value, where, f"{path}.")
+
+
+def _value(hint: Any, value: Any, where: str, path: str) -> Any:
     if isinstance(hint, types.UnionType):
         hint = typing.get_args(hint)[0]
+    if typing.get_origin(hint) is tuple:
+        return _list(typing.get_args(hint)[0], value, where, path)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value) if abs(value) < 2**63 else math.inf
-    if hint == tuple[str, ...]:
-        if not isinstance(value, list) or not value or not all(isinstance(v, str) for v in value):
-            raise RecipeError(f'{where}: {key} must be a list of words, as in ["int8", "float16"]')
-        value = tuple(value)
-    elif not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
-        raise RecipeError(f"{where}: {key} must be {_KINDS[hint]}, got {value!r}")
-    if key in limits.ranges:
-        low, high = limits.ranges[key]
-        if not low <= value <= high:
-            raise RecipeError(f"{where}: {key} must be {low:g} to {high:g}, got {value!r}")
-    for word in value if isinstance(value, tuple) else (value,):
-        if key in limits.choices and word not in limits.choices[key]:
-            raise RecipeError(
-                f"{where}: {key} cannot be {word!r}{nearest(str(word), limits.choices[key])}; "
-                f"one of {', '.join(limits.choices[key])}"
-            )
-    if key == "name" and (not value or not all(c.isalnum() or c in "-_." for c in value)):
+    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
+        raise RecipeError(f"{where}: {path} must be {_KINDS[hint]}, got {value!r}")
+    if path == "name" and (not value or not all(c.isalnum() or c in "-_." for c in value)):
         raise RecipeError(f"{where}: name must be of letters, digits, - _ and ., got {value!r}")
     return value
+
+
+def _list(kind: Any, value: Any, where: str, path: str) -> tuple[Any, ...]:
+    if not isinstance(value, list):
+        example = '["int8", "float16"]' if kind is str else "[256]" if kind is int else "[{...}]"
+        raise RecipeError(f"{where}: {path} must be a list, as in {example}, got {value!r}")
+    if is_dataclass(kind) and isinstance(kind, type):
+        return tuple(
+            _section(kind, entry, where, f"{path}.{number}")
+            for number, entry in enumerate(value, 1)
+        )
+    return tuple(_value(kind, entry, where, path) for entry in value)
+
+
+def _check_limits(value: Any, within: Within | None, where: str, path: str) -> None:
+    if within is None or value is None:
+        return
+    if value == () and isinstance(within[0], str):
+        raise RecipeError(f"{where}: {path} must not be empty; of {', '.join(map(str, within))}")
+    for entry in value if isinstance(value, tuple) else (value,):
+        if isinstance(within[0], str):
+            words = [str(word) for word in within]
+            if entry not in words:
+                raise RecipeError(
+                    f"{where}: {path} cannot be {entry!r}{nearest(str(entry), words)}; "
+                    f"one of {', '.join(words)}"
+                )
+        elif not within[0] <= entry <= within[1]:
+            raise RecipeError(
+                f"{where}: {path} must be {within[0]:g} to {within[1]:g}, got {entry!r}"
+            )
 
 
 _KINDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
@@ -100,6 +130,8 @@ def literal(value: Any) -> str:
     """A value as TOML writes it."""
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{name} = {literal(entry)}' for name, entry in value.items())}}}"
     if isinstance(value, (list, tuple)):
         return f"[{', '.join(literal(entry) for entry in value)}]"
     if isinstance(value, str):

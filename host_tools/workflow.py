@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,11 @@ import numpy as np
 
 from edge_sdk.errors import ConversionError, DatasetError, TrainingError
 from edge_sdk.images import MAX_PIXELS
+from host_tools.data.augment import moves_pixels
+from host_tools.data.cache import CachePlace
 from host_tools.data.layouts import find_pictures
-from host_tools.data.load import Dataset, load_dataset
+from host_tools.data.load import Dataset, Loading, load_dataset
+from host_tools.keras_files import load_keras
 from host_tools.package import Description, add_provenance, write_artifact
 from host_tools.provenance import (
     data_provenance,
@@ -32,7 +35,8 @@ from host_tools.recipe import (
 )
 from host_tools.report.evaluation import evaluate
 from host_tools.report.page import write_page
-from host_tools.run_directory import RunDirectory, TrainedModel, find_trained, load_keras
+from host_tools.run_directory import RunDirectory, TrainedModel, find_trained
+from host_tools.train.batches import plain_batches
 from host_tools.train.checkpoint import holds_unfinished
 from host_tools.train.fit import train
 from host_tools.validate.compare import Budget, Comparison
@@ -43,16 +47,38 @@ Say = Callable[[str], None]
 _INTEGER_FORMATS = ("int8", "int16x8")
 
 
-def load_for(recipe: Recipe, data: Path, say: Say, max_pixels: int = MAX_PIXELS) -> Dataset:
-    """Loads a folder as a recipe asks, and says what was found.
+@dataclass(frozen=True, slots=True)
+class DataPlace:
+    """Where pictures are, how they lie there, and where they are cached.
+
+    Attributes:
+        path: a folder, archive or table, or the name of a data set that can be downloaded.
+        layout: see ``find_pictures``.
+        max_pixels: larger pictures are left out.
+        cache: None for the user's cache folder.
+    """
+
+    path: Path
+    layout: str = "auto"
+    max_pixels: int = MAX_PIXELS
+    cache: CachePlace | None = None
+
+
+def load_for(recipe: Recipe, data: DataPlace, say: Say) -> Dataset:
+    """Loads a data set as a recipe asks, and says what was found.
 
     Raises:
-        DatasetError: a folder that cannot be trained on.
+        DatasetError: a data set that cannot be trained on.
+        WriteError: no room for the cache.
     """
-    folder = find_pictures(data)
-    dataset = load_dataset(folder, preprocessing_of(recipe), split_rule(recipe), max_pixels)
+    folder = find_pictures(data.path, data.layout)
+    margin = recipe.data.margin if moves_pixels(recipe.augmentation) else 0.0
+    loading = Loading(
+        preprocessing_of(recipe), split_rule(recipe), margin, data.max_pixels, data.cache
+    )
+    dataset = load_dataset(folder, loading, say)
     counts = ", ".join(f"{len(subset)} {split}" for split, subset in dataset.splits.items())
-    say(f"{data}: {len(dataset.classes)} classes; {counts}")
+    say(f"{data.path}: {len(dataset.classes)} classes; {counts}")
     if dataset.unreadable:
         first = dataset.unreadable[0]
         say(
@@ -86,8 +112,8 @@ def train_run(
     validation = dataset.splits["validation"]
     answers = np.zeros(0, np.int64)
     if len(validation):
-        scores = load_keras(run.model).predict(validation.pixels, batch_size=256, verbose=0)
-        answers = scores.argmax(axis=1)
+        batches = plain_batches(validation.pixels, validation.labels, len(dataset.classes), 64)
+        answers = load_keras(run.model).predict(batches, verbose=0).argmax(axis=1)
     report = {
         "schema": 1,
         "type": "run",
@@ -190,11 +216,10 @@ def convert_run(
 
 def build(
     recipe: Recipe,
-    data: Path,
+    data: DataPlace,
     out: Path,
     *,
     resume: bool = False,
-    max_pixels: int = MAX_PIXELS,
     say: Say,
 ) -> Comparison:
     """Everything: train, convert, validate on the test split, report.
@@ -207,10 +232,10 @@ def build(
         DatasetError: a folder that cannot be trained on, or has nothing to validate on.
     """
     run = RunDirectory(out)
-    dataset = load_for(recipe, data, say, max_pixels)
+    dataset = load_for(recipe, data, say)
     if not len(dataset.splits["test"]):
         raise DatasetError(
-            f"{data}: no test pictures, so the drop could not be measured; raise data.test, or use "
+            f"{data.path}: no test pictures, so the drop could not be measured; raise data.test, or use "
             "edgecls train and edgecls convert"
         )
     report = train_run(recipe, dataset, run, resume=resume, say=say)
@@ -219,11 +244,12 @@ def build(
     comparison = validate(
         artifacts,
         out,
-        data,
+        data.path,
+        layout=data.layout,
         split="test",
         budget=budget,
         opening=Opening(),
-        max_pixels=max_pixels,
+        max_pixels=data.max_pixels,
         say=say,
     )
     save_scores(run.scores, scores_of(comparison))

@@ -10,11 +10,9 @@ import contextlib
 import os
 import subprocess
 import sys
-import tempfile
-from pathlib import Path
 
 from edge_sdk.errors import CorruptArtifactError
-from edge_sdk.files import write_atomically
+from edge_sdk.files import cache_folder, write_atomically
 
 _TIMEOUT_S = 120
 _CHILD = """
@@ -46,7 +44,7 @@ def try_in_child(model: bytes, sha256: str, backend: str, runtime: str, name: st
     Raises:
         CorruptArtifactError: the child crashed, hung, or the engine refused the model.
     """
-    passed = _cache() / f"{sha256}.{runtime.replace(' ', '-')}.{backend}"
+    passed = cache_folder("trials") / f"{sha256}.{runtime.replace(' ', '-')}.{backend}"
     with contextlib.suppress(OSError):  # a home that may not be looked into
         if passed.exists():
             return
@@ -72,12 +70,3 @@ def try_in_child(model: bytes, sha256: str, backend: str, runtime: str, name: st
         )
     with contextlib.suppress(OSError):  # a read-only home: the next start tries again
         write_atomically(passed, b"")
-
-
-def _cache() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME")
-    try:
-        folder = Path(base) if base else Path.home() / ".cache"
-    except RuntimeError:  # a user without a home, as in containers
-        folder = Path(tempfile.gettempdir())
-    return folder / "edgecls" / "trials"

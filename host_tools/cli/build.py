@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from edge_sdk.cli.options import max_megapixels_option
-from host_tools.cli.options import data_option, resume_option, set_option
+from host_tools.cli.options import prepared_data_options, resume_option, set_option
+
+if TYPE_CHECKING:
+    from host_tools.workflow import DataPlace
 
 
 @click.command()
 @click.argument("recipe")
-@data_option(required=True)
+@prepared_data_options(required=True)
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
@@ -22,15 +25,13 @@ from host_tools.cli.options import data_option, resume_option, set_option
 @set_option
 @resume_option
 @click.option("--json", "as_json", is_flag=True, help="Print the validation as JSON.")
-@max_megapixels_option
 def build(
     recipe: str,
-    data: Path,
+    data: DataPlace,
     out: Path,
     overrides: tuple[str, ...],
     resume: bool,
     as_json: bool,
-    max_pixels: int,
 ) -> None:
     """Train, convert, validate and report: everything that RECIPE says.
 
@@ -47,9 +48,7 @@ def build(
     from host_tools.recipe import load_recipe
     from host_tools.workflow import build as build_everything
 
-    comparison = build_everything(
-        load_recipe(recipe, overrides), data, out, resume=resume, max_pixels=max_pixels, say=say
-    )
+    comparison = build_everything(load_recipe(recipe, overrides), data, out, resume=resume, say=say)
     if as_json:
         click.echo(json.dumps(comparison.to_json()))
     else:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from edge_sdk.cli.options import max_megapixels_option
-from host_tools.cli.options import data_option, split_option
+from host_tools.cli.options import prepared_data_options, split_option
+
+if TYPE_CHECKING:
+    from host_tools.workflow import DataPlace
 
 
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path))
-@data_option(required=False)
+@prepared_data_options(required=False)
 @click.option(
     "--format",
     "formats",
@@ -31,15 +34,13 @@ from host_tools.cli.options import data_option, split_option
     type=click.IntRange(1),
     help="How many of them  [default: what the recipe says, else 200].",
 )
-@max_megapixels_option
 def convert(
     model: Path,
-    data: Path | None,
+    data: DataPlace | None,
     formats: tuple[str, ...],
     out: Path | None,
     split: str,
     calibration_images: int | None,
-    max_pixels: int,
 ) -> None:
     """Convert MODEL, a run directory or a .keras file, to TensorFlow Lite artifacts.
 
@@ -52,8 +53,9 @@ def convert(
     from dataclasses import replace
 
     from host_tools.cli.output import say
+    from host_tools.keras_files import load_keras
     from host_tools.recipe import ConversionRecipe
-    from host_tools.run_directory import find_trained, load_keras
+    from host_tools.run_directory import find_trained
     from host_tools.workflow import convert_run, formats_needing_data, load_for, recipe_for_bare
 
     trained = find_trained(model)
@@ -70,7 +72,7 @@ def convert(
     dataset = None
     if data is not None:
         recipe = trained.recipe or recipe_for_bare(trained, load_keras(trained.path))
-        dataset = load_for(recipe, data, say, max_pixels)
+        dataset = load_for(recipe, data, say)
     paths = convert_run(
         trained, dataset, conversion, out or trained.path.parent, split=split, say=say
     )

@@ -33,11 +33,11 @@ def demo(out: Path) -> None:
     from host_tools.recipe import load_recipe
     from host_tools.run_directory import RunDirectory
     from host_tools.train.checkpoint import holds_unfinished
-    from host_tools.workflow import build
+    from host_tools.workflow import DataPlace, build
 
     pictures = write_digits(out / "pictures")
     unfinished = holds_unfinished(RunDirectory(out).checkpoint)
-    comparison = build(load_recipe("digits"), pictures, out, resume=unfinished, say=say)
+    comparison = build(load_recipe("digits"), DataPlace(pictures), out, resume=unfinished, say=say)
     print_comparison(comparison)
     artifact = out / "digits_int8.tflite"
     click.echo(f"\nedgecls run {artifact} --source ... on five pictures it was not trained on:")

@@ -2,23 +2,103 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import click
+
+from edge_sdk.cli.options import max_megapixels_option
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+# Data sets that may be named where they have not been downloaded.
+_KNOWN_BY_NAME = ("cifar10",)
+
+
 def data_option(*, required: bool) -> Callable[[F], F]:
-    """``--data``: a folder of labelled pictures."""
+    """``--data``: labelled pictures."""
     return click.option(
         "--data",
-        type=click.Path(path_type=Path, exists=True, file_okay=False),
+        type=click.Path(path_type=Path),
         required=required,
-        help="Labelled pictures: a folder per class, or train/val/test with a folder per class each.",
+        callback=_existing,
+        help="Labelled pictures: a folder per class, or any layout of docs/datasets.md.",
     )
+
+
+def layout_option(function: F) -> F:
+    """``--layout``: how the pictures lie there."""
+    return click.option(
+        "--layout",
+        metavar="NAME",
+        default="auto",
+        help="Of the data: folders, imagenet100, tiny-imagenet, cifar10 or csv  [default: look].",
+    )(function)
+
+
+def prepared_data_options(*, required: bool) -> Callable[[F], F]:
+    """``--data``, ``--layout`` and where decoded pictures are kept.
+
+    The callback is given ``data``, a ``host_tools.workflow.DataPlace`` or None.
+    """
+
+    def decorate(function: F) -> F:
+        @functools.wraps(function)
+        def with_place(
+            data: Path | None,
+            layout: str,
+            cache: Path | None,
+            cache_limit: float,
+            max_pixels: int,
+            **others: Any,
+        ) -> Any:
+            from host_tools.data.cache import CachePlace
+            from host_tools.workflow import DataPlace
+
+            folder = cache or CachePlace.default().folder
+            place = CachePlace(folder, round(cache_limit * 1e9))
+            given = None if data is None else DataPlace(data, layout, max_pixels, place)
+            return function(data=given, **others)
+
+        options = (
+            data_option(required=required),
+            layout_option,
+            _CACHE_OPTION,
+            _CACHE_LIMIT_OPTION,
+            max_megapixels_option,
+        )
+        decorated: Any = with_place
+        for option in reversed(options):
+            decorated = option(decorated)
+        return cast("F", decorated)
+
+    return decorate
+
+
+_CACHE_OPTION = click.option(
+    "--cache",
+    type=click.Path(path_type=Path, file_okay=False),
+    envvar="EDGECLS_CACHE",
+    help="Where decoded pictures are kept between runs  [default: the user's cache folder].",
+)
+_CACHE_LIMIT_OPTION = click.option(
+    "--cache-limit",
+    metavar="GB",
+    type=click.FloatRange(min=0, min_open=True),
+    default=20.0,
+    show_default=True,
+    envvar="EDGECLS_CACHE_LIMIT",
+    help="Disk space for all of them; the least recently used go first.",
+)
+
+
+def _existing(context: click.Context, parameter: click.Parameter, path: Path | None) -> Path | None:
+    if path is not None and not path.exists() and str(path) not in _KNOWN_BY_NAME:
+        raise click.BadParameter(f"{path} does not exist.", context, parameter)
+    return path
 
 
 def split_option(choices: tuple[str, ...], default: str | None, what: str) -> Callable[[F], F]:

@@ -25,26 +25,30 @@ def list_() -> None:
     Example:
       edgecls recipe list
     """
-    from host_tools.recipe import builtin_recipes, load_recipe
+    from host_tools.recipe import builtin_recipes, load_recipe, variants_of
 
     names = builtin_recipes()
     width = max(map(len, names))
     for name in names:
         click.echo(f"{name.ljust(width)}  {load_recipe(name).description}")
+        if variants := variants_of(name):
+            click.echo(f"{' ' * width}  variants: {', '.join(f'{name}:{v}' for v in variants)}")
 
 
 @recipe.command()
 @click.argument("name")
 def show(name: str) -> None:
-    """Print a recipe with every default filled in: a TOML file to start your own from.
+    """Print a recipe, every key filled in and explained: a TOML file to start your own from.
+
+    NAME:VARIANT shows a variant.
 
     \b
     Example:
       edgecls recipe show small-cnn > mine.toml
     """
-    from host_tools.recipe import load_recipe, recipe_toml
+    from host_tools.recipe import load_recipe, notes_of, recipe_toml
 
-    click.echo(recipe_toml(load_recipe(name)), nl=False)
+    click.echo(notes_of(name) + recipe_toml(load_recipe(name), explained=True), nl=False)
 
 
 @recipe.command()
@@ -56,6 +60,8 @@ def check(file: Path) -> None:
     Example:
       edgecls recipe check mine.toml
     """
-    from host_tools.recipe import load_recipe
+    from host_tools.recipe import load_recipe, variants_of
 
-    click.echo(f"{file}: a valid recipe, {load_recipe(file).name}")
+    names = [load_recipe(file).name]
+    names += [load_recipe(f"{file}:{variant}").name for variant in variants_of(file)]
+    click.echo(f"{file}: a valid recipe, {', '.join(names)}")

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from edge_sdk.cli.options import max_megapixels_option
-from host_tools.cli.options import data_option, resume_option, set_option, split_option
+from host_tools.cli.options import prepared_data_options, resume_option, set_option, split_option
+
+if TYPE_CHECKING:
+    from host_tools.workflow import DataPlace
 
 
 @click.command()
 @click.argument("recipe")
-@data_option(required=True)
+@prepared_data_options(required=True)
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
@@ -25,15 +28,13 @@ from host_tools.cli.options import data_option, resume_option, set_option, split
 )
 @set_option
 @resume_option
-@max_megapixels_option
 def train(
     recipe: str,
-    data: Path,
+    data: DataPlace,
     out: Path | None,
     split: str,
     overrides: tuple[str, ...],
     resume: bool,
-    max_pixels: int,
 ) -> None:
     """Train a model: RECIPE is a name from edgecls recipe list, or a TOML file.
 
@@ -50,7 +51,7 @@ def train(
 
     loaded = load_recipe(recipe, overrides)
     run = RunDirectory(out or _default_out(loaded.name, resume))
-    dataset = load_for(loaded, data, say, max_pixels)
+    dataset = load_for(loaded, data, say)
     if split == "all":
         dataset = dataset.all_for_training()
     report = train_run(loaded, dataset, run, resume=resume, say=say)
@@ -60,7 +61,7 @@ def train(
             f"{run.path}: accuracy {100 * evaluation['accuracy']:.2f} % on {evaluation['n']} "
             "validation pictures"
         )
-    say(f"next: edgecls convert {run.path} --data {data}")
+    say(f"next: edgecls convert {run.path} --data {data.path}")
 
 
 def _default_out(name: str, resume: bool) -> Path:

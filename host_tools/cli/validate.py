@@ -12,7 +12,7 @@ from edge_sdk.cli.options import (
     max_megapixels_option,
     model_options,
 )
-from host_tools.cli.options import data_option, split_option
+from host_tools.cli.options import data_option, layout_option, split_option
 
 
 @click.command()
@@ -26,6 +26,7 @@ from host_tools.cli.options import data_option, split_option
     help="A .keras file or run directory (host), a .tflite, or scores saved by --save-scores.",
 )
 @data_option(required=True)
+@layout_option
 @split_option(
     ("train", "validation", "test", "all"),
     None,
@@ -47,6 +48,7 @@ def validate(
     artifacts: tuple[Path, ...],
     reference: Path,
     data: Path,
+    layout: str,
     split: str | None,
     max_drop: float | None,
     max_class_drop: float | None,
@@ -78,6 +80,7 @@ def validate(
         artifacts,
         reference,
         data,
+        layout=layout,
         split=split,
         budget=Budget(max_drop, max_class_drop),
         opening=Opening(*options),

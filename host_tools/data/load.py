@@ -1,70 +1,87 @@
-"""Pictures into arrays, through the very decoder and the very preprocessing of the device."""
+"""A data set, split and ready: every picture through the device's decoder and preprocessing."""
 
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_sdk.errors import DatasetError, UnreadableImageError
+from edge_sdk.errors import DatasetError
 from edge_sdk.images import MAX_PIXELS
-from edge_sdk.preprocess import Preprocessing, preprocess
-from edge_sdk.types import Frame
-from host_tools.data.pictures import (
-    SPLITS,
-    Picture,
-    PictureFolder,
-    Split,
-    check_trainable,
-    read_picture,
-)
-from host_tools.progress import progress
+from edge_sdk.preprocess import Preprocessing
+from host_tools.data.cache import CachePlace, open_cache, sizes_for
+from host_tools.data.cache_file import PictureCache
+from host_tools.data.decode import Unreadable
+from host_tools.data.pictures import SPLITS, Picture, PictureFolder, Split, check_trainable
 
-# Decoding releases the GIL. A photograph of 12 megapixels is 36 MB, so few are held at a time.
-_THREADS = min(4, os.cpu_count() or 1)
-_AHEAD = _THREADS + 1
+Chosen = slice | NDArray[np.int64]
 
 
-class Decoded(NamedTuple):
-    """A picture, its decoded frame, and the SHA-256 of its decoded pixels in hexadecimal."""
+@dataclass(frozen=True, slots=True)
+class SplitRule:
+    """Shares for validation and test of pictures that have no split, and the seed."""
 
-    picture: Picture
-    frame: Frame
-    digest: str
+    validation: float
+    test: float
+    seed: int
 
 
-class Unreadable(NamedTuple):
-    """A picture that could not be decoded, and why."""
+@dataclass(frozen=True, slots=True)
+class Loading:
+    """How a data set is loaded.
 
-    picture: Picture
-    reason: str
+    Attributes:
+        preprocessing: the model's.
+        rule: how pictures without a split are split.
+        margin: share by which training pictures are kept larger, see ``DataRecipe``.
+        max_pixels: larger pictures are left out.
+        place: of the cache.
+    """
+
+    preprocessing: Preprocessing
+    rule: SplitRule
+    margin: float = 0.0
+    max_pixels: int = MAX_PIXELS
+    place: CachePlace | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Subset:
-    """One split, in memory.
+    """One split: rows of the cache.
 
     Attributes:
-        pixels: ``(N, H, W, C)`` uint8 model input pixels.
+        cache: of the whole data set.
+        rows: ``(N,)`` int64.
         labels: ``(N,)`` int64 class indices.
-        pictures: where each came from.
-        digests: SHA-256 of each picture's decoded pixels.
     """
 
-    pixels: NDArray[np.uint8]
+    cache: PictureCache
+    rows: NDArray[np.int64]
     labels: NDArray[np.int64]
-    pictures: tuple[Picture, ...]
-    digests: tuple[str, ...]
 
     def __len__(self) -> int:
-        return len(self.pictures)
+        return len(self.rows)
+
+    def pixels(self, chosen: Chosen = slice(None)) -> NDArray[np.uint8]:
+        """``(n, H, W, C)`` uint8 model input pixels."""
+        return self.cache.exact[self.rows[chosen]]
+
+    def large_pixels(self, chosen: Chosen) -> NDArray[np.uint8]:
+        """The same larger, where the pictures are."""
+        return self.cache.large[self.rows[chosen]]
+
+    @property
+    def pictures(self) -> tuple[Picture, ...]:
+        """Where each came from."""
+        return tuple(self.cache.pictures[row] for row in self.rows)
+
+    @property
+    def digests(self) -> tuple[str, ...]:
+        """SHA-256 of each picture's decoded pixels."""
+        return tuple(self.cache.digests[row] for row in self.rows)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,13 +90,13 @@ class Dataset:
 
     Attributes:
         folder: what was found on disk.
-        preprocessing: how its pictures were prepared.
+        loading: how its pictures were prepared.
         splits: by name; a split may be empty.
         unreadable: pictures left out, and why.
     """
 
     folder: PictureFolder
-    preprocessing: Preprocessing
+    loading: Loading
     splits: dict[Split, Subset]
     unreadable: tuple[Unreadable, ...]
 
@@ -99,15 +116,31 @@ class Dataset:
     def all_for_training(self) -> Dataset:
         """The same pictures, every one in the training split."""
         parts = [self.splits[split] for split in SPLITS]
-        training = Subset(
-            np.concatenate([part.pixels for part in parts]),
-            np.concatenate([part.labels for part in parts]),
-            tuple(picture for part in parts for picture in part.pictures),
-            tuple(digest for part in parts for digest in part.digests),
-        )
-        empty = Subset(training.pixels[:0], training.labels[:0], (), ())
+        rows = np.concatenate([part.rows for part in parts])
+        labels = np.concatenate([part.labels for part in parts])
+        training = Subset(parts[0].cache, rows, labels)
+        empty = Subset(parts[0].cache, rows[:0], labels[:0])
         splits: dict[Split, Subset] = {"train": training, "validation": empty, "test": empty}
         return replace(self, splits=splits)
+
+    def resized(self, width: int, height: int) -> Dataset:
+        """The same pictures in the same splits, prepared for an input of another size.
+
+        Raises:
+            DatasetError: the pictures have changed meanwhile.
+            WriteError: no room for the cache.
+        """
+        how = replace(self.loading.preprocessing, width=width, height=height)
+        if how == self.loading.preprocessing:
+            return self
+        loading = replace(self.loading, preprocessing=how)
+        cache = _cache(self.folder, loading, lambda _: None)
+        if cache.digests != self.splits["train"].cache.digests:
+            raise DatasetError(
+                f"{self.folder.root}: its pictures changed while training; start again"
+            )
+        splits = {name: replace(part, cache=cache) for name, part in self.splits.items()}
+        return replace(self, loading=loading, splits=splits)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -115,80 +148,53 @@ class Dataset:
         return self.folder.classes
 
 
-@dataclass(frozen=True, slots=True)
-class SplitRule:
-    """Shares for validation and test of pictures that have no split, and the seed."""
-
-    validation: float
-    test: float
-    seed: int
-
-
 def load_dataset(
-    folder: PictureFolder, how: Preprocessing, rule: SplitRule, max_pixels: int = MAX_PIXELS
+    folder: PictureFolder, loading: Loading, say: Callable[[str], None] = lambda _: None
 ) -> Dataset:
-    """Decodes and prepares every picture of a folder.
+    """Prepares every picture of a data set, from the cache where they have been prepared before.
 
     Pictures that cannot be read are left out and listed. A split that the folder lacks is cut from
     its training pictures by the SHA-256 of their decoded pixels, so that copies fall on one side.
 
     Raises:
-        DatasetError: too few classes or pictures, or a class is left without training pictures.
+        DatasetError: too few classes or pictures, a class is left without training pictures, or
+            the cache would be larger than its limit.
+        WriteError: the disk is full.
     """
     check_trainable(folder)
-    gathered: dict[Split, list[tuple[Picture, NDArray[np.uint8], str]]]
-    gathered = {"train": [], "validation": [], "test": []}
-    unreadable: list[Unreadable] = []
-    decoded = decode_all(folder.pictures, max_pixels)
-    for result in progress(decoded, "reading pictures", len(folder.pictures)):
-        if isinstance(result, Unreadable):
-            unreadable.append(result)
-            continue
-        split = split_of(result, folder.ready_splits, rule)
-        gathered[split].append((result.picture, preprocess(result.frame, how), result.digest))
-    _check_training(folder, [picture.label for picture, _, _ in gathered["train"]], unreadable)
-    splits = {name: _subset(rows, how) for name, rows in gathered.items()}
-    return Dataset(folder, how, splits, tuple(unreadable))
+    cache = _cache(folder, loading, say)
+    ready = folder.ready_splits
+    chosen = [
+        split_of(picture, digest, ready, loading.rule)
+        for picture, digest in zip(cache.pictures, cache.digests, strict=True)
+    ]
+    names = np.array(chosen, "U10")
+    labels = np.array([picture.label for picture in cache.pictures], np.int64)
+    splits = {}
+    for split in SPLITS:
+        rows = np.flatnonzero(names == split)
+        splits[split] = Subset(cache, rows, labels[rows])
+    _check_training(folder, splits["train"].labels, cache.unreadable)
+    return Dataset(folder, loading, splits, cache.unreadable)
 
 
-def decode_all(
-    pictures: Sequence[Picture], max_pixels: int = MAX_PIXELS
-) -> Iterator[Decoded | Unreadable]:
-    """Decodes pictures in order, a few ahead of the consumer."""
-
-    def decode(picture: Picture) -> Decoded | Unreadable:
-        try:
-            frame = read_picture(picture, max_pixels)
-        except UnreadableImageError as error:
-            return Unreadable(picture, error.reason)
-        return Decoded(picture, frame, pixel_digest(frame))
-
-    waiting = iter(pictures)
-    with ThreadPoolExecutor(_THREADS) as pool:
-        pending = [pool.submit(decode, picture) for picture in islice(waiting, _AHEAD)]
-        while pending:
-            yield pending.pop(0).result()
-            pending += [pool.submit(decode, picture) for picture in islice(waiting, 1)]
+def _cache(folder: PictureFolder, loading: Loading, say: Callable[[str], None]) -> PictureCache:
+    place = loading.place or CachePlace.default()
+    sizes = sizes_for(folder, loading.preprocessing, loading.margin, loading.max_pixels)
+    return open_cache(folder, sizes, place, loading.max_pixels, say)
 
 
-def pixel_digest(frame: Frame) -> str:
-    """SHA-256 of a frame's pixels and shape, in hexadecimal."""
-    pixels = np.ascontiguousarray(frame.pixels)
-    digest = hashlib.sha256(str(pixels.shape).encode())
-    digest.update(pixels.data)
-    return digest.hexdigest()
-
-
-def split_of(decoded: Decoded, ready: frozenset[Split], rule: SplitRule) -> Split:
+def split_of(picture: Picture, digest: str, ready: frozenset[Split], rule: SplitRule) -> Split:
     """The split of a picture: the folder's own, else by its pixels and the rule's seed.
 
     The first 64 bits of SHA-256(seed, pixels) are a number that is uniform over 0..1 and the same
-    for every copy of a picture; the lowest values go to test, the next to validation.
+    for every copy of a picture (with the group's name instead of pixels, for every picture of a
+    group); the lowest values go to test, the next to validation.
     """
-    own = decoded.picture.split
+    own = picture.split
     if own is not None and own != "train":
         return own
-    alike = decoded.picture.group or decoded.digest
+    alike = picture.group or digest
     draw = hashlib.sha256(f"{rule.seed}:{alike}".encode()).digest()
     share = int.from_bytes(draw[:8], "big") / 2**64
     test = 0.0 if "test" in ready else rule.test
@@ -198,19 +204,10 @@ def split_of(decoded: Decoded, ready: frozenset[Split], rule: SplitRule) -> Spli
     return "validation" if share < test + validation else "train"
 
 
-def _subset(rows: list[tuple[Picture, NDArray[np.uint8], str]], how: Preprocessing) -> Subset:
-    pictures = tuple(picture for picture, _, _ in rows)
-    digests = tuple(digest for _, _, digest in rows)
-    pixels = np.empty((len(rows), how.height, how.width, how.channels), np.uint8)
-    while rows:  # given up one by one, so that they are not in memory twice
-        prepared = rows.pop()[1]
-        pixels[len(rows)] = prepared
-    labels = np.array([picture.label for picture in pictures], np.int64)
-    return Subset(pixels, labels, pictures, digests)
-
-
-def _check_training(folder: PictureFolder, labels: list[int], unreadable: list[Unreadable]) -> None:
-    missing = sorted(set(range(len(folder.classes))) - set(labels))
+def _check_training(
+    folder: PictureFolder, labels: Iterable[int], unreadable: Sequence[Unreadable]
+) -> None:
+    missing = sorted(set(range(len(folder.classes))) - {int(label) for label in labels})
     if missing:
         names = ", ".join(folder.classes[i] for i in missing)
         lost = ""

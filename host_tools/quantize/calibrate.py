@@ -36,6 +36,6 @@ def calibration_pixels(training: Subset, count: int, seed: int) -> NDArray[np.ui
     chosen: list[int] = []
     while len(chosen) < count and any(queues):
         chosen += [queue.pop() for queue in queues if queue]
-    pixels = training.pixels[chosen[:count]]
+    pixels = training.pixels(np.array(chosen[:count]))
     black, white = np.zeros_like(pixels[:1]), np.full_like(pixels[:1], 255)
     return np.concatenate([pixels, black, white])

@@ -3,18 +3,61 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from host_tools.data.augment import augment
+from host_tools.data.augment import augment, mix
 from host_tools.data.load import Subset
 from host_tools.extras import require
 from host_tools.recipe import Recipe
 
+# Inputs and targets of some pictures, from their indices and the batch's own chance.
+_Draw = Callable[
+    [NDArray[np.int64], NDArray[np.float32], np.random.Generator],
+    tuple[NDArray[Any], NDArray[np.float32]],
+]
+_AHEAD = 4  # batches made while the network works on one
 
-def picture_batches(subset: Subset, recipe: Recipe, classes: int, epoch: int) -> Any:
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Targets:
+    """What the network should answer.
+
+    Attributes:
+        labels: ``(N,)`` int64.
+        weights: ``(classes,)`` float32, how much a picture of each class counts.
+    """
+
+    labels: NDArray[np.int64]
+    weights: NDArray[np.float32]
+
+    @property
+    def classes(self) -> int:
+        return len(self.weights)
+
+    def one_hot(self, chosen: NDArray[np.int64]) -> NDArray[np.float32]:
+        """``(n, classes)`` float32."""
+        return np.eye(self.classes, dtype=np.float32)[self.labels[chosen]]
+
+
+def targets_of(subset: Subset, recipe: Recipe, classes: int) -> Targets:
+    """The labels of a training split and the weights of its classes.
+
+    ``balanced`` is N / (classes * N of the class), as scikit-learn has it: every class counts alike.
+    """
+    weights = np.ones(classes, np.float32)
+    if recipe.training.class_weights == "balanced":
+        counts = np.bincount(subset.labels, minlength=classes)
+        weights = (len(subset) / (classes * np.maximum(counts, 1))).astype(np.float32)
+    return Targets(subset.labels, weights)
+
+
+def picture_batches(
+    subset: Subset, targets: Targets, recipe: Recipe, batch_size: int, epoch: int
+) -> Any:
     """A ``keras.utils.PyDataset`` over a training split, for one epoch.
 
     Order and augmentation depend on the seed and the epoch alone: a resumed training draws what an
@@ -22,77 +65,79 @@ def picture_batches(subset: Subset, recipe: Recipe, classes: int, epoch: int) ->
 
     Args:
         subset: the pictures.
-        recipe: batch size, seed, augmentation.
-        classes: for one-hot labels.
+        targets: what they are.
+        recipe: seed, augmentation.
+        batch_size: pictures per batch.
         epoch: 0-based.
 
     Returns:
-        Batches of ``(n, H, W, C)`` float32 in 0..255 and ``(n, classes)`` float32 one-hot labels.
+        Batches of ``(n, H, W, C)`` uint8, ``(n, classes)`` float32 targets and ``(n,)`` weights.
     """
+    height, width = subset.cache.exact.shape[1:3]
+    how = recipe.augmentation
 
-    def inputs_of(chosen: NDArray[np.int64], random: np.random.Generator) -> NDArray[Any]:
-        return augment(subset.pixels[chosen], recipe.augmentation, random)
+    def draw(
+        chosen: NDArray[np.int64], wanted: NDArray[np.float32], random: np.random.Generator
+    ) -> tuple[NDArray[Any], NDArray[np.float32]]:
+        pixels = augment(subset.large_pixels(chosen), how, random, (width, height))
+        return mix(pixels, wanted, how, random)
 
-    return _shuffled(subset.labels, recipe, classes, epoch, inputs_of)
+    return _shuffled(targets, recipe.training.seed, batch_size, epoch, draw)
 
 
 def feature_batches(
-    features: NDArray[np.float32],
-    labels: NDArray[np.int64],
-    recipe: Recipe,
-    classes: int,
-    epoch: int,
+    features: NDArray[np.float32], targets: Targets, recipe: Recipe, batch_size: int, epoch: int
 ) -> Any:
     """The same over features ``(variants, N, F)``: each picture in a variant drawn anew."""
 
-    def inputs_of(chosen: NDArray[np.int64], random: np.random.Generator) -> NDArray[Any]:
-        return features[random.integers(0, len(features), len(chosen)), chosen]
+    def draw(
+        chosen: NDArray[np.int64], wanted: NDArray[np.float32], random: np.random.Generator
+    ) -> tuple[NDArray[Any], NDArray[np.float32]]:
+        return features[random.integers(0, len(features), len(chosen)), chosen], wanted
 
-    return _shuffled(labels, recipe, classes, epoch, inputs_of)
+    return _shuffled(targets, recipe.training.seed, batch_size, epoch, draw)
 
 
 def plain_batches(
-    inputs: NDArray[Any], labels: NDArray[np.int64], classes: int, batch_size: int
+    inputs_of: Callable[[NDArray[np.int64]], NDArray[Any]],
+    labels: NDArray[np.int64],
+    classes: int,
+    batch_size: int,
 ) -> Any:
     """Batches in order and as they are, for validation while training."""
-    return _batches(labels, np.arange(len(labels)), classes, batch_size, lambda c, _: inputs[c])
+    targets = Targets(labels, np.ones(classes, np.float32))
+
+    def batch(chosen: NDArray[np.int64], _: int) -> tuple[Any, ...]:
+        return inputs_of(chosen), targets.one_hot(chosen)
+
+    return _batches(np.arange(len(labels)), batch_size, batch)
 
 
-_Inputs = Callable[[NDArray[np.int64], int], NDArray[Any]]
+def _shuffled(targets: Targets, seed: int, batch_size: int, epoch: int, draw: _Draw) -> Any:
+    order = np.random.default_rng((seed, epoch)).permutation(len(targets.labels))
 
+    def batch(chosen: NDArray[np.int64], index: int) -> tuple[Any, ...]:
+        random = np.random.default_rng((seed, epoch, index))
+        inputs, wanted = draw(chosen, targets.one_hot(chosen), random)
+        # A mixed picture counts as much as what it is mixed of.
+        return inputs, wanted, wanted @ targets.weights
 
-def _shuffled(
-    labels: NDArray[np.int64],
-    recipe: Recipe,
-    classes: int,
-    epoch: int,
-    inputs_of: Callable[[NDArray[np.int64], np.random.Generator], NDArray[Any]],
-) -> Any:
-    training = recipe.training
-    order = np.random.default_rng((training.seed, epoch)).permutation(len(labels))
-
-    def drawn(chosen: NDArray[np.int64], index: int) -> NDArray[Any]:
-        return inputs_of(chosen, np.random.default_rng((training.seed, epoch, index)))
-
-    return _batches(labels, order, classes, training.batch_size, drawn)
+    return _batches(order, batch_size, batch)
 
 
 def _batches(
-    labels: NDArray[np.int64],
     order: NDArray[np.int64],
-    classes: int,
     batch_size: int,
-    inputs_of: _Inputs,
+    batch: Callable[[NDArray[np.int64], int], tuple[Any, ...]],
 ) -> Any:
     keras = require("keras")
-    eye = np.eye(classes, dtype=np.float32)
 
     class Batches(keras.utils.PyDataset):  # type: ignore[misc, name-defined]  # Keras is untyped
         def __len__(self) -> int:
             return -(-len(order) // batch_size)
 
-        def __getitem__(self, index: int) -> tuple[Any, Any]:
-            chosen = order[index * batch_size : (index + 1) * batch_size]
-            return inputs_of(chosen, index).astype(np.float32), eye[labels[chosen]]
+        def __getitem__(self, index: int) -> tuple[Any, ...]:
+            return batch(order[index * batch_size : (index + 1) * batch_size], index)
 
-    return Batches()
+    # One more thread prepares batches while the network works; their order stays.
+    return Batches(workers=2, max_queue_size=_AHEAD)

@@ -6,10 +6,12 @@ the last complete one.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import zipfile
 import zlib
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,8 +36,10 @@ class Progress:
 
     Attributes:
         identity: digest of recipe and data set; another one must not go on from here.
+        stage: the one being trained, 0-based.
+        stage_began: epochs that were complete when it began.
         epochs_done: complete epochs.
-        best_loss: lowest validation loss so far.
+        best_loss: lowest validation loss since the input had its size.
         best_epoch: the epoch (0-based) it was reached in, -1: none yet.
         history: a row per complete epoch.
         seconds: training time so far.
@@ -43,12 +47,20 @@ class Progress:
     """
 
     identity: str
+    stage: int = 0
+    stage_began: int = 0
     epochs_done: int = 0
     best_loss: float = float("inf")
     best_epoch: int = -1
     history: list[dict[str, float]] = field(default_factory=list)
     seconds: float = 0.0
     finished: bool = False
+
+    def begin_stage(self, stage: int, *, same_input: bool) -> None:
+        """Enters the next stage; losses on an input of another size cannot be compared."""
+        self.stage, self.stage_began = stage, self.epochs_done
+        if not same_input:
+            self.best_loss = float("inf")
 
 
 def save_checkpoint(path: Path, model: Any, best: Arrays, progress: Progress) -> None:
@@ -76,11 +88,18 @@ def holds_unfinished(path: Path) -> bool:
         return True
 
 
-def load_checkpoint(path: Path, model: Any, identity: str) -> tuple[Arrays, Progress]:
-    """Puts a compiled model into the state that was saved.
+@dataclass(frozen=True, slots=True, eq=False)
+class Saved:
+    """What a checkpoint holds: the progress, and the arrays of model, optimizer and best weights."""
 
-    Returns:
-        The best weights so far, and the progress.
+    progress: Progress
+    model: Arrays
+    optimizer: Arrays
+    best: Arrays
+
+
+def read_checkpoint(path: Path, identity: str) -> Saved:
+    """Reads a checkpoint.
 
     Raises:
         TrainingError: damaged, or of another recipe or data set.
@@ -101,26 +120,41 @@ def load_checkpoint(path: Path, model: Any, identity: str) -> tuple[Arrays, Prog
             f"{path}: was made with another recipe or other pictures; train again without --resume, "
             "or with another --out"
         )
+    return Saved(progress, groups["model"], groups["optimizer"], groups["best"])
+
+
+def restore(model: Any, saved: Saved) -> None:
+    """Puts a compiled model into the state that was saved."""
     model.optimizer.build(model.trainable_variables)
-    set_model_arrays(model, groups["model"])
-    for variable, value in zip(model.optimizer.variables, groups["optimizer"], strict=True):
+    set_model_arrays(model, saved.model)
+    for variable, value in zip(model.optimizer.variables, saved.optimizer, strict=True):
         variable.assign(value)
-    return groups["best"], progress
+
+
+@contextlib.contextmanager
+def averaged_weights(model: Any, *, enabled: bool) -> Iterator[None]:
+    """For as long as it is open, a model with the averages its optimizer keeps of its weights."""
+    if not enabled:
+        yield
+        return
+    own = [np.array(variable) for variable in model.trainable_variables]
+    model.optimizer.finalize_variable_values(model.trainable_variables)
+    try:
+        yield
+    finally:
+        for variable, value in zip(model.trainable_variables, own, strict=True):
+            variable.assign(value)
 
 
 def model_arrays(model: Any) -> Arrays:
-    """Copies of all weights, moving statistics and random states of a model."""
-    return [np.array(variable) for variable in _variables(model)]
+    """Copies of all weights, moving statistics and random states of a model, in a fixed order."""
+    return [np.array(variable) for variable in model.variables]
 
 
 def set_model_arrays(model: Any, arrays: Arrays) -> None:
     """Writes back what ``model_arrays`` gave."""
-    for variable, value in zip(_variables(model), arrays, strict=True):
+    for variable, value in zip(model.variables, arrays, strict=True):
         variable.assign(value)
-
-
-def _variables(model: Any) -> list[Any]:
-    return [*model.trainable_variables, *model.non_trainable_variables]
 
 
 def _count(names: list[str], kind: str) -> int:

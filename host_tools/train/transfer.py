@@ -14,12 +14,11 @@ from numpy.typing import NDArray
 from host_tools.data.augment import augment
 from host_tools.data.load import Subset
 from host_tools.extras import require
+from host_tools.models.head import FEATURES
 from host_tools.progress import progress
 from host_tools.recipe import AugmentationRecipe, Recipe
 
 _BATCH = 32
-# The layer at which every backbone ends and every head begins, see host_tools/models.
-_FEATURES = "pool"
 
 
 def split_network(network: Any) -> tuple[Any, Any]:
@@ -29,12 +28,12 @@ def split_network(network: Any) -> tuple[Any, Any]:
         ``keras.Model`` from pixels to features ``(N, F)``, and one from features to logits.
     """
     keras = require("keras")
-    features = network.get_layer(_FEATURES).output
+    features = network.get_layer(FEATURES).output
     base = keras.Model(network.inputs, features, name="base")
     names = [layer.name for layer in network.layers]
     inputs = keras.Input(features.shape[1:], name="features")
     logits = inputs
-    for layer in network.layers[names.index(_FEATURES) + 1 :]:
+    for layer in network.layers[names.index(FEATURES) + 1 :]:
         logits = layer(logits)
     return base, keras.Model(inputs, logits, name="head")
 
@@ -43,7 +42,7 @@ def training_features(base: Any, subset: Subset, recipe: Recipe) -> NDArray[np.f
     """``(variants, N, F)`` features: of the pictures as they are, then of augmented passes."""
     variants = []
     for variant in range(recipe.training.feature_variants):
-        how = recipe.augmentation if variant else AugmentationRecipe()
+        how = recipe.augmentation if variant else None
         seed = (recipe.training.seed, variant)
         variants.append(_features(base, subset, how, seed, f"features, pass {variant + 1}"))
     return np.stack(variants)
@@ -51,16 +50,20 @@ def training_features(base: Any, subset: Subset, recipe: Recipe) -> NDArray[np.f
 
 def plain_features(base: Any, subset: Subset) -> NDArray[np.float32]:
     """``(N, F)`` features of the pictures as they are."""
-    return _features(base, subset, AugmentationRecipe(), (0, 0), "features for validation")
+    return _features(base, subset, None, (0, 0), "features for validation")
 
 
 def _features(
-    base: Any, subset: Subset, how: AugmentationRecipe, seed: tuple[int, int], what: str
+    base: Any, subset: Subset, how: AugmentationRecipe | None, seed: tuple[int, int], what: str
 ) -> NDArray[np.float32]:
     starts = range(0, len(subset), _BATCH)
     parts = []
     for start in progress(starts, what, len(starts)):
         random = np.random.default_rng((*seed, start))
-        pixels = augment(subset.pixels[start : start + _BATCH], how, random)
-        parts.append(np.asarray(base.predict_on_batch(pixels.astype(np.float32)), np.float32))
+        rows = np.arange(start, min(start + _BATCH, len(subset)))
+        pixels = subset.pixels(rows)
+        if how is not None:
+            height, width = pixels.shape[1:3]
+            pixels = augment(subset.large_pixels(rows), how, random, (width, height))
+        parts.append(np.asarray(base.predict_on_batch(pixels), np.float32))
     return np.concatenate(parts)

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_sdk.errors import ValidationError
-from host_tools.data.load import Decoded, Unreadable, fingerprint
+from host_tools.data.decode import Decoded, Unreadable
+from host_tools.data.load import fingerprint
 from host_tools.data.pictures import Picture
 from host_tools.validate.gates import Verdict, judge, worst
 from host_tools.validate.predictors import ArtifactPredictor, Predictor

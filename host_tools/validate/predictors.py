@@ -12,7 +12,7 @@ from edge_sdk.artifact import Artifact
 from edge_sdk.classifier import Classifier
 from edge_sdk.errors import ValidationError
 from edge_sdk.preprocess import Preprocessing, preprocess
-from host_tools.data.load import Decoded
+from host_tools.data.decode import Decoded
 from host_tools.data.pictures import Picture, file_digest
 from host_tools.validate.scores import SavedScores
 

@@ -12,12 +12,14 @@ from edge_sdk.classifier import Classifier
 from edge_sdk.errors import ValidationError
 from edge_sdk.images import MAX_PIXELS
 from edge_sdk.preprocess import Crop
+from host_tools.data.decode import Decoded, Unreadable, decode_all
 from host_tools.data.layouts import find_pictures
-from host_tools.data.load import Decoded, SplitRule, Unreadable, decode_all, split_of
+from host_tools.data.load import SplitRule, split_of
 from host_tools.data.pictures import Picture, PictureFolder, Split, file_digest
+from host_tools.keras_files import load_keras
 from host_tools.progress import progress
 from host_tools.recipe import Recipe, preprocessing_of
-from host_tools.run_directory import find_trained, load_keras
+from host_tools.run_directory import find_trained
 from host_tools.validate.compare import Budget, Comparison, compare
 from host_tools.validate.predictors import (
     ArtifactPredictor,
@@ -44,6 +46,7 @@ def validate(
     reference: Path,
     data: Path,
     *,
+    layout: str = "auto",
     split: str | None = None,
     budget: Budget | None = None,
     opening: Opening | None = None,
@@ -55,7 +58,8 @@ def validate(
     Args:
         artifacts: ``.tflite`` files.
         reference: a ``.keras`` file or run directory, a ``.tflite``, or saved scores (``.npz``).
-        data: a folder of labelled pictures.
+        data: labelled pictures.
+        layout: how they lie there, see ``find_pictures``.
         split: ``train``, ``validation``, ``test`` or ``all``. Default: the pictures whose scores
             were saved; else test, where the folder or the model's recipe has such a split; else
             all.
@@ -70,7 +74,7 @@ def validate(
         DatasetError: a folder that is no data set.
         MissingExtraError: a Keras reference without the extra ``[host]``.
     """
-    folder = find_pictures(data)
+    folder = find_pictures(data, layout)
     opening = opening or Opening()
     with ExitStack() as stack:
         predictors = [stack.enter_context(_opened(path, opening, say)) for path in artifacts]
@@ -196,7 +200,7 @@ def _pictures(
     return (
         item
         for item in _decoded(candidates, max_pixels)
-        if isinstance(item, Unreadable) or split_of(item, ready, rule) == split
+        if isinstance(item, Unreadable) or split_of(item.picture, item.digest, ready, rule) == split
     )
 
 

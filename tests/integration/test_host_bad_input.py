@@ -229,7 +229,7 @@ def test_a_damaged_keras_file_is_refused(built: Path, digits: Path, tmp_path: Pa
 def test_weights_that_are_not_numbers_do_not_convert(
     built: Path, digits: Path, tmp_path: Path
 ) -> None:
-    from host_tools.run_directory import load_keras
+    from host_tools.keras_files import load_keras
 
     model = load_keras(built / "model.keras")
     kernel = model.get_layer("logits").kernel

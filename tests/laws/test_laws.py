@@ -29,21 +29,28 @@ _DOORS: dict[str, tuple[str, ...]] = {
         "host_tools/tflite_writer.py",
         "host_tools/package.py",
     ),
-    "tensorflow": ("host_tools/quantize/", "host_tools/provenance.py"),
+    "tensorflow": ("host_tools/quantize/", "host_tools/provenance.py", "host_tools/train/logs.py"),
     "keras": (
+        "host_tools/data/layouts/cifar10.py",
         "host_tools/models/",
         "host_tools/train/",
         "host_tools/quantize/",
-        "host_tools/run_directory.py",
+        "host_tools/keras_files.py",
     ),
     "sklearn": ("host_tools/data/digits.py",),
     "matplotlib": ("host_tools/report/",),
     "jinja2": ("host_tools/report/",),
-    "tqdm": ("host_tools/progress.py", "host_tools/train/fit.py"),
+    "tqdm": ("host_tools/progress.py", "host_tools/train/watch.py"),
+    "filelock": ("host_tools/data/cache.py",),
 }
 # Law 3: who may crop, resize or convert colours. The other two draw pictures of their own.
 _PIXEL_CALLS = ("cv2.resize", "cv2.cvtColor", "cv2.warpAffine", "cv2.remap")
-_PIXEL_DOORS = ("edge_sdk/preprocess.py", "host_tools/data/digits.py", "host_tools/package.py")
+_PIXEL_DOORS = (
+    "edge_sdk/preprocess.py",
+    "host_tools/data/augment/geometry.py",
+    "host_tools/data/digits.py",
+    "host_tools/package.py",
+)
 # Law 8: what a command module may import before its callback runs.
 _LIGHT = (
     *(

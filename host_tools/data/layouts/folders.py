@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from edge_sdk.errors import DatasetError
-from edge_sdk.sources.folder import list_images
+from host_tools.data.layouts.listing import pictures_below, subfolders
 from host_tools.data.pictures import Picture, PictureFolder, Split, check_found
 
-_SPLIT_FOLDERS: dict[str, Split] = {
+SPLIT_NAMES: dict[str, Split] = {
     "train": "train",
     "training": "train",
     "val": "validation",
@@ -19,9 +19,9 @@ _SPLIT_FOLDERS: dict[str, Split] = {
 }
 
 
-def looks_like(root: Path) -> bool:  # noqa: ARG001  # every layout is asked alike
+def looks_like(root: Path) -> bool:
     """Any folder may be a folder per class."""
-    return True
+    return root.is_dir()
 
 
 def read(root: Path) -> PictureFolder:
@@ -31,28 +31,27 @@ def read(root: Path) -> PictureFolder:
     each; otherwise every sub-folder is a class. Classes are sorted by name, as Keras does.
 
     Raises:
-        DatasetError: not a folder, something that is no split beside splits; see ``check_found``.
+        DatasetError: something that is no split beside splits; see ``check_found``.
+        OSError: a folder cannot be read.
     """
-    if not root.is_dir():
-        raise DatasetError(f"{root}: there is no such folder")
-    folders = _subfolders(root)
+    folders = subfolders(root)
     # A split holds folders; a class that happens to be called "train" holds pictures.
     splits = {
-        folder: _SPLIT_FOLDERS[folder.name.lower()]
+        folder: SPLIT_NAMES[folder.name.lower()]
         for folder in folders
-        if folder.name.lower() in _SPLIT_FOLDERS and _subfolders(folder)
+        if folder.name.lower() in SPLIT_NAMES and subfolders(folder)
     }
     found: list[tuple[Path, Split | None]]
     if "train" in splits.values() or (splits and len(splits) == len(folders)):
-        beside = [folder.name for folder in folders if folder not in splits and list_images(folder)]
+        beside = [
+            folder.name for folder in folders if folder not in splits and pictures_below(folder)
+        ]
         if beside:
             raise DatasetError(
                 f"{root}: {', '.join(beside)} stands beside the splits and is none of them; splits "
-                f"are called {', '.join(_SPLIT_FOLDERS)}"
+                f"are called {', '.join(SPLIT_NAMES)}"
             )
-        found = [
-            (inner, split) for folder, split in splits.items() for inner in _subfolders(folder)
-        ]
+        found = [(inner, split) for folder, split in splits.items() for inner in subfolders(folder)]
     else:
         found = [(folder, None) for folder in folders]
     classes = sorted({folder.name for folder, _ in found})
@@ -60,11 +59,8 @@ def read(root: Path) -> PictureFolder:
     pictures = [
         Picture(path, index[folder.name], split)
         for folder, split in found
-        for path in list_images(folder)
+        for path in pictures_below(folder)
     ]
     check_found(root, tuple(classes), pictures)
-    return PictureFolder(root, tuple(classes), tuple(sorted(pictures, key=lambda p: p.path)))
-
-
-def _subfolders(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    ordered = tuple(sorted(pictures, key=lambda picture: picture.path))
+    return PictureFolder(root, tuple(classes), ordered, "folders")

@@ -1,0 +1,178 @@
+"""Decoded pictures on disk, mapped into memory: a picture is decoded once, not once per epoch.
+
+A cache is a folder named by what is in it: the files (name, size, time of change), the
+preprocessing and the versions that shape pixels. Anything else is another cache, so none is ever
+stale. It is built under another name and renamed when it is whole, by one process at a time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+
+import edge_sdk
+from edge_sdk.errors import DatasetError, WriteError
+from edge_sdk.files import cache_folder
+from edge_sdk.images import MAX_PIXELS
+from edge_sdk.preprocess import Preprocessing
+from host_tools.data.cache_file import PictureCache, Sizes, build_cache, open_built
+from host_tools.data.decode import Unreadable, decode_all
+from host_tools.data.pictures import PictureFolder
+from host_tools.extras import require
+
+_SCHEMA = 1
+_SPARE_BYTES = 64 * 2**20  # left free on the disk for everybody else
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class CachePlace:
+    """Where caches lie, and how much they may take together.
+
+    Attributes:
+        folder: of all caches.
+        limit_bytes: of all caches; the least recently used go first.
+    """
+
+    folder: Path
+    limit_bytes: int = 20 * 10**9
+
+    @classmethod
+    def default(cls) -> CachePlace:
+        """In the user's cache folder, ``$XDG_CACHE_HOME`` or ``~/.cache``."""
+        return cls(cache_folder("pictures"))
+
+
+def open_cache(
+    folder: PictureFolder,
+    sizes: Sizes,
+    place: CachePlace,
+    max_pixels: int = MAX_PIXELS,
+    say: Say = lambda _: None,
+) -> PictureCache:
+    """Opens the cache of a data set, building it where there is none or it is damaged.
+
+    Raises:
+        DatasetError: it would be larger than the limit.
+        WriteError: the disk is full or not writable; nothing half-built remains.
+    """
+    filelock = require("filelock")
+    name = _key(folder, sizes, max_pixels)
+    target = place.folder / name
+    try:
+        place.folder.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(place.folder / f"{name}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            say("another training is preparing these pictures; waiting for it")
+            lock.acquire()
+        with lock:
+            if target.exists():
+                cache = open_built(target, folder, sizes)
+                if cache is not None:
+                    os.utime(target)  # used now
+                    return cache
+                say(f"{target}: the cache of these pictures is damaged and is made again")
+                shutil.rmtree(target)
+            _make_room(place, name, sizes.bytes_per_picture * len(folder.pictures))
+            return build_cache(target, folder, sizes, max_pixels)
+    except OSError as error:
+        if isinstance(error, WriteError):
+            raise
+        raise WriteError(
+            f"{target}: the pictures could not be cached ({error.strerror or error}); free some "
+            "space, or name a folder on another disk with --cache DIR"
+        ) from error
+
+
+def _key(folder: PictureFolder, sizes: Sizes, max_pixels: int) -> str:
+    digest = hashlib.sha256(
+        f"{_SCHEMA} {edge_sdk.__version__} {cv2.__version__} {sizes} {max_pixels}".encode()
+    )
+    for picture in folder.pictures:
+        if picture.pixels is not None:
+            digest.update(picture.pixels.tobytes())
+            continue
+        try:
+            found = picture.path.stat()
+            state = f"{found.st_size} {found.st_mtime_ns}"
+        except OSError:
+            state = "missing"
+        digest.update(f"{picture.path} {state}\n".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()[:32]
+
+
+class _Old(NamedTuple):
+    used: float
+    size: int
+    path: Path
+
+
+def _make_room(place: CachePlace, name: str, needed: int) -> None:
+    if needed > place.limit_bytes:
+        raise DatasetError(
+            f"{place.folder}: these pictures take {needed / 1e9:.1f} GB decoded, the limit is "
+            f"{place.limit_bytes / 1e9:g} GB; raise it with --cache-limit, or choose a smaller "
+            "data.width and data.height"
+        )
+    caches = sorted(_caches(place.folder, name))
+    taken = sum(old.size for old in caches)
+    while caches and (
+        taken + needed > place.limit_bytes
+        or shutil.disk_usage(place.folder).free < needed + _SPARE_BYTES
+    ):
+        oldest = caches.pop(0)
+        taken -= oldest.size
+        # Whoever has it mapped keeps it until they end.
+        shutil.rmtree(oldest.path, ignore_errors=True)
+    free = shutil.disk_usage(place.folder).free
+    if free < needed + _SPARE_BYTES:
+        raise WriteError(
+            f"{place.folder}: these pictures take {needed / 1e9:.1f} GB decoded, {free / 1e9:.1f} GB "
+            "are free; free some space, or name a folder on another disk with --cache DIR"
+        )
+
+
+def _caches(folder: Path, but: str) -> Iterator[_Old]:
+    filelock = require("filelock")
+    for path in folder.iterdir():
+        if path.suffix == ".lock" or path.stem == but or not path.is_dir():
+            continue
+        busy = contextlib.suppress(filelock.Timeout, OSError)
+        with busy, filelock.FileLock(folder / f"{path.stem}.lock", timeout=0):
+            size = sum(file.stat().st_size for file in path.iterdir())
+            yield _Old(path.stat().st_mtime, size, path)
+
+
+def sizes_for(folder: PictureFolder, how: Preprocessing, margin: float, max_pixels: int) -> Sizes:
+    """How to keep the pictures of a data set: larger where they are large enough.
+
+    Small pictures are not blown up to be cut down again: at least half of a sample must have the
+    larger size.
+
+    Args:
+        folder: the data set.
+        how: the model's preprocessing.
+        margin: share of width and height to keep beyond the input; 0: none.
+        max_pixels: larger pictures are not decoded.
+    """
+    large = replace(
+        how, width=round(how.width * (1 + margin)), height=round(how.height * (1 + margin))
+    )
+    sample = folder.pictures[:: max(1, len(folder.pictures) // 32)]
+    frames = [r.frame for r in decode_all(sample, max_pixels) if not isinstance(r, Unreadable)]
+    enough = [
+        frame.pixels.shape[0] >= large.height and frame.pixels.shape[1] >= large.width
+        for frame in frames
+    ]
+    return Sizes(how, large if 2 * sum(enough) >= len(enough) > 0 else how)

@@ -1,0 +1,102 @@
+"""Keras Applications without their classifiers, each behind the normalisation it was trained with."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple
+
+from edge_sdk.errors import RecipeError
+from host_tools.extras import require
+from host_tools.models.pretrained import CAFFE, IMAGENET, turn_first_kernel
+from host_tools.recipe import ModelRecipe
+
+Normalization = Literal["symmetric", "caffe", "own"]
+
+# Means of ImageNet's training pictures, RGB, as in keras.applications' own preprocess_input.
+_CAFFE_MEANS = (123.68, 116.779, 103.939)
+
+
+class Application(NamedTuple):
+    """One of them.
+
+    Attributes:
+        constructor: its name in ``keras.applications``.
+        normalization: of its input. symmetric: -1..1; caffe: means taken off, channels in BGR
+            order (the first kernel is turned round instead); own: its first layers do it.
+        smallest: side of the smallest input, in pixels.
+        has_width: whether it has a multiplier of its channels.
+    """
+
+    constructor: str
+    normalization: Normalization
+    smallest: int = 32
+    has_width: bool = False
+
+
+APPLICATIONS: dict[str, Application] = {
+    "vgg16": Application("VGG16", "caffe"),
+    "vgg19": Application("VGG19", "caffe"),
+    "resnet50": Application("ResNet50", "caffe"),
+    "inception-v3": Application("InceptionV3", "symmetric", smallest=75),
+    "inception-resnet-v2": Application("InceptionResNetV2", "symmetric", smallest=75),
+    "xception": Application("Xception", "symmetric", smallest=71),
+    "efficientnet-b0": Application("EfficientNetB0", "own"),
+    "efficientnet-v2-b0": Application("EfficientNetV2B0", "own"),
+    "mobilenet": Application("MobileNet", "symmetric", has_width=True),
+    "mobilenet-v2": Application("MobileNetV2", "symmetric", has_width=True),
+    "mobilenet-v3-small": Application("MobileNetV3Small", "own", has_width=True),
+}
+
+
+def feature_map(recipe: ModelRecipe, inputs: Any) -> Any:
+    """The last feature map ``(N, h, w, channels)`` of ``(N, H, W, 3)`` RGB pixels in 0..255.
+
+    Raises:
+        RecipeError: an input that is not RGB or too small, a width it does not have, or weights
+            that cannot be had or do not fit.
+    """
+    keras = require("keras")
+    application = APPLICATIONS[recipe.architecture]
+    _check(recipe, application, inputs.shape)
+    build = getattr(keras.applications, application.constructor)
+    arguments: dict[str, Any] = {"include_top": False}
+    if application.has_width:
+        arguments["alpha"] = recipe.width
+    x = _normalized(keras, application, inputs)
+    try:
+        weights = IMAGENET if recipe.weights == IMAGENET else None
+        base = build(input_tensor=x, weights=weights, **arguments)
+    except Exception as error:  # urllib, h5py and Keras each raise their own
+        if recipe.weights != IMAGENET:
+            raise RecipeError(
+                f"{recipe.architecture}: Keras cannot build it with model.width = {recipe.width:g} "
+                f"for {inputs.shape[2]} x {inputs.shape[1]} pixels ({error})"
+            ) from error
+        raise RecipeError(
+            f'model.weights = "imagenet": Keras could not get them ({error}); without the internet, '
+            "set model.weights to the path of a weights file"
+        ) from error
+    if recipe.weights == IMAGENET and application.normalization == "caffe":
+        turn_first_kernel(base)
+    return base.output
+
+
+def _check(recipe: ModelRecipe, application: Application, shape: tuple[Any, ...]) -> None:
+    _, height, width, channels = shape
+    if channels != 3 or min(height, width) < application.smallest:
+        raise RecipeError(
+            f"{recipe.architecture} needs RGB pictures of at least {application.smallest} x "
+            f"{application.smallest} pixels, got {width} x {height} x {channels}; set data.width, "
+            "data.height and data.color"
+        )
+    if recipe.width != 1 and not application.has_width:
+        raise RecipeError(f"{recipe.architecture} has one width only; leave model.width out")
+
+
+def _normalized(keras: Any, application: Application, inputs: Any) -> Any:
+    layers = keras.layers
+    if application.normalization == "symmetric":
+        return layers.Rescaling(1 / 127.5, offset=-1, name="normalization_symmetric")(inputs)
+    if application.normalization == "caffe":
+        offset = [-mean for mean in _CAFFE_MEANS]
+        return layers.Rescaling(1.0, offset=offset, name=CAFFE)(inputs)
+    return inputs

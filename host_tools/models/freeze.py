@@ -1,0 +1,66 @@
+"""Which layers learn: all, the head, the last few of the backbone, or named ones."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from typing import Any
+
+from edge_sdk.errors import RecipeError
+from host_tools.extras import require
+from host_tools.models.head import FEATURES
+from host_tools.recipe import ModelRecipe
+
+_LAST = re.compile(r"last-(\d+)")
+
+
+def set_trainable(network: Any, recipe: ModelRecipe, which: str) -> None:
+    """Sets what a stage trains; the head always learns.
+
+    Args:
+        network: from ``build_model``.
+        recipe: whether a pretrained backbone's batch normalisation learns.
+        which: as ``model.trainable``.
+
+    Raises:
+        RecipeError: a name that no layer has.
+    """
+    names = [layer.name for layer in network.layers]
+    backbone = network.layers[: names.index(FEATURES)]
+    chosen = _chosen(backbone, which)
+    norm = require("keras").layers.BatchNormalization
+    fixed_statistics = recipe.weights != "none" and not recipe.train_batch_norm
+    for layer in backbone:
+        # A layer that is not trainable also normalises by the statistics it came with.
+        still = fixed_statistics and isinstance(layer, norm)
+        layer.trainable = layer.name in chosen and not still
+    for layer in network.layers[len(backbone) :]:
+        layer.trainable = True
+
+
+def trains_head_only(network: Any) -> bool:
+    """Whether nothing before the features learns, so that they can be computed once."""
+    names = [layer.name for layer in network.layers]
+    backbone = network.layers[: names.index(FEATURES)]
+    return not any(layer.trainable_weights for layer in backbone)
+
+
+def _chosen(backbone: list[Any], which: str) -> set[str]:
+    with_weights = [layer.name for layer in backbone if layer.weights]
+    if which == "all":
+        return {layer.name for layer in backbone}
+    if which == "head":
+        return set()
+    if last := _LAST.fullmatch(which):
+        count = int(last[1])
+        return set(with_weights[-count:]) if count else set()
+    chosen: set[str] = set()
+    for pattern in (part.strip() for part in which.split(",")):
+        found = fnmatch.filter(with_weights, pattern)
+        if not found:
+            raise RecipeError(
+                f"model.trainable: no layer is called {pattern!r}; give all, head, last-20, or "
+                f"names such as {', '.join(with_weights[-3:])}; the report of a run lists all of them"
+            )
+        chosen |= set(found)
+    return chosen

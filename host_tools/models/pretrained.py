@@ -1,0 +1,75 @@
+"""Weights that were trained before: a Keras weights file, or a whole model of ours."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from edge_sdk.errors import ConversionError, RecipeError
+from host_tools.keras_files import load_keras
+from host_tools.models.head import FEATURES
+from host_tools.recipe import ModelRecipe
+
+NONE, IMAGENET = "none", "imagenet"
+# The layer that marks a network trained on BGR pixels, see applications.py.
+CAFFE = "normalization_caffe"
+
+
+def refuse_weights(recipe: ModelRecipe) -> None:
+    """For an architecture that nobody has trained before.
+
+    Raises:
+        RecipeError: weights were asked for.
+    """
+    if recipe.weights == IMAGENET:
+        raise RecipeError(
+            f'{recipe.architecture} has no ImageNet weights; set model.weights = "none"'
+        )
+
+
+def load_weights(base: Any, recipe: ModelRecipe) -> None:
+    """Loads a file of weights, or a model trained before, into a backbone.
+
+    Raises:
+        RecipeError: no such file, or it does not fit.
+    """
+    path = Path(recipe.weights)
+    if path.is_dir():
+        path = path / "model.keras"
+    if not path.is_file():
+        raise RecipeError(
+            f"model.weights: {path} is not a file; give none, imagenet, or a path to weights"
+        )
+    try:
+        if path.suffix == ".keras":
+            _copy(base, load_keras(path))
+        else:
+            base.load_weights(str(path))
+            if any(layer.name == CAFFE for layer in base.layers):
+                turn_first_kernel(base)
+    except (ValueError, OSError, KeyError, ConversionError) as error:
+        raise RecipeError(
+            f"model.weights: {path} does not fit {recipe.architecture} with model.width = "
+            f"{recipe.width:g} ({str(error).splitlines()[0]})"
+        ) from error
+
+
+def turn_first_kernel(base: Any) -> None:
+    """BGR weights for RGB pixels: the first kernel's input channels the other way round."""
+    first = next(layer for layer in base.layers if layer.weights)
+    kernel, *others = first.get_weights()
+    first.set_weights([kernel[:, :, ::-1, :], *others])
+
+
+def _copy(base: Any, trained: Any) -> None:
+    """Copies the backbone of a model that was built like this one, layer by layer."""
+    names = [layer.name for layer in trained.layers]
+    if FEATURES not in names:
+        raise ValueError("it has no layer called features, where a backbone of ours ends")
+    have = {layer.name: layer for layer in trained.layers[: names.index(FEATURES)]}
+    for layer in base.layers:
+        if not layer.weights:
+            continue
+        if layer.name not in have:
+            raise ValueError(f"it has no layer {layer.name}")
+        layer.set_weights(have[layer.name].get_weights())
