@@ -43,7 +43,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--pictures", type=int, default=100, help="to compare answers on")
     arguments = parser.parse_args()
-    print("| architecture | input | parameters | build s | step s | int8 bytes | convert s |", end="")
+    print(
+        "| architecture | input | parameters | build s | step s | int8 bytes | convert s |", end=""
+    )
     print(" int8 same answer | int8 r | float16 same answer | float16 r |")
     print("|---|" + "---|" * 10)
     for name in arguments.only:

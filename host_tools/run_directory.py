@@ -64,6 +64,11 @@ class RunDirectory:
         return self.path / "report.html"
 
     @property
+    def contact_sheet(self) -> Path:
+        """Training pictures as they are and as the network saw them."""
+        return self.path / "plots" / "contact_sheet.jpg"
+
+    @property
     def scores(self) -> Path:
         """The float model's scores on the test pictures, to validate against on a device."""
         return self.path / "reference_scores.npz"

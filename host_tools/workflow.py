@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from edge_sdk.errors import ConversionError, DatasetError, TrainingError
+from edge_sdk.files import write_atomically
 from edge_sdk.images import MAX_PIXELS
 from host_tools.data.augment import moves_pixels
 from host_tools.data.cache import CachePlace
 from host_tools.data.layouts import find_pictures
 from host_tools.data.load import Dataset, Loading, load_dataset
 from host_tools.keras_files import load_keras
+from host_tools.models.anatomy import layers_of, stages_of_network
 from host_tools.package import Description, add_provenance, write_artifact
 from host_tools.provenance import (
     data_provenance,
@@ -33,6 +35,7 @@ from host_tools.recipe import (
     recipe_to,
     recipe_toml,
 )
+from host_tools.report.contact_sheet import contact_sheet, jpeg
 from host_tools.report.evaluation import evaluate
 from host_tools.report.page import write_page
 from host_tools.run_directory import RunDirectory, TrainedModel, find_trained
@@ -109,11 +112,13 @@ def train_run(
         f"trained {progress.epochs_done} epochs in {progress.seconds:.0f} s; "
         f"kept epoch {progress.best_epoch + 1}"
     )
+    network = load_keras(run.model)
+    layers = layers_of(network)
     validation = dataset.splits["validation"]
     answers = np.zeros(0, np.int64)
     if len(validation):
         batches = plain_batches(validation.pixels, validation.labels, len(dataset.classes), 64)
-        answers = load_keras(run.model).predict(batches, verbose=0).argmax(axis=1)
+        answers = network.predict(batches, verbose=0).argmax(axis=1)
     report = {
         "schema": 1,
         "type": "run",
@@ -128,12 +133,18 @@ def train_run(
             "best_epoch": progress.best_epoch,
             "history": progress.history,
         },
+        "architecture": {
+            "parameters": sum(layer.parameters for layer in layers),
+            "stages": [asdict(stage) for stage in stages_of_network(layers)],
+            "layers": [asdict(layer) for layer in layers],
+        },
         "validation": None,
         "evaluation": evaluate(validation.labels, answers, dataset.classes, "validation"),
         "tools": tool_versions(),
         "recipe": recipe_to(recipe),
         "recipe_toml": recipe_toml(recipe),
     }
+    write_atomically(run.contact_sheet, jpeg(contact_sheet(dataset, recipe)))
     run.write_report(report)
     write_page(run)
     return report

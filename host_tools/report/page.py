@@ -1,7 +1,8 @@
-"""``report.html``: one self-contained page made of nothing but ``report.json``."""
+"""``report.html``: one self-contained page made of ``report.json`` and the contact sheet."""
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
 from edge_sdk.files import write_atomically
@@ -25,13 +26,15 @@ def write_page(run: RunDirectory) -> None:
         figures["confusion"] = plots.confusion_matrix(evaluation["confusion"], evaluation["labels"])
     if report.get("validation"):
         figures["drops"] = plots.drops(report["validation"]["artifacts"])
+    figures["architecture"] = plots.architecture(report["architecture"]["stages"])
     for name, figure in figures.items():
         write_atomically(run.path / "plots" / f"{name}.png", plots.png(figure))
     drawn = {name: plots.svg(figure) for name, figure in figures.items()}
-    write_atomically(run.page, _render(report, drawn))
+    sheet = base64.b64encode(run.contact_sheet.read_bytes()).decode()
+    write_atomically(run.page, _render(report, drawn, sheet))
 
 
-def _render(report: dict[str, Any], drawn: dict[str, str]) -> str:
+def _render(report: dict[str, Any], drawn: dict[str, str], sheet: str) -> str:
     jinja2 = require("jinja2")
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("host_tools", "report"),
@@ -44,7 +47,7 @@ def _render(report: dict[str, Any], drawn: dict[str, str]) -> str:
     environment.filters["kilobytes"] = lambda size: f"{size / 1000:,.1f} kB"
     environment.filters["lost"] = _lost
     safe = {name: require("markupsafe").Markup(text) for name, text in drawn.items()}
-    page: str = environment.get_template("page.html").render(report=report, plots=safe)
+    page: str = environment.get_template("page.html").render(report=report, plots=safe, sheet=sheet)
     return page
 
 

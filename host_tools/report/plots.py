@@ -97,6 +97,54 @@ def drops(artifacts: list[dict[str, Any]]) -> Any:
     return figure
 
 
+def architecture(stages: list[dict[str, Any]]) -> Any:
+    """The network from left to right: a box per resolution, as high as its feature map is.
+
+    Args:
+        stages: ``StageAnatomy`` each, as a dictionary.
+    """
+    figure = _figure(9, 3.6)
+    axes = figure.add_subplot()
+    tallest = max(max(stage["height"] for stage in stages), 1)
+    left = 0.0
+    for stage in stages:
+        # Roots, so that a map of 4 x 4 with 2,048 channels still fits beside one of 224 x 224.
+        high = 0.25 + 2.75 * (stage["height"] / tallest) ** 0.5
+        wide = 0.35 + 0.05 * stage["channels"] ** 0.5
+        color = _BLUE if stage["height"] else _ORANGE
+        axes.add_patch(_box(left, -high / 2, wide, high, color))
+        size = f"{stage['width']} x {stage['height']}" if stage["height"] else "head"
+        axes.text(left + wide / 2, 1.65, size, ha="center", va="bottom", fontsize=9)
+        what = f"{stage['channels']:,} ch\n{stage['layers']} layer{'s' * (stage['layers'] != 1)}\n{_short(stage['parameters'])}"
+        if stage["receptive_field"]:
+            what += f"\nsees {stage['receptive_field']} px"
+        axes.text(left + wide / 2, -1.65, what, ha="center", va="top", fontsize=8, color=_GRAY)
+        left += wide + 0.75
+        if stage is not stages[-1]:
+            axes.annotate(
+                "",
+                (left - 0.1, 0),
+                (left - 0.65, 0),
+                arrowprops={"arrowstyle": "->", "color": _GRAY},
+            )
+    axes.set_xlim(-0.6, left)
+    axes.set_ylim(-3.1, 2.2)
+    axes.axis("off")
+    figure.tight_layout()
+    return figure
+
+
+def _box(x: float, y: float, width: float, height: float, color: str) -> Any:
+    patches = require("matplotlib.patches")
+    return patches.Rectangle((x, y), width, height, facecolor=color, alpha=0.25, edgecolor=color)
+
+
+def _short(parameters: int) -> str:
+    if parameters >= 1_000_000:
+        return f"{parameters / 1e6:.1f} M par."
+    return f"{parameters / 1e3:.0f} k par." if parameters >= 10_000 else f"{parameters:,} par."
+
+
 def svg(figure: Any) -> str:
     """The figure as an ``<svg>`` element to stand in a page."""
     buffer = io.StringIO()
