@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,8 @@ import numpy as np
 
 from edge_sdk.errors import ConversionError, DatasetError, TrainingError
 from edge_sdk.files import write_atomically
-from edge_sdk.images import MAX_PIXELS
-from host_tools.data.augment import moves_pixels
-from host_tools.data.cache import CachePlace
-from host_tools.data.layouts import find_pictures
-from host_tools.data.load import Dataset, Loading, load_dataset
+from host_tools.data.load import Dataset
+from host_tools.data.prepare import DataPlace, load_for
 from host_tools.keras_files import load_keras
 from host_tools.models.anatomy import layers_of, stages_of_network
 from host_tools.package import Description, add_provenance, write_artifact
@@ -44,51 +41,10 @@ from host_tools.train.checkpoint import holds_unfinished
 from host_tools.train.fit import train
 from host_tools.validate.compare import Budget, Comparison
 from host_tools.validate.scores import save_scores
-from host_tools.validate.stage import Opening, scores_of, split_rule, validate
+from host_tools.validate.stage import Opening, scores_of, validate
 
 Say = Callable[[str], None]
 _INTEGER_FORMATS = ("int8", "int16x8")
-
-
-@dataclass(frozen=True, slots=True)
-class DataPlace:
-    """Where pictures are, how they lie there, and where they are cached.
-
-    Attributes:
-        path: a folder, archive or table, or the name of a data set that can be downloaded.
-        layout: see ``find_pictures``.
-        max_pixels: larger pictures are left out.
-        cache: None for the user's cache folder.
-    """
-
-    path: Path
-    layout: str = "auto"
-    max_pixels: int = MAX_PIXELS
-    cache: CachePlace | None = None
-
-
-def load_for(recipe: Recipe, data: DataPlace, say: Say) -> Dataset:
-    """Loads a data set as a recipe asks, and says what was found.
-
-    Raises:
-        DatasetError: a data set that cannot be trained on.
-        WriteError: no room for the cache.
-    """
-    folder = find_pictures(data.path, data.layout)
-    margin = recipe.data.margin if moves_pixels(recipe.augmentation) else 0.0
-    loading = Loading(
-        preprocessing_of(recipe), split_rule(recipe), margin, data.max_pixels, data.cache
-    )
-    dataset = load_dataset(folder, loading, say)
-    counts = ", ".join(f"{len(subset)} {split}" for split, subset in dataset.splits.items())
-    say(f"{data.path}: {len(dataset.classes)} classes; {counts}")
-    if dataset.unreadable:
-        first = dataset.unreadable[0]
-        say(
-            f"{len(dataset.unreadable)} pictures cannot be read and are left out, "
-            f"such as {first.picture.path}: {first.reason}"
-        )
-    return dataset
 
 
 def train_run(

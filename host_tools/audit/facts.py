@@ -67,14 +67,14 @@ def conflicts(seen: Examination) -> list[CopyGroup]:
 
 
 def pairs(seen: Examination) -> list[Pair]:
-    """A pair of every two copies that hold a group together: leaks first, then conflicts."""
+    """The links that hold groups together: leaks first, then conflicts, the most alike first."""
     found = []
     for group in seen.exact:
         first = group.members[0]
         found += [_pair(seen, "exact", first, other, 1.0) for other in group.members[1:]]
     for group in seen.near.groups if seen.near else ():
         found += [_pair(seen, "near", k.first, k.second, k.likeness) for k in group.links]
-    return sorted(found, key=lambda pair: (not pair.leak, not pair.conflict))
+    return sorted(found, key=lambda pair: (not pair.leak, not pair.conflict, -pair.likeness))
 
 
 def straddling(seen: Examination) -> list[str]:

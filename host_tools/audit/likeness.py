@@ -7,6 +7,8 @@ that two dark bottles on white paper may share it. The correlation of edges know
 
 from __future__ import annotations
 
+from statistics import NormalDist
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -23,10 +25,12 @@ _ALIKE, _ALIKE_WHERE_PLAIN = 0.65, 0.8
 _PLAIN_SHARE = 0.1
 # Below this second difference (in gray levels) a picture has no edges to be compared by.
 MIN_DETAIL = 1.5
-# Where pictures of a class are alike anyway, copies must be alike beyond this many deviations; an
-# ordinary pair came to 4.3 at most among all 160,000 pairs of digits of the same kind. Copies that
-# were compressed again are always within the limit.
-_DEVIATIONS = 5.0
+# Where pictures of a class are alike anyway, copies must be alike beyond what chance brings. Among all
+# 160,000 pairs of digits of the same kind the most alike was 4.3 deviations out, where a normal
+# distribution expects 4.4; a margin is added, and more is asked where there are more pairs.
+_MARGIN = 1.0
+_FEWEST_DEVIATIONS = 5.5
+# Copies that were compressed again are within this limit.
 _MOST_ASKED = 0.995
 _SAMPLED_PAIRS = 10_000
 _FEWEST_PAIRS = 30
@@ -69,7 +73,10 @@ def likeness_asked(thumbnails: Gray, labels: Indices) -> float:
     z = np.arctanh(np.clip(np.concatenate(parts), -_MOST_ASKED, _MOST_ASKED))
     middle = np.median(z)
     deviation = 1.4826 * np.median(np.abs(z - middle))  # of a normal distribution
-    return float(np.clip(np.tanh(middle + _DEVIATIONS * deviation), _ALIKE, _MOST_ASKED))
+    per_class = np.bincount(labels).astype(float)
+    among = max(float((per_class * (per_class - 1) / 2).sum()), _FEWEST_PAIRS)
+    out = max(_FEWEST_DEVIATIONS, NormalDist().inv_cdf(1 - 1 / among) + _MARGIN)
+    return float(np.clip(np.tanh(middle + out * deviation), _ALIKE, _MOST_ASKED))
 
 
 def _ordinary_pairs(labels: Indices) -> tuple[Indices, Indices]:

@@ -21,6 +21,9 @@ from host_tools.audit.facts import (
 from host_tools.audit.findings import LONG_RATIO, TINY_PX, Finding
 from host_tools.data.pictures import SPLITS, Picture
 
+# What turns the direction of writing, and may make "gpj.exe" of "exe.jpg".
+_TURNING = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+
 # Of long lists JSON names these many and says how many there are.
 MOST_NAMED = 100
 
@@ -87,7 +90,8 @@ def to_lines(seen: Examination, found: Sequence[Finding]) -> list[str]:
     """A table of classes, sizes, and the findings."""
     ready = [split for split in SPLITS if split in seen.folder.ready_splits]
     rows = [["class", "pictures", *ready]]
-    for row in class_rows(seen):
+    classes = class_rows(seen)
+    for row in classes[:MOST_NAMED]:
         splits = [f"{row['splits'][split]:,}" for split in ready]
         rows.append([printable(row["label"]), f"{row['n']:,}", *splits])
     sums = [sum(p.split == split for p in seen.pictures) for split in ready]
@@ -97,6 +101,8 @@ def to_lines(seen: Examination, found: Sequence[Finding]) -> list[str]:
         "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows
     ]
     width, height = _spread(seen, 0), _spread(seen, 1)
+    if len(classes) > MOST_NAMED:
+        lines.insert(-1, f"... and {len(classes) - MOST_NAMED} more classes; --json has them all")
     lines += [
         "",
         f"layout {seen.folder.layout}; width {_told(width)}, height {_told(height)} pixels",
@@ -112,7 +118,7 @@ def to_lines(seen: Examination, found: Sequence[Finding]) -> list[str]:
 
 def printable(text: str) -> str:
     """Text without the control characters that a file's name may hold, and a terminal would obey."""
-    return "".join("?" if unicodedata.category(c) in ("Cc", "Cf") else c for c in text)
+    return "".join("?" if unicodedata.category(c) == "Cc" or c in _TURNING else c for c in text)
 
 
 def _spread(seen: Examination, side: int) -> dict[str, int]:

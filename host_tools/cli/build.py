@@ -10,7 +10,7 @@ import click
 from host_tools.cli.options import prepared_data_options, resume_option, set_option
 
 if TYPE_CHECKING:
-    from host_tools.workflow import DataPlace
+    from host_tools.data.prepare import DataPlace
 
 
 @click.command()

@@ -10,7 +10,7 @@ import click
 from host_tools.cli.options import prepared_data_options, split_option
 
 if TYPE_CHECKING:
-    from host_tools.workflow import DataPlace
+    from host_tools.data.prepare import DataPlace
 
 
 @click.command()
@@ -53,10 +53,11 @@ def convert(
     from dataclasses import replace
 
     from host_tools.cli.output import say
+    from host_tools.data.prepare import load_for
     from host_tools.keras_files import load_keras
     from host_tools.recipe import ConversionRecipe
     from host_tools.run_directory import find_trained
-    from host_tools.workflow import convert_run, formats_needing_data, load_for, recipe_for_bare
+    from host_tools.workflow import convert_run, formats_needing_data, recipe_for_bare
 
     trained = find_trained(model)
     conversion = trained.recipe.conversion if trained.recipe else ConversionRecipe()

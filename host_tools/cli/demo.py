@@ -30,10 +30,11 @@ def demo(out: Path) -> None:
     from edge_sdk.sources.folder import FolderSource
     from host_tools.cli.output import end_with_verdict, print_comparison, say
     from host_tools.data.digits import write_digits
+    from host_tools.data.prepare import DataPlace
     from host_tools.recipe import load_recipe
     from host_tools.run_directory import RunDirectory
     from host_tools.train.checkpoint import holds_unfinished
-    from host_tools.workflow import DataPlace, build
+    from host_tools.workflow import build
 
     pictures = write_digits(out / "pictures")
     unfinished = holds_unfinished(RunDirectory(out).checkpoint)

@@ -10,7 +10,7 @@ import click
 from host_tools.cli.options import prepared_data_options, resume_option, set_option, split_option
 
 if TYPE_CHECKING:
-    from host_tools.workflow import DataPlace
+    from host_tools.data.prepare import DataPlace
 
 
 @click.command()
@@ -45,9 +45,10 @@ def train(
       edgecls train small-cnn --data photos/ --out runs/first --set training.epochs=20
     """
     from host_tools.cli.output import say
+    from host_tools.data.prepare import load_for
     from host_tools.recipe import load_recipe
     from host_tools.run_directory import RunDirectory
-    from host_tools.workflow import load_for, train_run
+    from host_tools.workflow import train_run
 
     loaded = load_recipe(recipe, overrides)
     run = RunDirectory(out or _default_out(loaded.name, resume))

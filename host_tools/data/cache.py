@@ -108,7 +108,7 @@ def _key(folder: PictureFolder, sizes: Sizes, max_pixels: int) -> str:
             state = f"{found.st_size} {found.st_mtime_ns}"
         except OSError:
             state = "missing"
-        digest.update(f"{picture.path} {state}\n".encode("utf-8", "surrogateescape"))
+        digest.update(f"{picture.path.absolute()} {state}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()[:32]
 
 

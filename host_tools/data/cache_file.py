@@ -165,7 +165,8 @@ def _mapped(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
         raise ValueError
     if shape[0] == 0:  # nothing to map
         return np.empty(shape, np.uint8)
-    return np.memmap(path, np.uint8, "r", shape=shape)
+    # Without the class memmap, whose every slice costs more than a small picture.
+    return np.asarray(np.memmap(path, np.uint8, "r", shape=shape))
 
 
 def _intact(array: NDArray[np.uint8], checksums: NDArray[np.uint32]) -> bool:

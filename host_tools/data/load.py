@@ -69,9 +69,9 @@ class Subset:
         """``(n, H, W, C)`` uint8 model input pixels."""
         return self.cache.exact[self.rows[chosen]]
 
-    def large_pixels(self, chosen: Chosen) -> NDArray[np.uint8]:
-        """The same larger, where the pictures are."""
-        return self.cache.large[self.rows[chosen]]
+    def large_pictures(self, chosen: Chosen) -> list[NDArray[np.uint8]]:
+        """The same, larger where the pictures are, each where it lies in the cache."""
+        return [self.cache.large[row] for row in self.rows[chosen].tolist()]
 
     @property
     def pictures(self) -> tuple[Picture, ...]:

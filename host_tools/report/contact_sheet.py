@@ -33,7 +33,7 @@ def contact_sheet(dataset: Dataset, recipe: Recipe) -> NDArray[np.uint8]:
     targets = np.eye(len(dataset.classes), dtype=np.float32)[subset.labels[rows]]
     columns = [plain]
     for _ in range(_COLUMNS - 1):
-        seen = augment(subset.large_pixels(rows), recipe.augmentation, random, (width, height))
+        seen = augment(subset.large_pictures(rows), recipe.augmentation, random, (width, height))
         columns.append(mix(seen, targets, recipe.augmentation, random)[0])
     side = _TILE_PX + _GAP_PX
     sheet = np.full((len(rows) * side + _GAP_PX, _COLUMNS * side + 2 * _GAP_PX, 3), 255, np.uint8)

@@ -115,7 +115,8 @@ def architecture(stages: list[dict[str, Any]]) -> Any:
         axes.add_patch(_box(left, -high / 2, wide, high, color))
         size = f"{stage['width']} x {stage['height']}" if stage["height"] else "head"
         axes.text(left + wide / 2, 1.65, size, ha="center", va="bottom", fontsize=9)
-        what = f"{stage['channels']:,} ch\n{stage['layers']} layer{'s' * (stage['layers'] != 1)}\n{_short(stage['parameters'])}"
+        layers = f"{stage['layers']} layer{'s' * (stage['layers'] != 1)}"
+        what = f"{stage['channels']:,} ch\n{layers}\n{_short(stage['parameters'])}"
         if stage["receptive_field"]:
             what += f"\nsees {stage['receptive_field']} px"
         axes.text(left + wide / 2, -1.65, what, ha="center", va="top", fontsize=8, color=_GRAY)

@@ -40,7 +40,9 @@ class Targets:
 
     def one_hot(self, chosen: NDArray[np.int64]) -> NDArray[np.float32]:
         """``(n, classes)`` float32."""
-        return np.eye(self.classes, dtype=np.float32)[self.labels[chosen]]
+        wanted = np.zeros((len(chosen), self.classes), np.float32)
+        wanted[np.arange(len(chosen)), self.labels[chosen]] = 1
+        return wanted
 
 
 def targets_of(subset: Subset, recipe: Recipe, classes: int) -> Targets:
@@ -79,7 +81,7 @@ def picture_batches(
     def draw(
         chosen: NDArray[np.int64], wanted: NDArray[np.float32], random: np.random.Generator
     ) -> tuple[NDArray[Any], NDArray[np.float32]]:
-        pixels = augment(subset.large_pixels(chosen), how, random, (width, height))
+        pixels = augment(subset.large_pictures(chosen), how, random, (width, height))
         return mix(pixels, wanted, how, random)
 
     return _shuffled(targets, recipe.training.seed, batch_size, epoch, draw)

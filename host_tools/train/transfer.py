@@ -64,6 +64,6 @@ def _features(
         pixels = subset.pixels(rows)
         if how is not None:
             height, width = pixels.shape[1:3]
-            pixels = augment(subset.large_pixels(rows), how, random, (width, height))
+            pixels = augment(subset.large_pictures(rows), how, random, (width, height))
         parts.append(np.asarray(base.predict_on_batch(pixels), np.float32))
     return np.concatenate(parts)

@@ -16,9 +16,10 @@ from host_tools.data.decode import Decoded, Unreadable, decode_all
 from host_tools.data.layouts import find_pictures
 from host_tools.data.load import SplitRule, split_of
 from host_tools.data.pictures import Picture, PictureFolder, Split, file_digest
+from host_tools.data.prepare import split_rule
 from host_tools.keras_files import load_keras
 from host_tools.progress import progress
-from host_tools.recipe import Recipe, preprocessing_of
+from host_tools.recipe import preprocessing_of
 from host_tools.run_directory import find_trained
 from host_tools.validate.compare import Budget, Comparison, compare
 from host_tools.validate.predictors import (
@@ -202,11 +203,6 @@ def _pictures(
         for item in _decoded(candidates, max_pixels)
         if isinstance(item, Unreadable) or split_of(item.picture, item.digest, ready, rule) == split
     )
-
-
-def split_rule(recipe: Recipe) -> SplitRule:
-    """How a recipe splits a folder."""
-    return SplitRule(recipe.data.validation, recipe.data.test, recipe.data.seed)
 
 
 def _say_if_other_data(

@@ -39,7 +39,7 @@ _DOORS: dict[str, tuple[str, ...]] = {
     ),
     "sklearn": ("host_tools/data/digits.py",),
     "matplotlib": ("host_tools/report/",),
-    "jinja2": ("host_tools/report/",),
+    "jinja2": ("host_tools/audit/page.py", "host_tools/report/"),
     "tqdm": ("host_tools/progress.py", "host_tools/train/watch.py"),
     "filelock": ("host_tools/data/cache.py",),
 }

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from host_tools.data.augment.colour import recolour, shuffle_channels
-from host_tools.data.augment.geometry import move
+from host_tools.data.augment.geometry import Pictures, move
 from host_tools.data.augment.mix import mix
 from host_tools.data.augment.rand_augment import rand_augment
 from host_tools.recipe import AugmentationRecipe
@@ -19,7 +19,7 @@ __all__ = ["augment", "mix", "moves_pixels"]
 
 
 def augment(
-    pixels: NDArray[np.uint8],
+    pictures: Pictures,
     how: AugmentationRecipe,
     random: np.random.Generator,
     size: tuple[int, int] | None = None,
@@ -27,23 +27,24 @@ def augment(
     """Changes a batch as the recipe says, each picture by its own draw.
 
     Args:
-        pixels: ``(N, H, W, C)`` uint8, of the result's size or larger; left as they are.
+        pictures: N of ``(H, W, C)`` uint8, of the result's size or larger; left as they are.
         how: which changes, how strong, how probable.
         random: where chance comes from; the same state gives the same result.
-        size: (width, height) of the result; default: that of ``pixels``.
+        size: (width, height) of the result; default: that of ``pictures``.
 
     Returns:
-        ``(N, height, width, C)`` uint8.
+        ``(N, height, width, C)`` uint8, new.
     """
-    pixels = move(pixels, how, random, size or (pixels.shape[2], pixels.shape[1]))
+    height, width, _ = pictures[0].shape
+    pixels = move(pictures, how, random, size or (width, height))
     if how.rand_augment:
-        pixels = rand_augment(pixels, how, random)
+        rand_augment(pixels, how, random)
     if how.brightness or how.channel_multiply:
-        pixels = recolour(pixels, how, random)
+        recolour(pixels, how, random)
     if how.channel_shuffle:
-        pixels = shuffle_channels(pixels, how.channel_shuffle, random)
+        shuffle_channels(pixels, how.channel_shuffle, random)
     if how.coarse_dropout:
-        pixels = _erase(pixels, how, random)
+        _erase(pixels, how, random)
     return pixels
 
 
@@ -52,12 +53,9 @@ def moves_pixels(how: AugmentationRecipe) -> bool:
     return bool(how.rotation or how.shift or how.shear or how.zoom or how.scale or how.crop)
 
 
-def _erase(
-    pixels: NDArray[np.uint8], how: AugmentationRecipe, random: np.random.Generator
-) -> NDArray[np.uint8]:
+def _erase(pixels: NDArray[np.uint8], how: AugmentationRecipe, random: np.random.Generator) -> None:
     """Blacks out rectangles whose centres are anywhere, as Cutout does."""
     count, height, width, _ = pixels.shape
-    pixels = pixels.copy()
     chosen = np.flatnonzero(random.random(count) < how.coarse_dropout)
     for i in chosen:
         for _ in range(random.integers(1, how.coarse_dropout_holes + 1)):
@@ -66,4 +64,3 @@ def _erase(
             top, bottom = (round(max(0.0, y + sign * half[0]) * height) for sign in (-1, 1))
             left, right = (round(max(0.0, x + sign * half[1]) * width) for sign in (-1, 1))
             pixels[i, top:bottom, left:right] = 0
-    return pixels

@@ -6,6 +6,8 @@ picture's middle, so that they multiply in any order without moving it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -18,62 +20,72 @@ _BORDERS = {
     "constant": cv2.BORDER_CONSTANT,
     "wrap": cv2.BORDER_WRAP,
 }
-_PADS = {"reflect": "reflect", "nearest": "edge", "constant": "constant", "wrap": "wrap"}
+# OpenCV's codes for (left and right, top and bottom).
+_FLIPS = {(True, False): 1, (False, True): 0, (True, True): -1}
+Pictures = Sequence[NDArray[np.uint8]] | NDArray[np.uint8]
 _CROP_RATIOS = (3 / 4, 4 / 3)  # width to height, Szegedy et al. 2015
 
 
 def move(
-    pixels: NDArray[np.uint8],
-    how: AugmentationRecipe,
-    random: np.random.Generator,
-    size: tuple[int, int],
+    pictures: Pictures, how: AugmentationRecipe, random: np.random.Generator, size: tuple[int, int]
 ) -> NDArray[np.uint8]:
     """Moves each picture of a batch by its own draw.
 
     Args:
-        pixels: ``(N, H, W, C)`` uint8.
+        pictures: N of ``(H, W, C)`` uint8, all of one shape.
         how: which changes.
         random: where chance comes from.
-        size: (width, height) of the result; ``pixels`` show the same field of view, in as many
+        size: (width, height) of the result; ``pictures`` show the same field of view, in as many
             pixels or more.
 
     Returns:
-        ``(N, height, width, C)`` uint8; may be ``pixels`` itself where nothing moves.
+        ``(N, height, width, C)`` uint8, new.
     """
-    count = len(pixels)
-    same_size = pixels.shape[1:3] == (size[1], size[0])
+    count, shape = len(pictures), pictures[0].shape
     flipped = random.random((count, 2)) < (how.horizontal_flip, how.vertical_flip)
-    if not (how.rotation or how.shear or how.zoom or how.scale or how.crop) and same_size:
-        pixels = _flip(pixels, flipped)
-        return _shift_whole_pixels(pixels, how, random) if how.shift else pixels
-    return _warp(pixels, _matrices(pixels.shape, how, random, size, flipped), size, how.fill_mode)
+    resampled = how.rotation or how.shear or how.zoom or how.scale or how.crop
+    if resampled or shape[:2] != (size[1], size[0]):
+        matrices = _matrices(count, shape, how, random, size, flipped)
+        return _warp(pictures, matrices, size, how.fill_mode, cv2.INTER_LINEAR)
+    if how.shift:
+        matrices = _whole_shifts(count, how, random, size, flipped)
+        return _warp(pictures, matrices, size, how.fill_mode, cv2.INTER_NEAREST)
+    return _flip(pictures, flipped)
 
 
-def _flip(pixels: NDArray[np.uint8], flipped: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    for axis, chosen in ((2, flipped[:, 0]), (1, flipped[:, 1])):
-        if chosen.any():
-            mirrored = np.flip(pixels, axis)
-            pixels = np.where(chosen[:, None, None, None], mirrored, pixels)
-    return pixels
+def _flip(pictures: Pictures, flipped: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    out = np.empty((len(pictures), *pictures[0].shape), np.uint8)
+    for picture, (across, down), target in zip(pictures, flipped.tolist(), out, strict=True):
+        if across or down:
+            cv2.flip(picture, _FLIPS[across, down], dst=target)
+        else:
+            np.copyto(target, picture)
+    return out
 
 
-def _shift_whole_pixels(
-    pixels: NDArray[np.uint8], how: AugmentationRecipe, random: np.random.Generator
-) -> NDArray[np.uint8]:
-    """Shifts without resampling: for small pictures, the pad-and-crop of the CIFAR literature."""
-    count, height, width, _ = pixels.shape
-    reach_y, reach_x = max(1, round(height * how.shift)), max(1, round(width * how.shift))
-    around = ((0, 0), (reach_y, reach_y), (reach_x, reach_x), (0, 0))
-    padded = np.pad(pixels, around, _PADS[how.fill_mode])  # type: ignore[call-overload]  # a mode
-    chosen = random.random(count) < how.shift_probability
-    top = np.where(chosen, random.integers(0, 2 * reach_y + 1, count), reach_y)
-    left = np.where(chosen, random.integers(0, 2 * reach_x + 1, count), reach_x)
-    windows = np.lib.stride_tricks.sliding_window_view(padded, (height, width), axis=(1, 2))
-    shifted = windows[np.arange(count), top, left]  # (N, C, H, W)
-    return np.ascontiguousarray(shifted.transpose(0, 2, 3, 1))
+def _whole_shifts(
+    count: int,
+    how: AugmentationRecipe,
+    random: np.random.Generator,
+    size: tuple[int, int],
+    flipped: NDArray[np.bool_],
+) -> NDArray[np.float64]:
+    """Matrices that flip and shift by whole pixels, so that none is a mixture of its neighbours.
+
+    For small pictures this is the pad-and-crop of the CIFAR literature.
+    """
+    sides = np.array(size)
+    reach = np.maximum(1, np.rint(sides * how.shift)).astype(int)
+    shift = random.integers(-reach, reach + 1, (count, 2))
+    shift[random.random(count) >= how.shift_probability] = 0
+    matrices = np.zeros((count, 2, 3))
+    matrices[:, (0, 1), (0, 1)] = np.where(flipped, -1, 1)
+    matrices[:, :, 2] = np.where(flipped, sides - 1, 0) + shift
+    return matrices
 
 
 def _matrices(
+    count: int,
     shape: tuple[int, ...],
     how: AugmentationRecipe,
     random: np.random.Generator,
@@ -81,7 +93,7 @@ def _matrices(
     flipped: NDArray[np.bool_],
 ) -> NDArray[np.float64]:
     """``(N, 2, 3)``: for each pixel of the result, where in the source it comes from."""
-    count, source_height, source_width, _ = shape
+    source_height, source_width, _ = shape
     result = np.array(size, np.float64)
     source = np.array([source_width, source_height], np.float64)
 
@@ -124,14 +136,15 @@ def _crops(
 
 
 def _warp(
-    pixels: NDArray[np.uint8],
+    pictures: Pictures,
     matrices: NDArray[np.float64],
     size: tuple[int, int],
     fill_mode: str,
+    interpolation: int,
 ) -> NDArray[np.uint8]:
-    out = np.empty((len(pixels), size[1], size[0], pixels.shape[3]), np.uint8)
-    flags, border = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, _BORDERS[fill_mode]
-    for picture, matrix, target in zip(pixels, matrices, out, strict=True):
+    out = np.empty((len(pictures), size[1], size[0], pictures[0].shape[2]), np.uint8)
+    flags, border = interpolation | cv2.WARP_INVERSE_MAP, _BORDERS[fill_mode]
+    for picture, matrix, target in zip(pictures, matrices, out, strict=True):
         cv2.warpAffine(picture, matrix, size, dst=target, flags=flags, borderMode=border)
     return out
 
@@ -147,5 +160,7 @@ def warp_one(
     matrix = np.array(linear)
     constant = middle + np.array(shift) * (width, height) - matrix @ middle
     whole = np.concatenate([matrix, constant[:, None]], axis=1)[None]
-    moved: NDArray[np.uint8] = _warp(picture[None], whole, (width, height), "reflect")[0]
+    moved: NDArray[np.uint8] = _warp(
+        [picture], whole, (width, height), "reflect", cv2.INTER_LINEAR
+    )[0]
     return moved

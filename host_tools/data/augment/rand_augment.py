@@ -27,15 +27,13 @@ _LEVELS = np.arange(256)
 
 def rand_augment(
     pixels: NDArray[np.uint8], how: AugmentationRecipe, random: np.random.Generator
-) -> NDArray[np.uint8]:
-    """Puts drawn operations one after the other on drawn pictures ``(N, H, W, C)`` of a batch."""
-    out = pixels.copy()
+) -> None:
+    """Puts drawn operations, in place, on drawn pictures of a batch ``(N, H, W, C)``."""
     strength = how.rand_augment_magnitude / _STRONGEST
     for i in np.flatnonzero(random.random(len(pixels)) < how.rand_augment):
         for name in random.choice(list(OPERATIONS), how.rand_augment_operations):
             sign = random.choice((-1.0, 1.0))
-            out[i] = OPERATIONS[name](out[i], sign * strength).reshape(out[i].shape)
-    return out
+            pixels[i] = OPERATIONS[name](pixels[i], sign * strength)
 
 
 def _blend(picture: Picture, other: NDArray[np.float32], factor: float) -> Picture:

@@ -1,0 +1,75 @@
+"""``edgecls data``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from edge_sdk.cli.group import GATE_FAILED
+from edge_sdk.cli.options import json_option, max_megapixels_option
+from host_tools.cli.options import layout_option
+
+
+@click.group()
+def data() -> None:
+    """Look at a data set before it is trained on.
+
+    \b
+    Example:
+      edgecls data check photos/
+    """
+
+
+@data.command()
+@click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
+@layout_option
+@click.option(
+    "--near",
+    "bits",
+    metavar="BITS",
+    type=click.IntRange(0, 32),
+    default=10,
+    show_default=True,
+    help="How far the hashes of near copies may be apart; 0 looks for exact copies only.",
+)
+@click.option(
+    "--page",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write a page with samples and pairs of copies, as in --page data-check.html.",
+)
+@max_megapixels_option
+@json_option
+def check(
+    directory: Path, layout: str, bits: int, page: Path | None, max_pixels: int, as_json: bool
+) -> None:
+    """Tell what is wrong with the pictures in DIR: damaged files, copies, leaks between splits.
+
+    DIR is anything that --data takes. The exit code is 3 where validation or test pictures are known
+    from an earlier split: any accuracy measured on them is too high.
+
+    \b
+    Example:
+      edgecls data check photos/ --page data-check.html
+    """
+    import json
+
+    from host_tools.audit.examine import examine
+    from host_tools.audit.findings import findings
+    from host_tools.audit.page import write_page
+    from host_tools.audit.summary import to_json, to_lines
+    from host_tools.cli.output import say
+    from host_tools.data.layouts import find_pictures
+
+    seen = examine(find_pictures(directory, layout), bits, max_pixels, say)
+    found = findings(seen)
+    if as_json:
+        click.echo(json.dumps(to_json(seen, found)))
+    else:
+        click.echo("\n".join(to_lines(seen, found)))
+    if page is not None:
+        write_page(page, seen, found, max_pixels)
+        say(f"wrote {page}")
+    if any(finding.severity == "error" for finding in found):
+        say("a gate failed: the splits of this data set leak into each other")
+        raise click.exceptions.Exit(GATE_FAILED)
