@@ -25,9 +25,8 @@ from host_tools.audit.likeness import (
 DEFAULT_BITS = 10
 
 _ROWS, _COLUMNS = 256, 4096  # a block of the comparison: 8 MB, which stays in a processor's cache
-_PAIRS_AT_ONCE = 1024
 # Where nearly all pictures share their hash the comparison ends here, after about a minute.
-MOST_PAIRS = 5_000_000
+MOST_PAIRS = 100_000_000
 
 _BITS_OF_16 = np.array([bin(value).count("1") for value in range(1 << 16)], np.uint8)
 
@@ -105,19 +104,15 @@ def near_copies(
     links: list[Link] = []
     compared = 0
     for first, second in close_pairs(perceptual_hashes(shown), bits):
-        for start in range(0, len(first), _PAIRS_AT_ONCE):
-            a, b = (side[start : start + _PAIRS_AT_ONCE] for side in (first, second))
-            apart = clusters.roots(a) != clusters.roots(b)
-            if not apart.any():
-                continue
-            a, b = a[apart], b[apart]
-            alike, needed = likeness(shown, a, b, asked)
-            compared += len(a)
-            links += [
-                Link(int(chosen[a[k]]), int(chosen[b[k]]), float(alike[k]))
-                for k in np.flatnonzero(alike >= needed)
-                if clusters.join(int(a[k]), int(b[k]))
-            ]
+        apart = clusters.apart(first, second)
+        first, second = first[apart], second[apart]
+        if not len(first):
+            continue
+        compared += len(first)
+        alike, needed = likeness(shown, first, second, asked)
+        copies_here = alike >= needed
+        joined = clusters.join(first[copies_here], second[copies_here], alike[copies_here])
+        links += [Link(int(chosen[a]), int(chosen[b]), value) for a, b, value in joined]
         if compared > MOST_PAIRS:
             break
     groups = _grouped(links, {int(i): int(r) for i, r in zip(chosen, clusters.all(), strict=True)})
@@ -191,8 +186,23 @@ class _Clusters:
     def all(self) -> Indices:
         return self.roots(np.arange(len(self._parent), dtype=np.int64))
 
-    def join(self, a: int, b: int) -> bool:
-        """Makes two clusters one; False where they are one already."""
-        first, second = sorted(int(root) for root in self.roots(np.array([a, b], np.int64)))
-        self._parent[second] = first
-        return first != second
+    def apart(self, first: Indices, second: Indices) -> NDArray[np.bool_]:
+        different: NDArray[np.bool_] = self.roots(first) != self.roots(second)
+        return different
+
+    def join(
+        self, first: Indices, second: Indices, likeness: NDArray[np.float32]
+    ) -> Iterator[tuple[int, int, float]]:
+        """Makes clusters one, and yields those pairs that were needed for it."""
+        while True:
+            apart = self.apart(first, second)
+            first, second, likeness = first[apart], second[apart], likeness[apart]
+            if not len(first):
+                return
+            # One pair of each picture at a time: most of the others are joined by then.
+            for k in np.unique(second, return_index=True)[1]:
+                a, b = int(first[k]), int(second[k])
+                low, high = sorted(int(root) for root in self.roots(np.array([a, b], np.int64)))
+                if low != high:
+                    self._parent[high] = low
+                    yield a, b, float(likeness[k])

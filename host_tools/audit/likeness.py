@@ -37,6 +37,8 @@ _FEWEST_PAIRS = 30
 _ASKED_OF_FEW = 0.95
 
 _AT_ONCE = 1024
+# More pairs than these are pairs of few pictures, and one matrix product is faster and smaller.
+PAIRS_AT_ONCE = 4096
 
 
 def perceptual_hashes(thumbnails: Gray) -> NDArray[np.uint64]:
@@ -98,10 +100,15 @@ def likeness(
     thumbnails: Gray, first: Indices, second: Indices, asked: float
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Of every pair the correlation of edges, and the one that it must reach."""
-    a, plain_a = _edges(thumbnails[first])
-    b, plain_b = _edges(thumbnails[second])
-    needed = np.where(plain_a | plain_b, max(asked, _ALIKE_WHERE_PLAIN), asked)
-    return np.einsum("ij,ij->i", a, b), needed.astype(np.float32)
+    (rows, row_of), (columns, column_of) = (
+        np.unique(side, return_inverse=True) for side in (first, second)
+    )
+    (a, plain_a), (b, plain_b) = _edges(thumbnails[rows]), _edges(thumbnails[columns])
+    plain = plain_a[row_of] | plain_b[column_of]
+    needed = np.where(plain, max(asked, _ALIKE_WHERE_PLAIN), asked).astype(np.float32)
+    if len(first) > PAIRS_AT_ONCE:
+        return (a @ b.T)[row_of, column_of], needed
+    return np.einsum("ij,ij->i", a[row_of], b[column_of]), needed
 
 
 def _edges(thumbnails: Gray) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:

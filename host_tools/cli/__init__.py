@@ -11,6 +11,7 @@ from host_tools.cli.build import build
 from host_tools.cli.convert import convert
 from host_tools.cli.data import data
 from host_tools.cli.demo import demo
+from host_tools.cli.preview import preview
 from host_tools.cli.recipe import recipe
 from host_tools.cli.train import train
 from host_tools.cli.validate import validate
@@ -42,5 +43,6 @@ def main(verbose: int) -> None:
     set_verbosity(verbose)
 
 
+data.add_command(preview)
 for _command in (*HOST_COMMANDS, *SHARED_COMMANDS, *DEVICE_COMMANDS):
     main.add_command(_command)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +20,10 @@ _Draw = Callable[
     [NDArray[np.int64], NDArray[np.float32], np.random.Generator],
     tuple[NDArray[Any], NDArray[np.float32]],
 ]
-_AHEAD = 4  # batches made while the network works on one
+# Threads that augment while the network works, and batches they are ahead. Starting and stopping
+# them costs a tenth of a second, so what needs no work (features, validation) does without.
+_WORKERS = min(4, os.cpu_count() or 1)
+_AHEAD = 4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,7 +88,7 @@ def picture_batches(
         pixels = augment(subset.large_pictures(chosen), how, random, (width, height))
         return mix(pixels, wanted, how, random)
 
-    return _shuffled(targets, recipe.training.seed, batch_size, epoch, draw)
+    return _shuffled(targets, recipe.training.seed, batch_size, epoch, draw, _WORKERS)
 
 
 def feature_batches(
@@ -97,7 +101,7 @@ def feature_batches(
     ) -> tuple[NDArray[Any], NDArray[np.float32]]:
         return features[random.integers(0, len(features), len(chosen)), chosen], wanted
 
-    return _shuffled(targets, recipe.training.seed, batch_size, epoch, draw)
+    return _shuffled(targets, recipe.training.seed, batch_size, epoch, draw, 1)
 
 
 def plain_batches(
@@ -112,10 +116,12 @@ def plain_batches(
     def batch(chosen: NDArray[np.int64], _: int) -> tuple[Any, ...]:
         return inputs_of(chosen), targets.one_hot(chosen)
 
-    return _batches(np.arange(len(labels)), batch_size, batch)
+    return _batches(np.arange(len(labels)), batch_size, batch, 1)
 
 
-def _shuffled(targets: Targets, seed: int, batch_size: int, epoch: int, draw: _Draw) -> Any:
+def _shuffled(
+    targets: Targets, seed: int, batch_size: int, epoch: int, draw: _Draw, workers: int
+) -> Any:
     order = np.random.default_rng((seed, epoch)).permutation(len(targets.labels))
 
     def batch(chosen: NDArray[np.int64], index: int) -> tuple[Any, ...]:
@@ -124,13 +130,14 @@ def _shuffled(targets: Targets, seed: int, batch_size: int, epoch: int, draw: _D
         # A mixed picture counts as much as what it is mixed of.
         return inputs, wanted, wanted @ targets.weights
 
-    return _batches(order, batch_size, batch)
+    return _batches(order, batch_size, batch, workers)
 
 
 def _batches(
     order: NDArray[np.int64],
     batch_size: int,
     batch: Callable[[NDArray[np.int64], int], tuple[Any, ...]],
+    workers: int,
 ) -> Any:
     keras = require("keras")
 
@@ -141,5 +148,4 @@ def _batches(
         def __getitem__(self, index: int) -> tuple[Any, ...]:
             return batch(order[index * batch_size : (index + 1) * batch_size], index)
 
-    # One more thread prepares batches while the network works; their order stays.
-    return Batches(workers=2, max_queue_size=_AHEAD)
+    return Batches(workers=workers, max_queue_size=_AHEAD)
