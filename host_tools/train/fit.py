@@ -135,7 +135,7 @@ class _Training:
         dataset = self.dataset.resized(stage.width, stage.height)
         material = material_for(network, dataset, self.recipe, stage)
         steps = len(material.batches(0))
-        model = compile_for(material.model, training, stage, steps, teacher)
+        model = compile_for(material.model, training, stage, steps, teacher, material.steps_at_once)
         best = model_arrays(model)
         if saved is not None:
             restore(model, saved)

@@ -15,6 +15,7 @@ from host_tools.train.transfer import plain_features, split_network, training_fe
 
 # Small enough for the largest network, large enough not to matter.
 _VALIDATION_BATCH = 64
+_HEAD_STEPS = 16
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -25,11 +26,14 @@ class Material:
         model: the network, or its head alone, which shares its weights.
         batches: from a 0-based epoch to its training batches.
         held_out: validation batches; None: there are no such pictures.
+        steps_at_once: that TensorFlow takes between two looks from Python; a step of a head alone
+            is shorter than the look.
     """
 
     model: Any
     batches: Callable[[int], Any]
     held_out: Any
+    steps_at_once: int
 
 
 def material_for(network: Any, dataset: Dataset, recipe: Recipe, stage: Stage) -> Material:
@@ -39,7 +43,7 @@ def material_for(network: Any, dataset: Dataset, recipe: Recipe, stage: Stage) -
     targets = targets_of(subset, recipe, classes)
     inputs_of: Callable[[Any], Any] = validation.pixels
     if trains_head_only(network):
-        base, model = split_network(network)
+        (base, model), steps_at_once = split_network(network), _HEAD_STEPS
         features = training_features(base, subset, recipe)
         if len(validation):
             held_out_features = plain_features(base, validation)
@@ -48,7 +52,7 @@ def material_for(network: Any, dataset: Dataset, recipe: Recipe, stage: Stage) -
         def batches(epoch: int) -> Any:
             return feature_batches(features, targets, recipe, stage.batch_size, epoch)
     else:
-        model = network
+        model, steps_at_once = network, 1
 
         def batches(epoch: int) -> Any:
             return picture_batches(subset, targets, recipe, stage.batch_size, epoch)
@@ -56,4 +60,4 @@ def material_for(network: Any, dataset: Dataset, recipe: Recipe, stage: Stage) -
     held_out = None
     if len(validation):
         held_out = plain_batches(inputs_of, validation.labels, classes, _VALIDATION_BATCH)
-    return Material(model, batches, held_out)
+    return Material(model, batches, held_out, steps_at_once)

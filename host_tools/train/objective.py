@@ -14,15 +14,32 @@ from host_tools.train.stages import Stage
 
 
 def compile_for(
-    model: Any, training: TrainingRecipe, stage: Stage, steps_per_epoch: int, teacher: Any = None
+    model: Any,
+    training: TrainingRecipe,
+    stage: Stage,
+    steps_per_epoch: int,
+    teacher: Any = None,
+    steps_at_once: int = 1,
 ) -> Any:
-    """The model to call ``fit`` on: the one given, or one that shares its layers and has a teacher."""
+    """Compiles a model for a stage.
+
+    Args:
+        model: a network, or the head of one.
+        training, stage: loss, optimizer, schedule.
+        steps_per_epoch: for the schedule.
+        teacher: from ``load_teacher``.
+        steps_at_once: that TensorFlow takes between two looks from Python.
+
+    Returns:
+        The model to call ``fit`` on: the one given, or one that shares its layers and has a teacher.
+    """
     if teacher is not None:
         model = _student(model, training, teacher)
     model.compile(
         optimizer=_optimizer(training, stage, steps_per_epoch),
         loss=_loss(training),
         metrics=["accuracy"],
+        steps_per_execution=min(steps_at_once, steps_per_epoch),
         jit_compile=False,  # XLA on two cores was 25 % slower for small pictures
     )
     return model

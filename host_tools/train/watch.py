@@ -51,7 +51,7 @@ def watch(epoch: int, epochs: int, steps: int) -> Any:
                 raise NotANumber(
                     f"the loss became {logs['loss']} in epoch {epoch + 1}, step {batch + 1}"
                 )
-            self.bar.update(1)
+            self.bar.update(batch + 1 - self.bar.n)  # several steps at once, for a head
 
         def on_train_end(self, logs: Any = None) -> None:  # noqa: ARG002
             self.bar.close()

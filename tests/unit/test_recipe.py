@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,16 @@ from host_tools.recipe import (
     GatesRecipe,
     ModelRecipe,
     Recipe,
+    StageRecipe,
     TrainingRecipe,
     builtin_recipes,
     load_recipe,
+    notes_of,
     preprocessing_of,
     recipe_from,
     recipe_to,
     recipe_toml,
+    variants_of,
 )
 
 
@@ -47,40 +50,68 @@ def test_a_name_is_all_that_a_recipe_needs(tmp_path: Path) -> None:
 
 
 def test_the_defaults_are_these() -> None:
-    assert recipe_to(Recipe(name="mine")) == {
-        "name": "mine",
-        "description": "",
-        "data": {
-            "width": 32,
-            "height": 32,
-            "color": "rgb",
-            "crop": "center",
-            "validation": 0.1,
-            "test": 0.2,
-            "seed": 0,
-        },
-        "augmentation": {"horizontal_flip": 0.0, "shift": 0.0, "brightness": 0.0},
-        "model": {
-            "architecture": "small-cnn",
-            "width": 1.0,
-            "weights": "none",
-            "trainable": "all",
-            "dropout": 0.2,
-        },
-        "training": {
-            "epochs": 30,
-            "batch_size": 32,
-            "optimizer": "adam",
-            "learning_rate": 0.001,
-            "schedule": "cosine",
-            "weight_decay": 0.0,
-            "label_smoothing": 0.0,
-            "patience": 8,
-            "seed": 0,
-            "feature_variants": 1,
-        },
-        "conversion": {"formats": ["int8", "float16"], "calibration_images": 200},
+    defaults = recipe_to(Recipe(name="mine"))
+    assert defaults["data"] == {
+        "width": 32,
+        "height": 32,
+        "color": "rgb",
+        "crop": "center",
+        "validation": 0.1,
+        "test": 0.2,
+        "seed": 0,
+        "margin": 0.15,
     }
+    assert defaults["model"] == {
+        "architecture": "small-cnn",
+        "width": 1.0,
+        "weights": "none",
+        "trainable": "all",
+        "batch_norm": True,
+        "train_batch_norm": False,
+        "block_dropout": 0.0,
+        "pooling": "avg",
+        "head": [],
+        "activation": "relu",
+        "dropout": 0.2,
+    }
+    assert defaults["training"] == {
+        "epochs": 30,
+        "batch_size": 32,
+        "optimizer": "adam",
+        "learning_rate": 0.001,
+        "schedule": "cosine",
+        "plateau_factor": 0.5,
+        "plateau_patience": 3,
+        "weight_decay": 0.0,
+        "label_smoothing": 0.0,
+        "loss": "crossentropy",
+        "focal_gamma": 2.0,
+        "class_weights": "none",
+        "ema": 0.0,
+        "precision": "float32",
+        "teacher": "none",
+        "distillation_weight": 0.5,
+        "distillation_temperature": 4.0,
+        "patience": 8,
+        "seed": 0,
+        "feature_variants": 1,
+        "stages": [],
+    }
+    assert defaults["conversion"] == {"formats": ["int8", "float16"], "calibration_images": 200}
+    assert "gates" not in defaults  # no budget, no verdict
+
+
+# What an augmentation is made of; without one of these at work, nothing is changed.
+_STRENGTHS = (
+    *("horizontal_flip", "vertical_flip", "rotation", "shift", "shear", "zoom", "scale", "crop"),
+    *("brightness", "channel_multiply", "channel_shuffle", "coarse_dropout", "rand_augment"),
+    *("mixup", "cutmix"),
+)
+
+
+def test_nothing_is_augmented_unless_asked_for() -> None:
+    augmentation = recipe_to(Recipe(name="mine"))["augmentation"]
+    assert {augmentation[name] for name in _STRENGTHS} == {0.0}
 
 
 def test_a_section_keeps_the_defaults_of_what_it_leaves_out(tmp_path: Path) -> None:
@@ -142,9 +173,17 @@ def test_a_name_that_makes_no_file_name_is_refused(name: str, tmp_path: Path) ->
         ("model.weights", "false", "text"),
         ("description", "5", "text"),
         ("name", "5", "text"),
-        ("conversion.formats", '"int8"', "a list of words"),
-        ("conversion.formats", "[]", "a list of words"),
-        ("conversion.formats", "[8]", "a list of words"),
+        ("conversion.formats", '"int8"', "a list, as in"),
+        ("conversion.formats", "[]", "not be empty"),
+        ("conversion.formats", "[8]", "text"),
+        ("model.head", "128", "a list, as in"),
+        ("model.head", '["128"]', "a whole number"),
+        ("model.head", "[1.5]", "a whole number"),
+        ("model.head", "[true]", "a whole number"),
+        ("model.batch_norm", "1", "true or false"),
+        ("model.batch_norm", '"yes"', "true or false"),
+        ("training.stages", "{}", "a list, as in"),
+        ("training.stages", "[3]", "a section"),
         ("training", "5", "a section"),
         ("data", "[1]", "a section"),
     ],
@@ -152,7 +191,10 @@ def test_a_name_that_makes_no_file_name_is_refused(name: str, tmp_path: Path) ->
 def test_a_value_of_the_wrong_kind_is_refused(
     key: str, value: str, expected: str, tmp_path: Path
 ) -> None:
-    with pytest.raises(RecipeError, match=rf"{key} must be {expected}"):
+    with pytest.raises(
+        RecipeError,
+        match=rf"{key}(\.1)? must {expected if expected.startswith('not') else 'be ' + expected}",
+    ):
         _load(tmp_path, 'name = "x"', f"{key}={value}")
 
 
@@ -189,16 +231,55 @@ def test_a_number_must_be_within_its_range(key: str) -> None:
             load_recipe("digits", [f"{key}={value}"])
 
 
-def test_every_number_but_a_seed_has_a_range_in_this_table() -> None:
-    numbers = {
-        f"{section.name}.{entry.name}"
-        for section in fields(Recipe)
-        if is_dataclass(kind := type(getattr(Recipe("x"), section.name)))
-        for entry in fields(kind)
-        if "int" in str(entry.type) or "float" in str(entry.type)
-    }
-    others = {"data.seed", "training.seed", "training.feature_variants"}
-    assert numbers - others == set(_RANGES)
+_SECTIONS = {
+    section.name: type(getattr(Recipe("x"), section.name))
+    for section in fields(Recipe)
+    if is_dataclass(getattr(Recipe("x"), section.name))
+}
+_KEYS = [(section, entry) for section, kind in _SECTIONS.items() for entry in fields(kind)]
+
+
+@pytest.mark.parametrize(
+    ("section", "entry"), _KEYS, ids=[f"{section}.{entry.name}" for section, entry in _KEYS]
+)
+def test_every_key_is_explained_and_kept_within_its_limits(section: str, entry: Any) -> None:
+    kind, within = str(entry.type), entry.metadata["within"]
+    about = entry.metadata["about"]
+    assert about
+    assert not about.endswith(".")
+    if "bool" in kind or "StageRecipe" in kind:
+        return
+    path = f"{section}.{entry.name}"
+    if "str" in kind:
+        if within is not None:  # a path, or layers' names: anything else is one of some words
+            listed = "tuple" in kind
+            value = '["nonsense"]' if listed else "nonsense"
+            with pytest.raises(RecipeError, match=f"{path} cannot be 'nonsense'"):
+                load_recipe("digits", [f"{path}={value}"])
+        return
+    low, high = within  # every number has limits
+    for outside in (low - (abs(low) or 1), high * 1.5 + 1):
+        number = str(round(outside)) if "int" in kind else repr(float(outside))
+        value = f"[{number}]" if "tuple" in kind else number
+        with pytest.raises(RecipeError, match=rf"{path} must be .* to .*, got"):
+            load_recipe("digits", [f"{path}={value}"])
+
+
+def test_a_stage_has_the_limits_of_what_it_stands_for() -> None:
+    of_training = {entry.name: entry for entry in fields(TrainingRecipe)}
+    of_data = {entry.name: entry for entry in fields(DataRecipe)}
+    for name, whole in (
+        ("width", of_data["width"]),
+        ("height", of_data["height"]),
+        ("batch_size", of_training["batch_size"]),
+        ("learning_rate", of_training["learning_rate"]),
+        ("schedule", of_training["schedule"]),
+    ):
+        of_stage = next(entry for entry in fields(StageRecipe) if entry.name == name)
+        assert of_stage.metadata["within"] == whole.metadata["within"]
+    for wrong in ("{share=0}", "{width=7}", "{schedule='linear'}", "{epochs=3}", "{batch_size=0}"):
+        with pytest.raises(RecipeError, match=r"training\.stages\.1\.(share|width|sch|epo|batch)"):
+            load_recipe("digits", [f"training.stages=[{wrong}]"])
 
 
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1e400", "9" * 400], ids=lambda v: v[:5])
@@ -221,9 +302,11 @@ def test_a_seed_that_no_generator_takes_is_refused(key: str, seed: int) -> None:
     [
         ("data.color", "grey", r"'grey' \(did you mean gray\?\)"),
         ("data.crop", "centre", r"'centre' \(did you mean center\?\)"),
-        ("training.optimizer", "adamw", r"'adamw' \(did you mean adam\?\)"),
+        ("training.optimizer", "adamW", r"'adamW' \(did you mean adamw\?\)"),
         ("training.schedule", "onecycle", r"'onecycle' \(did you mean one-cycle\?\)"),
-        ("model.trainable", "none", r"'none'.*one of all, head"),
+        ("model.architecture", "mobilenetv2", r"'mobilenetv2' \(did you mean mobilenet-v2\?\)"),
+        ("model.activation", "Relu", r"'Relu' \(did you mean relu\?\)"),
+        ("training.loss", "cross-entropy", r"'cross-entropy' \(did you mean crossentropy\?\)"),
         ("conversion.formats", "['int8', 'int4']", r"'int4' \(did you mean int8\?\)"),
         ("data.color", "RGB", r"'RGB'.*one of rgb, gray"),
     ],
@@ -310,17 +393,188 @@ def test_a_set_that_is_no_assignment_is_repeated_in_the_message() -> None:
 # Files.
 
 
-@pytest.mark.parametrize("name", builtin_recipes())
-def test_a_builtin_recipe_loads_and_comes_back_whole(name: str) -> None:
-    recipe = load_recipe(name)
-    assert recipe.name == name
+_BUILTIN = [
+    source
+    for name in builtin_recipes()
+    for source in (name, *(f"{name}:{variant}" for variant in variants_of(name)))
+]
+
+
+@pytest.mark.parametrize("source", _BUILTIN)
+def test_a_builtin_recipe_loads_and_comes_back_whole(source: str, tmp_path: Path) -> None:
+    recipe = load_recipe(source)
+    assert recipe.name == source.replace(":", "-")
     assert recipe.description
     assert recipe_from(recipe_to(recipe), "back") == recipe
-    assert recipe_from(tomllib.loads(recipe_toml(recipe)), "back") == recipe
+    for explained in (False, True):
+        assert _load(tmp_path, recipe_toml(recipe, explained=explained)) == recipe
 
 
 def test_the_builtin_recipes_are_these() -> None:
-    assert builtin_recipes() == ("digits", "edge-mobilenet", "edge-tiny", "small-cnn")
+    assert builtin_recipes() == (
+        *("cifar10-cnn", "cifar10-transfer", "cinic10-vgg16", "digits", "edge-mobilenet"),
+        *("edge-small", "edge-tiny", "imagenet100-transfer", "melanoma", "small-cnn"),
+        "tiny-imagenet-resdense",
+    )
+
+
+# Variants.
+
+_WITH_VARIANTS = """\
+# What it is for,
+# in two lines.
+name = "mine"
+
+[data]
+width = 64
+
+[model]
+head = [64, 32]
+dropout = 0.4
+
+[variants.wide.model]
+head = [512]
+
+[variants.tall]
+data = { height = 96 }
+
+[variants.same]
+"""
+
+
+def test_a_variant_changes_what_it_names_and_keeps_the_rest(tmp_path: Path) -> None:
+    path = tmp_path / "my.toml"
+    path.write_text(_WITH_VARIANTS, "utf-8")
+    assert variants_of(path) == ("wide", "tall", "same")
+    base = load_recipe(path)
+    assert base.model.head == (64, 32)
+    wide = load_recipe(f"{path}:wide")
+    assert wide == replace(base, name="mine-wide", model=replace(base.model, head=(512,)))
+    tall = load_recipe(f"{path}:tall", ["data.width=48"])
+    assert tall == replace(base, name="mine-tall", data=replace(base.data, width=48, height=96))
+    assert load_recipe(f"{path}:same") == replace(base, name="mine-same")
+    assert load_recipe(f"{path}:same", ["name=other"]).name == "other"
+
+
+@pytest.mark.parametrize(
+    ("variant", "message"),
+    [
+        ("wid", r"no variant 'wid' \(did you mean wide\?\); it has wide, tall, same"),
+        ("", r"no variant ''; it has wide, tall, same"),
+        ("zzz", r"no variant 'zzz'; it has wide, tall, same"),
+    ],
+)
+def test_a_wrong_variant_names_the_nearest(variant: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "my.toml"
+    path.write_text(_WITH_VARIANTS, "utf-8")
+    with pytest.raises(RecipeError, match=message):
+        load_recipe(f"{path}:{variant}")
+
+
+def test_a_recipe_without_variants_says_so() -> None:
+    with pytest.raises(RecipeError, match="recipe digits: has no variant 'large'; it has none"):
+        load_recipe("digits:large")
+
+
+def test_an_error_in_a_variant_says_which(tmp_path: Path) -> None:
+    path = tmp_path / "my.toml"
+    path.write_text('name = "x"\n[variants.a.model]\nhaed = [3]\n', "utf-8")
+    assert load_recipe(path).name == "x"  # the recipe itself is sound
+    with pytest.raises(RecipeError, match=r"my\.toml:a: unknown key model\.haed"):
+        load_recipe(f"{path}:a")
+
+
+@pytest.mark.parametrize("text", ["variants = 3", "variants = { a = 3 }", "variants = [{ a = 3 }]"])
+def test_variants_are_sections(text: str, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="variants must hold sections"):
+        _load(tmp_path, f'name = "x"\n{text}')
+
+
+@pytest.mark.parametrize("name", ["", "name = 5\n"])
+def test_a_variant_does_not_make_up_for_a_missing_name(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "my.toml"
+    path.write_text(f"{name}[variants.large.model]\nwidth = 2\n", "utf-8")
+    with pytest.raises(RecipeError, match=r"needs a name|name must be text"):
+        load_recipe(f"{path}:large")
+
+
+def test_a_file_with_a_colon_in_its_name_is_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "a:b"
+    path.write_text('name = "x"\n', "utf-8")
+    assert load_recipe(path).name == "x"
+
+
+def test_the_notes_are_the_comment_at_the_head(tmp_path: Path) -> None:
+    path = tmp_path / "my.toml"
+    path.write_text(_WITH_VARIANTS, "utf-8")
+    assert notes_of(path) == notes_of(f"{path}:wide") == "# What it is for,\n# in two lines.\n"
+    path.write_text('name = "x"\n# not at the head\n', "utf-8")
+    assert notes_of(path) == ""
+
+
+def test_an_explained_recipe_says_what_every_key_means() -> None:
+    text = recipe_toml(load_recipe("digits"), explained=True)
+    lines = text.splitlines()
+    for section, entry in _KEYS:
+        if f"{entry.name} =" in text:
+            about = " ".join(line.removeprefix("# ") for line in lines if line.startswith("#"))
+            assert entry.metadata["about"] in about, section
+    assert all(len(line) <= 106 for line in lines if line.startswith("#"))
+
+
+# What cannot be meant.
+
+_PRETRAINED = ("model.architecture=mobilenet-v2", "model.weights=imagenet")
+_FROZEN = (*_PRETRAINED, "model.trainable=head", "augmentation.shift=0")
+_TWO = "training.stages=[{trainable='head'},{trainable='last-2'}]"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["model.trainable=head"], "needs pretrained weights"),
+        (["model.trainable=last-3"], "needs pretrained weights"),
+        (["training.stages=[{trainable='head'},{}]"], "needs pretrained weights"),
+        ([*_PRETRAINED, "model.trainable=head"], "first pass is not augmented"),
+        ([*_FROZEN, "training.feature_variants=2", "augmentation.mixup=0.5"], "no mixed batches"),
+        ([*_FROZEN, "training.feature_variants=2", "augmentation.cutmix=1"], "no mixed batches"),
+        ([*_FROZEN, "training.teacher=big.keras"], "training.teacher looks at pictures"),
+        ([*_PRETRAINED, _TWO, "training.teacher=big.keras"], "training.teacher looks at pictures"),
+        (["training.feature_variants=2"], 'needs model.trainable = "head"'),
+        (["training.optimizer=adamw"], "needs training.weight_decay"),
+        (
+            [*_PRETRAINED, "training.stages=[{},{trainable='head'}]"],
+            "only the first of training.stages",
+        ),
+        (["training.stages=[{},{width=16}]"], "the last of training.stages must have the input's"),
+        (["training.stages=[{height=16}]"], "input's size, 32 x 32, got 32 x 16"),
+        (["model.pooling=flatten", "training.stages=[{width=16},{}]"], "stages of other sizes"),
+        (["training.stages=[{},{},{}]", "training.epochs=2"], "need as many epochs, got 2"),
+        (["name=..."], "must have a letter or a digit"),
+    ],
+)
+def test_a_contradiction_is_refused(settings: list[str], message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        load_recipe("digits", settings)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        [*_FROZEN],
+        [*_PRETRAINED, "model.trainable=head", "training.feature_variants=2"],
+        [*_PRETRAINED, _TWO, "training.feature_variants=2"],
+        [*_PRETRAINED, _TWO, "augmentation.mixup=0.5"],
+        [*_PRETRAINED, "model.trainable=last-3", "augmentation.mixup=0.5"],
+        ["training.stages=[{width=16,height=16},{}]"],
+        ["training.optimizer=adamw", "training.weight_decay=0.004"],
+        ["training.teacher=big.keras"],
+        ["model.pooling=flatten", "training.stages=[{learning_rate=0.1},{}]"],
+    ],
+    ids=str,
+)
+def test_what_is_close_to_a_contradiction_is_not_one(settings: list[str]) -> None:
+    load_recipe("digits", settings)
 
 
 @pytest.mark.parametrize(
@@ -370,9 +624,26 @@ _RECIPES = st.builds(
     name=st.text(st.characters(categories=("L", "Nd"), include_characters="-_."), min_size=1),
     description=st.text(),
     data=st.builds(DataRecipe, width=st.integers(8, 4096), validation=_SHARES, test=_SHARES),
-    model=st.builds(ModelRecipe, weights=st.text(), width=st.floats(0.05, 4)),
+    model=st.builds(
+        ModelRecipe,
+        weights=st.text(),
+        width=st.floats(0.05, 4),
+        head=st.lists(st.integers(1, 65_536), max_size=3).map(tuple),
+    ),
     training=st.builds(
-        TrainingRecipe, learning_rate=st.floats(1e-12, 1e3), weight_decay=st.floats(0, 1)
+        TrainingRecipe,
+        learning_rate=st.floats(1e-12, 1e3),
+        weight_decay=st.floats(0, 1),
+        stages=st.lists(
+            st.builds(
+                StageRecipe,
+                share=st.floats(1e-6, 1e6),
+                learning_rate=st.none() | st.floats(1e-12, 1e3),
+                batch_size=st.none() | st.integers(1, 65_536),
+                schedule=st.none() | st.sampled_from(["constant", "plateau"]),
+            ),
+            max_size=3,
+        ).map(tuple),
     ),
     conversion=st.builds(
         ConversionRecipe,
