@@ -28,9 +28,10 @@ def tool_versions() -> dict[str, str]:
 
 
 def travelling_recipe(recipe: Recipe) -> dict[str, Any]:
-    """The recipe without the place where its maker keeps weights."""
-    weights = Path(recipe.model.weights).name
-    return recipe_to(replace(recipe, model=replace(recipe.model, weights=weights)))
+    """The recipe without the places where its maker keeps weights."""
+    model = replace(recipe.model, weights=Path(recipe.model.weights).name)
+    training = replace(recipe.training, teacher=Path(recipe.training.teacher).name)
+    return recipe_to(replace(recipe, model=model, training=training))
 
 
 def data_provenance(

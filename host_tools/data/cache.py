@@ -72,11 +72,11 @@ def open_cache(
         place.folder.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(place.folder / f"{name}.lock")
         try:
-            lock.acquire(timeout=0)
+            held = lock.acquire(timeout=0)
         except filelock.Timeout:
             say("another training is preparing these pictures; waiting for it")
-            lock.acquire()
-        with lock:
+            held = lock.acquire()
+        with held:
             if target.exists():
                 cache = open_built(target, folder, sizes)
                 if cache is not None:

@@ -78,6 +78,7 @@ def train(recipe: Recipe, dataset: Dataset, run: RunDirectory, *, resume: bool =
     run.write_description(recipe, dataset.classes)
     save_keras(with_softmax(trained.network), run.model)
     write_atomically(run.history, history_csv(progress.history))
+    run.last_good.unlink(missing_ok=True)  # of an attempt before
     progress.finished = True
     save_checkpoint(run.checkpoint, trained.model, trained.best, progress)
     return progress
@@ -149,12 +150,15 @@ class _Training:
                 self.logs.add(row)
                 _report_epoch(row, training.epochs, progress)
         except NotANumber as error:
-            set_model_arrays(model, best)
-            save_keras(with_softmax(network), self.run.last_good)
-            raise TrainingError(
-                f"{error}; lower training.learning_rate. The best weights before it are in "
-                f"{self.run.last_good}, and model.weights can start from them"
-            ) from None
+            kept = ""
+            if progress.best_epoch >= 0:
+                set_model_arrays(model, best)
+                save_keras(with_softmax(network), self.run.last_good)
+                kept = (
+                    f". The best weights before it are in {self.run.last_good}; model.weights can "
+                    "start from them"
+                )
+            raise TrainingError(f"{error}; lower training.learning_rate{kept}") from None
         set_model_arrays(model, best)
         return model, best
 
