@@ -78,7 +78,9 @@ def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
                 f"{where}: has no variant {variant!r}{nearest(variant, list(variants))}; "
                 f"it has {', '.join(variants) or 'none'}"
             )
-        values = _merged(values, {"name": f"{values.get('name')}-{variant}"} | variants[variant])
+        if isinstance(values.get("name"), str):
+            values["name"] += f"-{variant}"
+        values = _merged(values, variants[variant])
     for override in overrides:
         _override(values, override)
     return recipe_from(values, where if variant is None else f"{where}:{variant}")
@@ -119,8 +121,9 @@ def _contradictions(recipe: Recipe) -> Iterator[str]:
     model, training, data = recipe.model, recipe.training, recipe.data
     stages = training.stages or (StageRecipe(),)
     frozen = [(stage.trainable or model.trainable) == "head" for stage in stages]
-    if model.trainable != "all" and model.weights == "none":
-        yield f'model.trainable = "{model.trainable}" needs pretrained weights; set model.weights'
+    still = [which for stage in stages if (which := stage.trainable or model.trainable) != "all"]
+    if still and model.weights == "none":
+        yield f'trainable = "{still[0]}" needs pretrained weights; set model.weights'
     if (
         all(frozen)
         and training.feature_variants == 1

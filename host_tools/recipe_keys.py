@@ -75,8 +75,8 @@ class AugmentationRecipe:
     scale_probability: float = key(1.0, "of such an affine scale", _SHARE)
     crop: float = key(
         0.0,
-        "least share of the area that a random crop keeps, its sides 3:4 to 4:3 (Szegedy et al. "
-        "2015, from 0.08); 0 for none",
+        "least share of the area that a random crop keeps, up to a third wider or narrower than the "
+        "picture (Szegedy et al. 2015, from 0.08); 0 for none",
         _SHARE,
     )
     crop_probability: float = key(1.0, "of a random crop", _SHARE)

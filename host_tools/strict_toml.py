@@ -122,8 +122,9 @@ _KINDS = {int: "a whole number", float: "a number", str: "text", bool: "true or 
 
 def nearest(word: str, known: Sequence[str]) -> str:
     """`` (did you mean ...?)`` where one of the known words is close, else nothing."""
-    matches = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return f" (did you mean {matches[0]}?)" if matches else ""
+    plain = {name.casefold(): name for name in known}
+    matches = difflib.get_close_matches(word.casefold(), plain, n=1, cutoff=0.5)
+    return f" (did you mean {plain[matches[0]]}?)" if matches else ""
 
 
 def literal(value: Any) -> str:

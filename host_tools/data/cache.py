@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -29,6 +30,8 @@ from host_tools.data.pictures import PictureFolder
 from host_tools.extras import require
 
 _SCHEMA = 1
+# A digest; what is being built has an ending of its own.
+_CACHE_NAME = re.compile(r"[0-9a-f]{32}(\.unfinished)?")
 _SPARE_BYTES = 64 * 2**20  # left free on the disk for everybody else
 
 Say = Callable[[str], None]
@@ -101,7 +104,7 @@ def _key(folder: PictureFolder, sizes: Sizes, max_pixels: int) -> str:
     )
     for picture in folder.pictures:
         if picture.pixels is not None:
-            digest.update(picture.pixels.tobytes())
+            digest.update(f"{picture.pixels.shape}".encode() + picture.pixels.tobytes())
             continue
         try:
             found = picture.path.stat()
@@ -133,8 +136,7 @@ def _make_room(place: CachePlace, name: str, needed: int) -> None:
     ):
         oldest = caches.pop(0)
         taken -= oldest.size
-        # Whoever has it mapped keeps it until they end.
-        shutil.rmtree(oldest.path, ignore_errors=True)
+        _remove(oldest.path)
     free = shutil.disk_usage(place.folder).free
     if free < needed + _SPARE_BYTES:
         raise WriteError(
@@ -144,14 +146,21 @@ def _make_room(place: CachePlace, name: str, needed: int) -> None:
 
 
 def _caches(folder: Path, but: str) -> Iterator[_Old]:
-    filelock = require("filelock")
     for path in folder.iterdir():
-        if path.suffix == ".lock" or path.stem == but or not path.is_dir():
+        if not _CACHE_NAME.fullmatch(path.name) or path.stem == but:
             continue
-        busy = contextlib.suppress(filelock.Timeout, OSError)
-        with busy, filelock.FileLock(folder / f"{path.stem}.lock", timeout=0):
+        with contextlib.suppress(OSError):  # gone meanwhile
             size = sum(file.stat().st_size for file in path.iterdir())
             yield _Old(path.stat().st_mtime, size, path)
+
+
+def _remove(path: Path) -> None:
+    """Removes a cache, unless somebody is building or opening it just now."""
+    filelock = require("filelock")
+    busy = contextlib.suppress(filelock.Timeout)
+    with busy, filelock.FileLock(path.with_suffix(".lock"), timeout=0):
+        # Whoever has it mapped keeps it until they end.
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def sizes_for(folder: PictureFolder, how: Preprocessing, margin: float, max_pixels: int) -> Sizes:
@@ -169,6 +178,8 @@ def sizes_for(folder: PictureFolder, how: Preprocessing, margin: float, max_pixe
     large = replace(
         how, width=round(how.width * (1 + margin)), height=round(how.height * (1 + margin))
     )
+    if large == how:
+        return Sizes(how, how)
     sample = folder.pictures[:: max(1, len(folder.pictures) // 32)]
     frames = [r.frame for r in decode_all(sample, max_pixels) if not isinstance(r, Unreadable)]
     enough = [

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import zipfile
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,12 +17,14 @@ from numpy.typing import NDArray
 from edge_sdk.errors import WriteError
 from edge_sdk.preprocess import Preprocessing, Preprocessor
 from edge_sdk.types import Frame
+from host_tools.arrays_file import read_arrays
 from host_tools.data.decode import Unreadable, decode_all
 from host_tools.data.pictures import Picture, PictureFolder
 from host_tools.progress import progress
 
 _CHECKED_ROWS = 256  # pictures under one checksum
-_DAMAGE = (OSError, EOFError, ValueError, KeyError, IndexError, zipfile.BadZipFile, zlib.error)
+# A file of another size, an index that does not fit: DamagedArraysError is a ValueError.
+_DAMAGE = (OSError, ValueError, KeyError, IndexError, TypeError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +132,7 @@ def _write_pictures(
 def open_built(path: Path, folder: PictureFolder, sizes: Sizes) -> PictureCache | None:
     """The cache in a folder; None where it is damaged, every byte of it is read for that."""
     try:
-        with np.load(path / "index.npz", allow_pickle=False) as saved:
-            index = {name: saved[name] for name in saved.files}
+        index = read_arrays(path / "index.npz")
         rows = index["rows"]
         arrays = []
         for (kind, how), checksums in zip(_kinds(sizes), index["checksums"], strict=True):

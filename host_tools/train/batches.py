@@ -125,7 +125,7 @@ def _shuffled(
     order = np.random.default_rng((seed, epoch)).permutation(len(targets.labels))
 
     def batch(chosen: NDArray[np.int64], index: int) -> tuple[Any, ...]:
-        random = np.random.default_rng((seed, epoch, index))
+        random = np.random.default_rng((seed, epoch, index + 1))  # (seed, epoch, 0) drew the order
         inputs, wanted = draw(chosen, targets.one_hot(chosen), random)
         # A mixed picture counts as much as what it is mixed of.
         return inputs, wanted, wanted @ targets.weights

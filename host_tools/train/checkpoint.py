@@ -9,8 +9,6 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import zipfile
-import zlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -21,13 +19,12 @@ from numpy.typing import NDArray
 
 from edge_sdk.errors import TrainingError
 from edge_sdk.files import write_atomically
+from host_tools.arrays_file import read_arrays
 
 Arrays = list[NDArray[Any]]
-# What numpy, zipfile and json raise on a damaged file.
-_DAMAGE = (
-    *(OSError, EOFError, ValueError, KeyError, TypeError, SyntaxError, AttributeError),
-    *(zipfile.BadZipFile, zlib.error),
-)
+# DamagedArraysError is a ValueError; the rest is of arrays and a progress that do not fit.
+_DAMAGE = (ValueError, KeyError, TypeError, AttributeError)
+_GROUPS = ("model", "optimizer", "best")
 
 
 @dataclass(slots=True)
@@ -69,19 +66,24 @@ def save_checkpoint(path: Path, model: Any, best: Arrays, progress: Progress) ->
     Raises:
         WriteError: the disk is full; the checkpoint before stays.
     """
-    arrays: dict[str, Any] = {f"model_{i}": a for i, a in enumerate(model_arrays(model))}
-    arrays |= {f"optimizer_{i}": np.asarray(v) for i, v in enumerate(model.optimizer.variables)}
-    arrays |= {f"best_{i}": a for i, a in enumerate(best)}
+    optimizer = [np.asarray(variable) for variable in model.optimizer.variables]
+    groups = dict(zip(_GROUPS, (model_arrays(model), optimizer, best), strict=True))
+    arrays: dict[str, Any] = {
+        f"{group}_{i}": array
+        for group, members in groups.items()
+        for i, array in enumerate(members)
+    }
+    # A zip's table of contents has no checksum: a lost name is found by counting.
+    counts = np.array([len(members) for members in groups.values()])
     buffer = io.BytesIO()
-    np.savez(buffer, progress=np.array(json.dumps(asdict(progress))), **arrays)
+    np.savez(buffer, progress=np.array(json.dumps(asdict(progress))), counts=counts, **arrays)
     write_atomically(path, buffer.getvalue())
 
 
 def holds_unfinished(path: Path) -> bool:
     """Whether there is a checkpoint of a training that has not come to its end."""
     try:
-        with np.load(path, allow_pickle=False) as saved:
-            return not json.loads(str(saved["progress"])).get("finished")
+        return not json.loads(str(read_arrays(path)["progress"])).get("finished")
     except FileNotFoundError:
         return False
     except _DAMAGE:
@@ -105,12 +107,12 @@ def read_checkpoint(path: Path, identity: str) -> Saved:
         TrainingError: damaged, or of another recipe or data set.
     """
     try:
-        with np.load(path, allow_pickle=False) as saved:
-            progress = Progress(**json.loads(str(saved["progress"])))
-            groups = {
-                kind: [saved[f"{kind}_{i}"] for i in range(_count(saved.files, kind))]
-                for kind in ("model", "optimizer", "best")
-            }
+        saved = read_arrays(path)
+        progress = Progress(**json.loads(str(saved["progress"])))
+        model, optimizer, best = (
+            [saved[f"{group}_{i}"] for i in range(count)]
+            for group, count in zip(_GROUPS, saved["counts"].tolist(), strict=True)
+        )
     except _DAMAGE as error:
         raise TrainingError(
             f"{path}: the checkpoint is damaged ({error}); train again without --resume"
@@ -120,7 +122,7 @@ def read_checkpoint(path: Path, identity: str) -> Saved:
             f"{path}: was made with another recipe or other pictures; train again without --resume, "
             "or with another --out"
         )
-    return Saved(progress, groups["model"], groups["optimizer"], groups["best"])
+    return Saved(progress, model, optimizer, best)
 
 
 def restore(model: Any, saved: Saved) -> None:
@@ -155,7 +157,3 @@ def set_model_arrays(model: Any, arrays: Arrays) -> None:
     """Writes back what ``model_arrays`` gave."""
     for variable, value in zip(model.variables, arrays, strict=True):
         variable.assign(value)
-
-
-def _count(names: list[str], kind: str) -> int:
-    return sum(name.startswith(f"{kind}_") for name in names)

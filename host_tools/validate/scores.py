@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import io
-import tokenize
-import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,13 +11,11 @@ from numpy.typing import NDArray
 
 from edge_sdk.errors import ArtifactNotFoundError, ValidationError
 from edge_sdk.files import write_atomically
+from host_tools.arrays_file import read_arrays
 
 _SCHEMA = 1
-# What numpy, zipfile and the parsers below them raise on damaged files.
-_DAMAGE = (
-    *(OSError, ValueError, KeyError, TypeError, EOFError, MemoryError, OverflowError, SyntaxError),
-    *(NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error, tokenize.TokenError),
-)
+# DamagedArraysError is a ValueError; the rest is of arrays that do not fit.
+_DAMAGE = (OSError, ValueError, KeyError, TypeError, OverflowError)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,22 +63,17 @@ def load_scores(path: Path) -> SavedScores:
     if not path.is_file():
         raise ArtifactNotFoundError(f"{path}: there is no such file of scores")
     try:
-        # All of it is read and its checksums with it; numpy would stop at the end of an array.
-        content = path.read_bytes()
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            if archive.testzip() is not None:
-                raise ValueError("a checksum is wrong")
-        with np.load(io.BytesIO(content), allow_pickle=False) as file:
-            if int(file["schema"]) > _SCHEMA:
-                raise ValidationError(
-                    f"{path}: written by a newer edgecls; pip install --upgrade edgecls"
-                )
-            saved = SavedScores(
-                reference=str(file["reference"]),
-                labels=tuple(str(label) for label in file["labels"]),
-                files=tuple(str(digest) for digest in file["files"]),
-                scores=np.asarray(file["scores"], np.float32),
+        file = read_arrays(path)
+        if int(file["schema"]) > _SCHEMA:
+            raise ValidationError(
+                f"{path}: written by a newer edgecls; pip install --upgrade edgecls"
             )
+        saved = SavedScores(
+            reference=str(file["reference"]),
+            labels=tuple(str(label) for label in file["labels"]),
+            files=tuple(str(digest) for digest in file["files"]),
+            scores=np.asarray(file["scores"], np.float32),
+        )
     except ValidationError:
         raise
     except _DAMAGE as error:

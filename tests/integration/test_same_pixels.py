@@ -18,8 +18,9 @@ from edge_sdk.images import read_image
 from edge_sdk.preprocess import CROPS, Preprocessing
 from edge_sdk.testing import FakeEngine
 from edge_sdk.types import Tensor
+from host_tools.data.decode import Decoded, decode_all
 from host_tools.data.layouts import find_pictures
-from host_tools.data.load import Dataset, Decoded, SplitRule, decode_all, load_dataset
+from host_tools.data.load import Dataset, Loading, SplitRule, load_dataset
 from host_tools.quantize.calibrate import calibration_pixels
 from host_tools.validate.predictors import ArtifactPredictor, KerasPredictor
 
@@ -131,7 +132,8 @@ def artifact(request: pytest.FixtureRequest, int8_artifact: Path) -> Artifact:
 @pytest.fixture
 def dataset(artifact: Artifact, pictures: Path) -> Dataset:
     """The pictures as training sees them."""
-    dataset = load_dataset(find_pictures(pictures), artifact.preprocessing, _ALL_IN_TRAINING)
+    loading = Loading(artifact.preprocessing, _ALL_IN_TRAINING)
+    dataset = load_dataset(find_pictures(pictures), loading)
     assert dataset.unreadable == ()
     assert len(dataset.splits["train"]) == len(_FILES) + _CLASSES
     return dataset
@@ -149,7 +151,7 @@ def test_the_device_sees_what_training_saw(artifact: Artifact, dataset: Dataset)
     for picture in dataset.splits["train"].pictures:
         classifier.classify(read_image(picture.path))
     for picture, tensor, trained in zip(
-        dataset.splits["train"].pictures, seen, dataset.splits["train"].pixels, strict=True
+        dataset.splits["train"].pictures, seen, dataset.splits["train"].pixels(), strict=True
     ):
         assert tensor.dtype == np.uint8
         np.testing.assert_array_equal(tensor[0], trained, err_msg=picture.path.name)
@@ -159,7 +161,7 @@ def test_calibration_sees_what_training_saw(dataset: Dataset) -> None:
     training = dataset.splits["train"]
     *drawn, black, white = calibration_pixels(training, len(training), seed=3)
     assert (black.max(), white.min()) == (0, 255)
-    assert _hashable(drawn) == _hashable(training.pixels)
+    assert _hashable(drawn) == _hashable(training.pixels())
 
 
 def test_validation_of_an_artifact_sees_what_training_saw(
@@ -169,7 +171,7 @@ def test_validation_of_an_artifact_sees_what_training_saw(
     predictor = ArtifactPredictor(classifier)
     for item in _decoded(dataset):
         predictor.see(item)
-    np.testing.assert_array_equal(np.concatenate(seen), dataset.splits["train"].pixels)
+    np.testing.assert_array_equal(np.concatenate(seen), dataset.splits["train"].pixels())
 
 
 def test_validation_of_a_keras_model_sees_what_training_saw(
@@ -182,7 +184,7 @@ def test_validation_of_a_keras_model_sees_what_training_saw(
     for item in _decoded(dataset):
         predictor.see(item)
     assert len(predictor.scores()) == len(dataset.splits["train"])
-    np.testing.assert_array_equal(np.concatenate(model.batches), dataset.splits["train"].pixels)
+    np.testing.assert_array_equal(np.concatenate(model.batches), dataset.splits["train"].pixels())
 
 
 def test_the_float_artifact_is_fed_the_same_numbers(

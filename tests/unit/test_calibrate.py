@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from edge_sdk.errors import ConversionError
+from host_tools.data.cache_file import PictureCache
 from host_tools.data.load import Subset
 from host_tools.data.pictures import Picture
 from host_tools.quantize.calibrate import calibration_pixels
 
 
 def _subset(*per_class: int) -> Subset:
-    """Pictures whose every pixel is their running number."""
+    """Pictures whose every pixel is their running number, behind some of another split."""
     labels = np.repeat(np.arange(len(per_class)), per_class)
-    pixels = np.empty((len(labels), 4, 4, 3), np.uint8)
-    pixels[:] = np.arange(1, len(labels) + 1)[:, None, None, None]
-    pictures = tuple(Picture(None, int(label), None) for label in labels)  # type: ignore[arg-type]
-    return Subset(pixels, labels, pictures, tuple(map(str, range(len(labels)))))
+    others = 7
+    pixels = np.empty((others + len(labels), 4, 4, 3), np.uint8)
+    pixels[:others] = 254
+    pixels[others:] = np.arange(1, len(labels) + 1)[:, None, None, None]
+    pictures = tuple(Picture(Path(f"{i}.png"), 0, None) for i in range(len(pixels)))
+    cache = PictureCache(pixels, pixels, pictures, tuple(map(str, range(len(pixels)))), ())
+    return Subset(cache, others + np.arange(len(labels)), labels)
 
 
 def test_classes_are_drawn_evenly_however_unequal_they_are() -> None:
     subset = _subset(100, 5, 40)
     chosen = calibration_pixels(subset, 12, seed=0)[:-2, 0, 0, 0]
+    assert chosen.max() < 254
     labels = subset.labels[chosen.astype(int) - 1]
     assert np.bincount(labels).tolist() == [4, 4, 4]
     assert len(set(chosen.tolist())) == 12

@@ -23,7 +23,7 @@ def recolour(
     gains = np.ones((count, channels if how.channel_multiply else 1))
     for reach, probability, columns in (
         (how.brightness, how.brightness_probability, 1),
-        (how.channel_multiply, how.channel_multiply_probability, channels),
+        (how.channel_multiply, how.channel_multiply_probability, gains.shape[1]),
     ):
         values = random.uniform(1 - reach, 1 + reach, (count, columns))
         gains *= np.where(random.random((count, 1)) < probability, values, 1.0)

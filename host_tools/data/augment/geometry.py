@@ -23,7 +23,8 @@ _BORDERS = {
 # OpenCV's codes for (left and right, top and bottom).
 _FLIPS = {(True, False): 1, (False, True): 0, (True, True): -1}
 Pictures = Sequence[NDArray[np.uint8]] | NDArray[np.uint8]
-_CROP_RATIOS = (3 / 4, 4 / 3)  # width to height, Szegedy et al. 2015
+# Width to height, of the picture's own ratio; the widest is its inverse (Szegedy et al. 2015).
+_NARROWEST_CROP = 3 / 4
 
 
 def move(
@@ -128,9 +129,10 @@ def _crops(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The shares ``(N, 2)`` of width and height that crops keep, and their middles in pixels."""
     area = random.uniform(how.crop, 1, count)
-    ratio = np.exp(random.uniform(np.log(_CROP_RATIOS[0]), np.log(_CROP_RATIOS[1]), count))
-    sides = np.sqrt(np.stack([area * ratio, area / ratio], axis=1))
-    kept = np.minimum(1.0, sides * np.sqrt(result[::-1] / result))
+    # A wide crop of nearly all of the picture would not fit in: the ratio keeps to what does.
+    narrowest = np.log(np.clip(area, _NARROWEST_CROP, 1))
+    ratio = np.exp(narrowest * random.uniform(-1, 1, count))
+    kept = np.sqrt(np.stack([area * ratio, area / ratio], axis=1))
     kept[random.random(count) >= how.crop_probability] = 1.0
     return kept, random.uniform(-0.5, 0.5, (count, 2)) * (1 - kept) * result
 
