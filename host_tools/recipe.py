@@ -121,9 +121,9 @@ def _contradictions(recipe: Recipe) -> Iterator[str]:
     model, training, data = recipe.model, recipe.training, recipe.data
     stages = training.stages or (StageRecipe(),)
     frozen = [(stage.trainable or model.trainable) == "head" for stage in stages]
-    still = [which for stage in stages if (which := stage.trainable or model.trainable) != "all"]
-    if still and model.weights == "none":
-        yield f'trainable = "{still[0]}" needs pretrained weights; set model.weights'
+    first = stages[0].trainable or model.trainable
+    if first != "all" and model.weights == "none":
+        yield f'trainable = "{first}" needs pretrained weights; set model.weights'
     if (
         all(frozen)
         and training.feature_variants == 1

@@ -50,7 +50,7 @@ def build_model(
     keras = require("keras")
     data, model = recipe.data, recipe.model
     width, height = size or (data.width, data.height)
-    with _dtype_policy(keras, precision):
+    with dtype_policy(precision):
         channels = 3 if data.color == "rgb" else 1
         inputs = keras.Input((height, width, channels), name="image", dtype="float32")
         feature_map = ARCHITECTURES[model.architecture](model, inputs)
@@ -68,7 +68,9 @@ def with_softmax(model: Any) -> Any:
 
 
 @contextlib.contextmanager
-def _dtype_policy(keras: Any, precision: str) -> Iterator[None]:
+def dtype_policy(precision: str) -> Iterator[None]:
+    """Keras builds with this policy for as long as it is open."""
+    keras = require("keras")
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(precision)
     try:

@@ -23,7 +23,7 @@ def set_trainable(network: Any, recipe: ModelRecipe, which: str) -> None:
         which: as ``model.trainable``.
 
     Raises:
-        RecipeError: a name that no layer has.
+        RecipeError: a name that no layer has, or a choice that amounts to the head alone.
     """
     names = [layer.name for layer in network.layers]
     backbone = network.layers[: names.index(FEATURES)]
@@ -36,6 +36,11 @@ def set_trainable(network: Any, recipe: ModelRecipe, which: str) -> None:
         layer.trainable = layer.name in chosen and not still
     for layer in network.layers[len(backbone) :]:
         layer.trainable = True
+    if which != "head" and trains_head_only(network):
+        raise RecipeError(
+            f'model.trainable = "{which}": nothing of the backbone would learn (its batch '
+            "normalisation keeps still); give head, or more layers"
+        )
 
 
 def trains_head_only(network: Any) -> bool:

@@ -66,10 +66,10 @@ def _copy(base: Any, trained: Any) -> None:
     names = [layer.name for layer in trained.layers]
     if FEATURES not in names:
         raise ValueError("it has no layer called features, where a backbone of ours ends")
-    have = {layer.name: layer for layer in trained.layers[: names.index(FEATURES)]}
-    for layer in base.layers:
-        if not layer.weights:
-            continue
-        if layer.name not in have:
-            raise ValueError(f"it has no layer {layer.name}")
-        layer.set_weights(have[layer.name].get_weights())
+    # By their order: Keras numbers some layers through all networks of a process.
+    have = [layer for layer in trained.layers[: names.index(FEATURES)] if layer.weights]
+    want = [layer for layer in base.layers if layer.weights]
+    if [type(layer) for layer in have] != [type(layer) for layer in want]:
+        raise ValueError("its layers are others")
+    for layer, old in zip(want, have, strict=True):
+        layer.set_weights(old.get_weights())

@@ -105,7 +105,7 @@ class _Training:
     def all_stages(self, saved: Saved | None) -> _Trained:
         """Trains every stage that is not done yet, each from the best weights of the one before."""
         recipe, classes = self.recipe, len(self.dataset.classes)
-        teacher = load_teacher(recipe.training, classes)
+        teacher = load_teacher(recipe, classes)
         trained, shown = None, (0, 0)
         for stage in stages_of(recipe):
             if stage.number < self.progress.stage:
@@ -121,11 +121,16 @@ class _Training:
             model, best = self._train(network, stage, teacher, saved)
             trained, shown, saved = _Trained(network, model, best), size, None
         assert trained is not None  # a recipe has at least one stage
-        if recipe.training.precision == "float32":
-            return trained
-        network = build_model(recipe, classes)
-        set_model_arrays(network, model_arrays(trained.network))
-        return trained._replace(network=network)
+        return trained._replace(network=self._in_float32(trained.network))
+
+    def _in_float32(self, network: Any) -> Any:
+        """The network itself, or one with its weights that computes in float32."""
+        if self.recipe.training.precision == "float32":
+            return network
+        height, width = network.inputs[0].shape[1:3]
+        plain = build_model(self.recipe, len(self.dataset.classes), size=(width, height))
+        set_model_arrays(plain, model_arrays(network))
+        return plain
 
     def _train(
         self, network: Any, stage: Stage, teacher: Any, saved: Saved | None
@@ -153,7 +158,7 @@ class _Training:
             kept = ""
             if progress.best_epoch >= 0:
                 set_model_arrays(model, best)
-                save_keras(with_softmax(network), self.run.last_good)
+                save_keras(with_softmax(self._in_float32(network)), self.run.last_good)
                 kept = (
                     f". The best weights before it are in {self.run.last_good}; model.weights can "
                     "start from them"
@@ -178,7 +183,7 @@ class _Training:
             batches,
             initial_epoch=epoch,
             epochs=epoch + 1,
-            callbacks=[watch(epoch, training.epochs, len(batches))],
+            callbacks=[watch(epoch, training.epochs, len(batches), averaged=bool(training.ema))],
             shuffle=False,  # the batches are; Keras would draw their order from a global state
             verbose=0,
         ).history

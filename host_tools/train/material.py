@@ -43,7 +43,10 @@ def material_for(network: Any, dataset: Dataset, recipe: Recipe, stage: Stage) -
     targets = targets_of(subset, recipe, classes)
     inputs_of: Callable[[Any], Any] = validation.pixels
     if trains_head_only(network):
-        (base, model), steps_at_once = split_network(network), _HEAD_STEPS
+        (base, model), steps_at_once = (
+            split_network(network, recipe.training.precision),
+            _HEAD_STEPS,
+        )
         features = training_features(base, subset, recipe)
         if len(validation):
             held_out_features = plain_features(base, validation)

@@ -9,7 +9,8 @@ from typing import Any
 from edge_sdk.errors import RecipeError
 from host_tools.extras import require
 from host_tools.keras_files import load_keras
-from host_tools.recipe import TrainingRecipe
+from host_tools.models import dtype_policy
+from host_tools.recipe import Recipe, TrainingRecipe
 from host_tools.train.stages import Stage
 
 
@@ -109,16 +110,16 @@ def plateau_rate(training: TrainingRecipe, peak: float, losses: Sequence[float])
     return rate
 
 
-def load_teacher(training: TrainingRecipe, classes: int) -> Any:
+def load_teacher(recipe: Recipe, classes: int) -> Any:
     """The model to learn from, None where there is none.
 
     Raises:
-        RecipeError: there is no such file, or it answers with other classes.
+        RecipeError: there is no such file, or it is no classifier of such pictures.
         ConversionError: Keras does not load it.
     """
-    if training.teacher == "none":
+    if recipe.training.teacher == "none":
         return None
-    path = Path(training.teacher)
+    path = Path(recipe.training.teacher)
     path = path / "model.keras" if path.is_dir() else path
     if not path.is_file():
         raise RecipeError(
@@ -130,8 +131,25 @@ def load_teacher(training: TrainingRecipe, classes: int) -> Any:
             f"training.teacher: {path} knows {teacher.outputs[0].shape[-1]} classes, the data set "
             f"has {classes}; train it on the same classes"
         )
+    channels = 3 if recipe.data.color == "rgb" else 1
+    shape = teacher.inputs[0].shape
+    if len(teacher.inputs) != 1 or len(shape) != 4 or shape[-1] != channels:
+        raise RecipeError(
+            f"training.teacher: {path} takes {tuple(shape)}, not pictures of {channels} channels"
+        )
+    if not _ends_in_softmax(teacher):
+        raise RecipeError(
+            f"training.teacher: {path} does not end in a softmax, so its answers are no "
+            "probabilities; add one and save it again"
+        )
     teacher.trainable = False
     return teacher
+
+
+def _ends_in_softmax(model: Any) -> bool:
+    last = model.layers[-1]
+    activation = getattr(getattr(last, "activation", None), "__name__", "")
+    return type(last).__name__ == "Softmax" or activation == "softmax"
 
 
 def _student(model: Any, training: TrainingRecipe, teacher: Any) -> Any:
@@ -165,4 +183,5 @@ def _student(model: Any, training: TrainingRecipe, teacher: Any) -> Any:
             # The gradient of softened answers shrinks with the temperature squared.
             return (1 - share) * own + share * temperature**2 * ops.mean(distance)
 
-    return Student(model.inputs, model.outputs, name=model.name)
+    with dtype_policy(training.precision):  # which also decides whether losses are scaled
+        return Student(model.inputs, model.outputs, name=model.name)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from host_tools.data.augment import augment
 from host_tools.data.load import Subset
 from host_tools.extras import require
+from host_tools.models import dtype_policy
 from host_tools.models.head import FEATURES
 from host_tools.progress import progress
 from host_tools.recipe import AugmentationRecipe, Recipe
@@ -21,8 +22,12 @@ from host_tools.recipe import AugmentationRecipe, Recipe
 _BATCH = 32
 
 
-def split_network(network: Any) -> tuple[Any, Any]:
+def split_network(network: Any, precision: str = "float32") -> tuple[Any, Any]:
     """A network's base and its head, which share its weights: training the head trains the network.
+
+    Args:
+        network: from ``build_model``.
+        precision: the one it was built with.
 
     Returns:
         ``keras.Model`` from pixels to features ``(N, F)``, and one from features to logits.
@@ -35,7 +40,8 @@ def split_network(network: Any) -> tuple[Any, Any]:
     logits = inputs
     for layer in network.layers[names.index(FEATURES) + 1 :]:
         logits = layer(logits)
-    return base, keras.Model(inputs, logits, name="head")
+    with dtype_policy(precision):
+        return base, keras.Model(inputs, logits, name="head")
 
 
 def training_features(base: Any, subset: Subset, recipe: Recipe) -> NDArray[np.float32]:

@@ -6,6 +6,8 @@ import math
 import sys
 from typing import Any
 
+import numpy as np
+
 from host_tools.extras import require
 
 
@@ -25,13 +27,15 @@ def check_validation(row: dict[str, float]) -> None:
         )
 
 
-def watch(epoch: int, epochs: int, steps: int) -> Any:
+def watch(epoch: int, epochs: int, steps: int, *, averaged: bool) -> Any:
     """A ``keras.callbacks.Callback`` for one epoch.
 
     Args:
         epoch: 0-based.
         epochs: of the whole training.
         steps: of this epoch.
+        averaged: whether the optimizer keeps averages of the weights. Keras puts them in place of
+            the weights when ``fit`` ends; the next epoch must go on from the weights themselves.
     """
     keras = require("keras")
 
@@ -53,7 +57,13 @@ def watch(epoch: int, epochs: int, steps: int) -> Any:
                 )
             self.bar.update(batch + 1 - self.bar.n)  # several steps at once, for a head
 
+        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002
+            self.own = [np.array(v) for v in self.model.trainable_variables] if averaged else []
+
         def on_train_end(self, logs: Any = None) -> None:  # noqa: ARG002
             self.bar.close()
+            if averaged:
+                for variable, value in zip(self.model.trainable_variables, self.own, strict=True):
+                    variable.assign(value)
 
     return Watch()

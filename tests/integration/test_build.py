@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -18,14 +19,19 @@ from tests.integration.host import QUICK, edgecls
 
 def test_build_leaves_a_complete_run_directory(built: Path) -> None:
     present = {path.relative_to(built).as_posix() for path in built.rglob("*") if path.is_file()}
-    assert present == {
+    events = {name for name in present if name.startswith("logs/events.out.tfevents.")}
+    assert len(events) == 1
+    assert present - events == {
         "checkpoint.npz",
         "digits_float16.tflite",
         "digits_int8.tflite",
         "history.csv",
         "labels.txt",
+        "logs/history.csv",
         "model.keras",
+        "plots/architecture.png",
         "plots/confusion.png",
+        "plots/contact_sheet.jpg",
         "plots/curves.png",
         "plots/drops.png",
         "recipe.toml",
@@ -53,8 +59,8 @@ def test_the_history_has_a_row_per_epoch(built: Path) -> None:
 
 def test_the_page_is_self_contained_and_holds_every_plot(built: Path) -> None:
     page = (built / "report.html").read_text()
-    assert page.count("<svg") == 3
-    assert "src=" not in page
+    assert page.count("<svg") == 4
+    assert re.findall(r'src="(?!data:image/)', page) == []
     assert 'href="http' not in page
 
 

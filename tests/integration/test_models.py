@@ -1,15 +1,20 @@
-"""Every architecture builds, converts and agrees with itself; pretrained weights stay as they are."""
+"""Architectures: each is what it is taken for, and of pretrained weights the right ones learn."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from edge_sdk import Artifact, Classifier, Preprocessing
-from host_tools.recipe import recipe_from
+from edge_sdk import Artifact, Classifier, Preprocessing, read_image
+from edge_sdk.errors import RecipeError
+from edge_sdk.preprocess import preprocess
+from host_tools import recipe_keys
+from host_tools.extras import require
+from host_tools.recipe import Recipe, recipe_from
 from tests.integration.host import edgecls
 
 _ALPHA_035 = "weights/mobilenet_v2_weights_tf_dim_ordering_tf_kernels_0.35_224_no_top.h5"
@@ -107,7 +112,314 @@ def test_a_model_without_a_softmax_is_refused_with_the_remedy(keras: Any) -> Non
         convert(keras.Model(inputs, outputs), "float32")
 
 
-def test_head_only_training_leaves_the_pretrained_weights_alone(
+# Every architecture.
+
+_LIGHT = (
+    *("small-cnn", "resnet8", "resnet20", "resdense", "mobilenet", "mobilenet-v2"),
+    *("mobilenet-v3-small", "efficientnet-b0"),
+)
+
+
+def _recipe(architecture: str, side: int | None = None, **sections: dict[str, Any]) -> Recipe:
+    from host_tools.models.applications import APPLICATIONS
+
+    smallest = APPLICATIONS[architecture].smallest if architecture in APPLICATIONS else 32
+    side = side or smallest
+    return recipe_from(
+        {
+            "name": "any",
+            "data": {"width": side, "height": side},
+            "model": {"architecture": architecture} | sections.get("model", {}),
+            "training": sections.get("training", {}),
+            "augmentation": sections.get("augmentation", {}),
+        },
+        "test",
+    )
+
+
+def _ours(architecture: str, side: int | None = None, classes: int = 4, **model: Any) -> Any:
+    from host_tools.models import build_model
+
+    return build_model(_recipe(architecture, side, model=model), classes)
+
+
+def _pictures(folder: Path, count: int, side: int) -> Any:
+    """Real ones, ``(count, side, side, 3)`` float32."""
+    files = sorted(folder.rglob("*.png"))[::7][:count]
+    found = [preprocess(read_image(file), Preprocessing(side, side)) for file in files]
+    return np.stack(found).astype(np.float32)
+
+
+def test_every_architecture_of_a_recipe_can_be_built_and_the_other_way_round() -> None:
+    from host_tools.models import ARCHITECTURES
+    from host_tools.models.applications import APPLICATIONS
+
+    assert tuple(ARCHITECTURES) == recipe_keys.ARCHITECTURES
+    assert tuple(APPLICATIONS) == recipe_keys.APPLICATIONS
+
+
+@pytest.mark.parametrize("architecture", recipe_keys.ARCHITECTURES)
+def test_an_architecture_is_what_it_is_taken_for(
+    architecture: str, digits: Path, keras: Any
+) -> None:
+    from host_tools.models.anatomy import layers_of, stages_of_network
+    from host_tools.models.applications import APPLICATIONS
+
+    network = _ours(architecture)
+    assert network.output_shape == (None, 4)
+    assert [layer.name for layer in network.layers].count("features") == 1
+    layers = layers_of(network)
+    assert sum(layer.parameters for layer in layers) == network.count_params()
+    assert sum(stage.parameters for stage in stages_of_network(layers)) == network.count_params()
+    if architecture in APPLICATIONS:
+        # The published number of parameters of the backbone, as Keras has it.
+        build = getattr(keras.applications, APPLICATIONS[architecture].constructor)
+        side = network.input_shape[1]
+        if architecture in _LIGHT:
+            original = build(include_top=False, weights=None, input_shape=(side, side, 3))
+            head = network.get_layer("logits").count_params()
+            assert network.count_params() == original.count_params() + head
+    if architecture in _LIGHT:
+        pictures = _pictures(digits, 3, network.input_shape[1])
+        logits = network.predict_on_batch(pictures)
+        assert np.isfinite(logits).all()
+        assert np.abs(logits[0] - logits[1]).max() > 0
+
+
+@pytest.mark.parametrize(
+    ("architecture", "side", "message"),
+    [
+        ("inception-v3", 74, "at least 75 x 75 pixels, got 74 x 74 x 3"),
+        ("xception", 32, "at least 71 x 71 pixels"),
+        ("mobilenet", 24, "at least 32 x 32 pixels"),
+    ],
+)
+def test_an_input_too_small_for_an_architecture_is_refused(
+    architecture: str, side: int, message: str, keras: Any
+) -> None:
+    with pytest.raises(RecipeError, match=message):
+        _ours(architecture, side)
+
+
+def test_what_an_architecture_does_not_have_is_refused(keras: Any) -> None:
+    with pytest.raises(RecipeError, match="vgg16 has one width only"):
+        _ours("vgg16", width=0.5)
+    with pytest.raises(RecipeError, match="small-cnn has no ImageNet weights"):
+        _ours("small-cnn", weights="imagenet")
+    from host_tools.models import build_model
+
+    recipe = _recipe("mobilenet")
+    gray = replace(recipe, data=replace(recipe.data, color="gray"))
+    with pytest.raises(RecipeError, match=r"needs RGB pictures .* got 32 x 32 x 1"):
+        build_model(gray, 4)
+
+
+# Normalisation: our network takes RGB 0..255, the original what its preprocess_input makes of it.
+
+_MODULES = {"vgg16": "vgg16", "mobilenet": "mobilenet", "efficientnet-b0": "efficientnet"}
+
+
+@pytest.mark.parametrize("architecture", _MODULES)
+@pytest.mark.parametrize("suffix", [".h5", ".weights.h5"])
+def test_weights_of_the_original_answer_as_the_original(
+    architecture: str, suffix: str, digits: Path, keras: Any, tmp_path: Path
+) -> None:
+    from host_tools.models.applications import APPLICATIONS
+
+    keras.utils.set_random_seed(3)
+    build = getattr(keras.applications, APPLICATIONS[architecture].constructor)
+    original = build(include_top=False, weights=None, input_shape=(32, 32, 3))
+    file = tmp_path / f"original{suffix}"
+    if suffix == ".h5":
+        legacy_h5_format = require("keras.src.legacy.saving.legacy_h5_format")
+        with require("h5py").File(file, "w") as h5:
+            legacy_h5_format.save_weights_to_hdf5_group(h5, original)
+    else:
+        original.save_weights(file)
+    ours = _ours(architecture, weights=str(file))
+    features = keras.Model(ours.inputs, ours.get_layer("features").input)
+    # Colours, so that red and blue exchanged would be found.
+    pictures = _pictures(digits, 2, 32) * np.array([1.0, 0.5, 0.1], np.float32)
+    module = getattr(keras.applications, _MODULES[architecture])
+    expected = original.predict_on_batch(module.preprocess_input(pictures.copy()))
+    given = features.predict_on_batch(pictures)
+    assert np.abs(expected).max() > 0
+    assert np.abs(given - expected).max() < 1e-3 * np.abs(expected).max()
+    swapped = features.predict_on_batch(pictures[..., ::-1])
+    assert np.abs(swapped - expected).max() > 1e-2 * np.abs(expected).max()
+
+
+# Heads.
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        {},
+        {"head": [8, 5], "dropout": 0.3},
+        {"head": [6], "activation": "gelu", "batch_norm": False, "dropout": 0.0},
+        {"pooling": "flatten", "head": [4], "activation": "leaky_relu"},
+        {"pooling": "max", "activation": "swish", "head": [4]},
+        {"batch_norm": False, "block_dropout": 0.2},
+    ],
+    ids=str,
+)
+def test_a_head_is_built_saved_and_loaded(
+    head: dict[str, Any], digits: Path, keras: Any, tmp_path: Path
+) -> None:
+    from host_tools.keras_files import load_keras, save_keras
+    from host_tools.models import with_softmax
+
+    network = _ours("small-cnn", 16, width=0.25, **head)
+    model = with_softmax(network)
+    save_keras(model, tmp_path / "model.keras")
+    loaded = load_keras(tmp_path / "model.keras")
+    pictures = _pictures(digits, 4, 16)
+    scores = loaded.predict_on_batch(pictures)
+    assert np.array_equal(scores, model.predict_on_batch(pictures))
+    assert scores.sum(axis=1) == pytest.approx(1, abs=1e-5)
+
+    names = [layer.name for layer in network.layers]
+    hidden = [network.get_layer(f"hidden{i + 1}").units for i in range(len(head.get("head", [])))]
+    assert hidden == head.get("head", [])
+    norms = [name for name in names if name.startswith("hidden") and name.endswith("_bn")]
+    assert len(norms) == (len(hidden) if head.get("batch_norm", True) else 0)
+    drops = [layer.rate for layer in network.layers if "Dropout" in type(layer).__name__]
+    blocks = 3 if head.get("block_dropout") else 0
+    assert len(drops) == blocks + (max(1, len(hidden)) if head.get("dropout", 0.2) else 0)
+    flat = {"flatten": 4 * 4 * 32}.get(head.get("pooling", "avg"), 32)
+    assert network.get_layer("features").output.shape[-1] == flat
+
+
+# Anatomy.
+
+
+@pytest.mark.parametrize(
+    ("architecture", "field"), [("vgg16", 212), ("resnet50", 483), ("mobilenet-v2", 491)]
+)
+def test_receptive_fields_are_the_published_ones(architecture: str, field: int, keras: Any) -> None:
+    # Araujo, Norris and Sim, "Computing Receptive Fields of Convolutional Neural Networks" (2019).
+    from host_tools.models.anatomy import layers_of
+
+    layers = layers_of(_ours(architecture, 64))
+    names = [layer.name for layer in layers]
+    assert layers[names.index("features") - 1].receptive_field == field
+    assert layers[-1].receptive_field == 0
+
+
+# Pretrained weights: which of them learn, and which stay.
+
+
+@pytest.fixture(scope="module")
+def trained(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small network of ours that has learnt a little: pretrained weights without a download."""
+    out = tmp_path_factory.mktemp("trained") / "run"
+    result = edgecls(
+        *("train", "digits", "--data", digits, "--out", out, "--set", "training.epochs=1"),
+        *("--set", "model.width=0.25", "--set", "data.width=16", "--set", "data.height=16"),
+    )
+    assert result.exit_code == 0, result.output
+    return out
+
+
+def _learnt(network: Any, before: dict[str, list[Any]]) -> set[str]:
+    """The layers whose weights differ from before."""
+    return {
+        layer.name
+        for layer in network.layers
+        if layer.name in before
+        and any(
+            not np.array_equal(a, b)
+            for a, b in zip(layer.get_weights(), before[layer.name], strict=True)
+        )
+    }
+
+
+_HEAD = {"logits"}
+
+
+@pytest.mark.parametrize(
+    ("trainable", "train_batch_norm", "learnt"),
+    [
+        ("head", False, _HEAD),
+        ("head", True, _HEAD),
+        ("last-1", True, _HEAD | {"block3_conv2_bn"}),
+        ("last-2", False, _HEAD | {"block3_conv2"}),
+        ("last-3", True, _HEAD | {"block3_conv1_bn", "block3_conv2", "block3_conv2_bn"}),
+        ("block1_conv1", False, _HEAD | {"block1_conv1"}),
+        ("block1_*, block3_conv2", False, _HEAD | {"block1_conv1", "block1_conv2", "block3_conv2"}),
+        ("all", False, _HEAD | {f"block{b}_conv{c}" for b in (1, 2, 3) for c in (1, 2)}),
+    ],
+)
+def test_exactly_the_layers_asked_for_learn(
+    trainable: str, train_batch_norm: bool, learnt: set[str], trained: Path, digits: Path,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    from host_tools.keras_files import load_keras
+
+    before = {
+        layer.name: layer.get_weights() for layer in load_keras(trained / "model.keras").layers
+    }
+    out = tmp_path / "run"
+    batch_norm = str(train_batch_norm).lower()
+    result = edgecls(
+        *("train", "digits", "--data", digits, "--out", out, "--set", "training.epochs=1"),
+        *("--set", "model.width=0.25", "--set", "data.width=16", "--set", "data.height=16"),
+        *("--set", f"model.weights={trained}", "--set", f"model.trainable={trainable}"),
+        *("--set", f"model.train_batch_norm={batch_norm}", "--set", "augmentation.shift=0"),
+    )
+    assert result.exit_code == 0, result.output
+    assert _learnt(load_keras(out / "model.keras"), before) == learnt
+
+
+def test_a_layer_that_is_not_there_is_a_usage_error_that_names_layers(
+    trained: Path, digits: Path, tmp_path: Path
+) -> None:
+    result = edgecls(
+        *("train", "digits", "--data", digits, "--out", tmp_path / "run"),
+        *("--set", "model.width=0.25", "--set", "data.width=16", "--set", "data.height=16"),
+        *("--set", f"model.weights={trained}", "--set", "model.trainable=block9_*"),
+    )
+    assert result.exit_code == 2
+    assert "no layer is called 'block9_*'" in result.stderr
+    assert "block3_conv2" in result.stderr
+
+
+@pytest.mark.parametrize("which", ["last-0", "last-1"])
+def test_a_backbone_that_turns_out_frozen_is_not_left_without_augmentation(
+    which: str, trained: Path, digits: Path, tmp_path: Path
+) -> None:
+    # last-0 is the head alone; last-1 is a batch normalisation, which is kept still.
+    result = edgecls(
+        *("train", "digits", "--data", digits, "--out", tmp_path / "run"),
+        *("--set", "training.epochs=1"),
+        *("--set", "model.width=0.25", "--set", "data.width=16", "--set", "data.height=16"),
+        *("--set", f"model.weights={trained}", "--set", f"model.trainable={which}"),
+    )
+    assert result.exit_code == 2, "augmentation was asked for, and nothing was augmented"
+
+
+@pytest.mark.parametrize("architecture", ["efficientnet-b0", "xception"])
+def test_a_model_of_ours_is_pretrained_weights_for_its_like(
+    architecture: str, digits: Path, keras: Any, tmp_path: Path
+) -> None:
+    # Keras numbers the layers it names itself on and on: the second network has other names.
+    from host_tools.keras_files import save_keras
+    from host_tools.models import with_softmax
+
+    first = _ours(architecture)
+    save_keras(with_softmax(first), tmp_path / "model.keras")
+    second = _ours(architecture, classes=7, weights=str(tmp_path / "model.keras"))
+    assert second.output_shape == (None, 7)
+    pictures = _pictures(digits, 2, first.input_shape[1])
+    features = [
+        keras.Model(network.inputs, network.get_layer("features").output).predict_on_batch(pictures)
+        for network in (first, second)
+    ]
+    assert np.array_equal(*features)
+
+
+def test_real_weights_stay_as_they_are_under_a_new_head(
     digits: Path, public_data: Path, keras: Any, tmp_path: Path
 ) -> None:
     weights = public_data / _ALPHA_035
@@ -123,48 +435,63 @@ def test_head_only_training_leaves_the_pretrained_weights_alone(
         input_shape=(48, 48, 3), alpha=0.35, include_top=False, weights=None
     )
     base.load_weights(weights)
-    inner = next(layer for layer in trained.layers if layer.name == base.name)
-    for ours, original in zip(inner.get_weights(), base.get_weights(), strict=True):
-        assert np.array_equal(ours, original)
+    with_weights = [layer for layer in base.layers if layer.weights]
+    assert len(with_weights) > 100
+    for original in with_weights:
+        ours = trained.get_layer(original.name).get_weights()
+        for one, other in zip(ours, original.get_weights(), strict=True):
+            assert np.array_equal(one, other)
 
 
 def test_a_head_trained_on_features_is_the_head_of_the_whole_network(
     digits: Path, public_data: Path, keras: Any
 ) -> None:
-    from edge_sdk import Preprocessing
     from host_tools.data.layouts import find_pictures
-    from host_tools.data.load import SplitRule, load_dataset
+    from host_tools.data.load import Loading, SplitRule, load_dataset
     from host_tools.models import build_model
     from host_tools.train.transfer import plain_features, split_network, training_features
 
-    recipe = recipe_from(
-        {
-            "name": "any",
-            "data": {"width": 48, "height": 48},
-            "augmentation": {"horizontal_flip": 1.0},
-            "model": {
-                "architecture": "mobilenet-v2",
-                "width": 0.35,
-                "trainable": "head",
-                "weights": str(public_data / _ALPHA_035),
-            },
-            "training": {"feature_variants": 2},
+    recipe = _recipe(
+        "mobilenet-v2",
+        48,
+        augmentation={"horizontal_flip": 1.0},
+        model={
+            "width": 0.35,
+            "trainable": "head",
+            "head": [16],
+            "weights": str(public_data / _ALPHA_035),
         },
-        "test",
+        training={"feature_variants": 2},
     )
-    subset = load_dataset(
-        find_pictures(digits), Preprocessing(48, 48), SplitRule(0.5, 0.4, 0)
-    ).splits["train"]
+    loading = Loading(Preprocessing(48, 48), SplitRule(0.5, 0.4, 0))
+    subset = load_dataset(find_pictures(digits), loading).splits["train"]
     network = build_model(recipe, 4)
     base, head = split_network(network)
     features = training_features(base, subset, recipe)
     assert features.shape == (2, len(subset), 1280)
     assert np.array_equal(features[0], plain_features(base, subset))
-    assert [v.path for v in head.trainable_variables] == ["logits/kernel", "logits/bias"]
+    learning = [variable.path for variable in head.trainable_variables]
+    assert learning[-2:] == ["logits/kernel", "logits/bias"]
+    assert {path.split("/")[0] for path in learning} == {"hidden1", "hidden1_bn", "logits"}
 
-    kernel = head.trainable_variables[0]
+    kernel = head.trainable_variables[-2]
     kernel.assign(kernel + 1)  # what is learnt by the head is learnt by the network
-    for variant, pixels in ((0, subset.pixels), (1, subset.pixels[:, :, ::-1])):
+    pixels = subset.pixels()
+    for variant, seen in ((0, pixels), (1, pixels[:, :, ::-1])):
         through_head = head.predict(features[variant], verbose=0)
-        whole = network.predict(pixels.astype(np.float32), verbose=0)
+        whole = network.predict(seen.astype(np.float32), verbose=0)
         assert np.abs(through_head - whole).max() < 1e-3 * np.abs(whole).max()
+
+
+# Files of weights that are none.
+
+
+@pytest.mark.parametrize("content", [b"", b"not weights at all", b"PK\x03\x04 half"], ids=repr)
+@pytest.mark.parametrize("suffix", [".keras", ".h5", ".weights.h5", ".bin"])
+def test_a_file_that_holds_no_weights_is_refused(
+    content: bytes, suffix: str, keras: Any, tmp_path: Path
+) -> None:
+    path = tmp_path / f"weights{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(RecipeError, match=r"model\.weights: .* does not fit small-cnn"):
+        _ours("small-cnn", 16, weights=str(path))

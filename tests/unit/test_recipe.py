@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_sdk.errors import RecipeError
 from edge_sdk.preprocess import Preprocessing
+from host_tools.cli import main
 from host_tools.recipe import (
     ConversionRecipe,
     DataRecipe,
@@ -193,7 +195,7 @@ def test_a_value_of_the_wrong_kind_is_refused(
 ) -> None:
     with pytest.raises(
         RecipeError,
-        match=rf"{key}(\.1)? must {expected if expected.startswith('not') else 'be ' + expected}",
+        match=rf"{key}(\.1)? must (be )?{expected}",
     ):
         _load(tmp_path, 'name = "x"', f"{key}={value}")
 
@@ -621,7 +623,7 @@ def test_a_folder_is_no_recipe(tmp_path: Path) -> None:
 _SHARES = st.floats(0, 0.45)
 _RECIPES = st.builds(
     Recipe,
-    name=st.text(st.characters(categories=("L", "Nd"), include_characters="-_."), min_size=1),
+    name=st.text(st.characters(categories=("L", "Nd"), include_characters="-_.")).map("a".__add__),
     description=st.text(),
     data=st.builds(DataRecipe, width=st.integers(8, 4096), validation=_SHARES, test=_SHARES),
     model=st.builds(
@@ -678,3 +680,57 @@ def test_any_recipe_is_read_back_from_provenance(recipe: Recipe) -> None:
 def test_any_text_is_read_back_from_a_file(description: str, tmp_path: Path) -> None:
     recipe = Recipe("x", description)
     assert _load(tmp_path, recipe_toml(recipe)) == recipe
+
+
+# The commands.
+
+
+def _edgecls(*words: str) -> Result:
+    return CliRunner().invoke(main, ["recipe", *words])
+
+
+def test_the_list_names_every_recipe_and_variant() -> None:
+    lines = _edgecls("list").stdout.splitlines()
+    assert [line.split()[0] for line in lines if not line.startswith(" ")] == list(
+        builtin_recipes()
+    )
+    for source in _BUILTIN:
+        assert any(source in line.replace(",", "").split() for line in lines)
+
+
+@pytest.mark.parametrize("source", _BUILTIN)
+def test_what_is_shown_is_a_recipe_to_start_from(source: str, tmp_path: Path) -> None:
+    shown = _edgecls("show", source).stdout
+    assert shown.startswith(notes_of(source))
+    assert "\n# of the model's input, in pixels\nwidth = " in shown
+    (tmp_path / "mine.toml").write_text(shown, "utf-8")
+    assert load_recipe(tmp_path / "mine.toml") == load_recipe(source)
+    checked = _edgecls("check", str(tmp_path / "mine.toml"))
+    assert checked.exit_code == 0
+    assert checked.stdout.endswith(f"a valid recipe, {load_recipe(source).name}\n")
+
+
+def test_a_check_looks_into_every_variant(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(_WITH_VARIANTS, "utf-8")
+    assert _edgecls("check", str(path)).stdout.endswith(
+        "a valid recipe, mine, mine-wide, mine-tall, mine-same\n"
+    )
+    path.write_text(_WITH_VARIANTS + "model = { width = 9 }\n", "utf-8")
+    checked = _edgecls("check", str(path))
+    assert checked.exit_code == 2
+    assert "mine.toml:same: model.width must be 0.05 to 4, got 9.0" in checked.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("show", "cinic10-vgg16:frozn"), "no variant 'frozn' (did you mean frozen?)"),
+        (("show", "cinic-vgg16"), "did you mean cinic10-vgg16?"),
+        (("check", "nowhere.toml"), "nowhere.toml: no such recipe file"),
+    ],
+)
+def test_a_wrong_word_is_a_usage_error(words: tuple[str, ...], message: str) -> None:
+    result = _edgecls(*words)
+    assert result.exit_code == 2
+    assert message in result.stderr
