@@ -33,7 +33,7 @@ from host_tools.train.objective import compile_for
 from host_tools.train.stages import stages_of
 from host_tools.workflow import convert_run
 
-_SMALL = ("small-cnn", "resnet8", "resnet20", "resdense")
+_SMALL = ("small-cnn", "resnet8", "resnet20", "airbench", "resdense")
 _FORMATS = ("int8", "float16")
 
 

@@ -1,4 +1,4 @@
-"""The door to packages that only the extra ``[host]`` brings."""
+"""The door to packages that only the extras bring."""
 
 from __future__ import annotations
 
@@ -12,9 +12,12 @@ from typing import Any
 
 from edge_sdk.errors import MissingExtraError
 
+# What needs an extra other than [host].
+_EXTRAS = {"shap": "shap", "jax": "jax"}
+
 
 def require(module: str) -> Any:
-    """Imports a module of the extra ``[host]``.
+    """Imports a module of the extra ``[host]``, or of ``[shap]`` or ``[jax]``.
 
     Raises:
         MissingExtraError: it is not installed; the message says what to type.
@@ -27,8 +30,10 @@ def require(module: str) -> Any:
         with muted():
             return importlib.import_module(module)
     except ImportError as error:
+        package = module.split(".")[0]
+        extra = _EXTRAS.get(package, "host")
         raise MissingExtraError(
-            f"this needs {module.split('.')[0]}, which is not installed; pip install 'edgecls[host]'"
+            f"this needs {package}, which is not installed; pip install 'edgecls[{extra}]'"
         ) from error
 
 

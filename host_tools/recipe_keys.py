@@ -12,7 +12,7 @@ APPLICATIONS = (
     *("vgg16", "vgg19", "resnet50", "inception-v3", "inception-resnet-v2", "xception"),
     *("efficientnet-b0", "efficientnet-v2-b0", "mobilenet", "mobilenet-v2", "mobilenet-v3-small"),
 )
-ARCHITECTURES = ("small-cnn", "resnet8", "resnet20", "resdense", *APPLICATIONS)
+ARCHITECTURES = ("small-cnn", "resnet8", "resnet20", "airbench", "resdense", *APPLICATIONS)
 FORMATS = ("float32", "float16", "dynamic", "int8", "int16x8")
 OPTIMIZERS = ("adam", "adamw", "rmsprop", "sgd")
 SCHEDULES = ("constant", "cosine", "one-cycle", "plateau")
@@ -134,7 +134,9 @@ class ModelRecipe:
     train_batch_norm: bool = key(
         False, "whether a pretrained backbone's batch normalisation goes on learning its statistics"
     )
-    block_dropout: float = key(0.0, "share dropped after each block of small-cnn", (0, 0.95))
+    block_dropout: float = key(
+        0.0, "share dropped after each block of small-cnn and airbench", (0, 0.95)
+    )
     pooling: str = key(
         "avg", "how the backbone's last feature map becomes features", ("avg", "max", "flatten")
     )

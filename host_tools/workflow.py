@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -39,6 +40,7 @@ from host_tools.run_directory import RunDirectory, TrainedModel, find_trained
 from host_tools.train.batches import plain_batches
 from host_tools.train.checkpoint import holds_unfinished
 from host_tools.train.fit import train
+from host_tools.train.team import ALONE, Meeting, Team, joined
 from host_tools.validate.compare import Budget, Comparison
 from host_tools.validate.scores import save_scores
 from host_tools.validate.stage import Opening, scores_of, validate
@@ -48,24 +50,46 @@ _INTEGER_FORMATS = ("int8", "int16x8")
 
 
 def train_run(
-    recipe: Recipe, dataset: Dataset, run: RunDirectory, *, resume: bool, say: Say
-) -> dict[str, Any]:
+    recipe: Recipe,
+    dataset: Dataset,
+    run: RunDirectory,
+    *,
+    resume: bool,
+    say: Say,
+    together: bool = False,
+    meeting: Meeting | None = None,
+) -> dict[str, Any] | None:
     """Trains into a run directory and writes its first report, on the validation split.
 
+    Args:
+        recipe, dataset, run: what, on what, into where.
+        resume: go on with an unfinished training.
+        say: told what a person should know.
+        together: share the training among all devices; ``use_jax`` must have been called.
+        meeting: of the processes that share it; None: this one alone.
+
     Returns:
-        The report, as in ``report.json``.
+        The report, as in ``report.json``; None in every process but the one that writes it.
 
     Raises:
-        TrainingError: an unfinished training is in the way, or the loss became NaN.
+        TrainingError: an unfinished training is in the way, the loss became NaN, or another process
+            was lost.
     """
     if not resume and holds_unfinished(run.checkpoint):
         raise TrainingError(
             f"{run.path}: holds an unfinished training; add --resume to go on with it, or choose "
             "another --out"
         )
-    progress = train(recipe, dataset, run, resume=resume)
+    sharing: contextlib.AbstractContextManager[Team] = contextlib.nullcontext(ALONE)
+    if together:
+        sharing = joined(meeting)
+    with sharing as team:
+        progress = train(recipe, dataset, run, resume=resume, team=team)
+    if team.rank:
+        return None
+    shared = f" on {team.devices} devices of {team.size} processes" if together else ""
     say(
-        f"trained {progress.epochs_done} epochs in {progress.seconds:.0f} s; "
+        f"trained {progress.epochs_done} epochs in {progress.seconds:.0f} s{shared}; "
         f"kept epoch {progress.best_epoch + 1}"
     )
     network = load_keras(run.model)
@@ -206,6 +230,7 @@ def build(
             "edgecls train and edgecls convert"
         )
     report = train_run(recipe, dataset, run, resume=resume, say=say)
+    assert report is not None  # there is one process
     artifacts = convert_run(find_trained(out), dataset, recipe.conversion, out, say=say)
     budget = Budget(recipe.gates.max_drop, recipe.gates.max_class_drop)
     comparison = validate(

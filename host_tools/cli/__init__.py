@@ -11,12 +11,13 @@ from host_tools.cli.build import build
 from host_tools.cli.convert import convert
 from host_tools.cli.data import data
 from host_tools.cli.demo import demo
+from host_tools.cli.explain import explain
 from host_tools.cli.preview import preview
 from host_tools.cli.recipe import recipe
 from host_tools.cli.train import train
 from host_tools.cli.validate import validate
 
-HOST_COMMANDS: tuple[click.Command, ...] = (demo, build, train, convert, recipe, data)
+HOST_COMMANDS: tuple[click.Command, ...] = (demo, build, train, convert, recipe, data, explain)
 # Needs the extra only for a Keras reference.
 SHARED_COMMANDS: tuple[click.Command, ...] = (validate,)
 

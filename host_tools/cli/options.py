@@ -50,7 +50,7 @@ def prepared_data_options(*, required: bool) -> Callable[[F], F]:
         def with_place(
             data: Path | None,
             layout: str,
-            cache: Path | None,
+            cache: tuple[Path, ...],
             cache_limit: float,
             max_pixels: int,
             **others: Any,
@@ -58,8 +58,8 @@ def prepared_data_options(*, required: bool) -> Callable[[F], F]:
             from host_tools.data.cache import CachePlace
             from host_tools.data.prepare import DataPlace
 
-            folder = cache or CachePlace.default().folder
-            place = CachePlace(folder, round(cache_limit * 1e9))
+            folder, *more = cache or (CachePlace.default().folder,)
+            place = CachePlace(folder, round(cache_limit * 1e9), tuple(more))
             given = None if data is None else DataPlace(data, layout, max_pixels, place)
             return function(data=given, **others)
 
@@ -81,8 +81,10 @@ def prepared_data_options(*, required: bool) -> Callable[[F], F]:
 _CACHE_OPTION = click.option(
     "--cache",
     type=click.Path(path_type=Path, file_okay=False),
+    multiple=True,
     envvar="EDGECLS_CACHE",
-    help="Where decoded pictures are kept between runs  [default: the user's cache folder].",
+    help="Where decoded pictures are kept between runs; several, on several disks, share them  "
+    "[default: the user's cache folder].",
 )
 _CACHE_LIMIT_OPTION = click.option(
     "--cache-limit",
@@ -128,3 +130,69 @@ def resume_option(function: F) -> F:
     return click.option(
         "--resume", is_flag=True, help="Go on where an interrupted training stopped."
     )(function)
+
+
+def team_options(function: F) -> F:
+    """``--devices``, ``--nodes``, ``--node-rank`` and ``--coordinator``.
+
+    The callback is given ``meeting``, a ``host_tools.train.team.Meeting`` or None, and ``together``:
+    whether Keras must run on JAX.
+    """
+
+    @functools.wraps(function)
+    def with_meeting(
+        devices: str, nodes: int, node_rank: int | None, coordinator: str | None, **others: Any
+    ) -> Any:
+        meeting = None
+        if nodes > 1:
+            from host_tools.train.team import Meeting
+
+            if coordinator is None or node_rank is None:
+                raise click.UsageError(
+                    f"--nodes {nodes} needs --coordinator HOST:PORT, the same for all, and "
+                    f"--node-rank 0 to {nodes - 1}, another for each"
+                )
+            if node_rank >= nodes:
+                raise click.UsageError(
+                    f"--node-rank {node_rank}: of {nodes} nodes the last is {nodes - 1}"
+                )
+            meeting = Meeting(coordinator, nodes, node_rank)
+        elif coordinator is not None or node_rank is not None:
+            raise click.UsageError("--coordinator and --node-rank go with --nodes of at least 2")
+        return function(meeting=meeting, together=meeting is not None or devices == "all", **others)
+
+    decorated: Any = with_meeting
+    for option in reversed(_TEAM_OPTIONS):
+        decorated = option(decorated)
+    return cast("F", decorated)
+
+
+_TEAM_OPTIONS = (
+    click.option(
+        "--devices",
+        type=click.Choice(["one", "all"]),
+        default="one",
+        show_default=True,
+        help="all: share each batch among every accelerator of this machine (needs edgecls[jax]).",
+    ),
+    click.option(
+        "--nodes",
+        type=click.IntRange(1),
+        default=1,
+        show_default=True,
+        envvar="EDGECLS_NODES",
+        help="Processes that train together, on as many machines.",
+    ),
+    click.option(
+        "--node-rank",
+        type=click.IntRange(0),
+        envvar="EDGECLS_NODE_RANK",
+        help="Number of this one, from 0; process 0 writes the run directory.",
+    ),
+    click.option(
+        "--coordinator",
+        metavar="HOST:PORT",
+        envvar="EDGECLS_COORDINATOR",
+        help="Where process 0 is waiting for the others.",
+    ),
+)

@@ -7,10 +7,17 @@ from typing import TYPE_CHECKING
 
 import click
 
-from host_tools.cli.options import prepared_data_options, resume_option, set_option, split_option
+from host_tools.cli.options import (
+    prepared_data_options,
+    resume_option,
+    set_option,
+    split_option,
+    team_options,
+)
 
 if TYPE_CHECKING:
     from host_tools.data.prepare import DataPlace
+    from host_tools.train.team import Meeting
 
 
 @click.command()
@@ -28,6 +35,7 @@ if TYPE_CHECKING:
 )
 @set_option
 @resume_option
+@team_options
 def train(
     recipe: str,
     data: DataPlace,
@@ -35,6 +43,8 @@ def train(
     split: str,
     overrides: tuple[str, ...],
     resume: bool,
+    meeting: Meeting | None,
+    together: bool,
 ) -> None:
     """Train a model: RECIPE is a name from edgecls recipe list, or a TOML file.
 
@@ -48,14 +58,22 @@ def train(
     from host_tools.data.prepare import load_for
     from host_tools.recipe import load_recipe
     from host_tools.run_directory import RunDirectory
+    from host_tools.train.team import use_jax
     from host_tools.workflow import train_run
 
+    if together:
+        use_jax()
     loaded = load_recipe(recipe, overrides)
     run = RunDirectory(out or _default_out(loaded.name, resume))
     dataset = load_for(loaded, data, say)
     if split == "all":
         dataset = dataset.all_for_training()
-    report = train_run(loaded, dataset, run, resume=resume, say=say)
+    report = train_run(
+        loaded, dataset, run, resume=resume, say=say, together=together, meeting=meeting
+    )
+    if report is None:
+        say("done; process 0 writes the run directory")
+        return
     evaluation = report["evaluation"]
     if evaluation["n"]:
         click.echo(

@@ -1,11 +1,17 @@
-"""What a cache is on disk: raw pixels in the order of the pictures, and an index with checksums."""
+"""What a cache is on disk: raw pixels in the order of the pictures, and an index with checksums.
+
+A cache may lie in several folders, on as many disks: each holds the pixels of a run of pictures, the
+first also the index.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import shutil
 import zlib
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +26,10 @@ from edge_sdk.types import Frame
 from host_tools.arrays_file import read_arrays
 from host_tools.data.decode import Unreadable, decode_all
 from host_tools.data.pictures import Picture, PictureFolder
+from host_tools.data.split_rows import SplitRows
 from host_tools.progress import progress
+
+Rows = NDArray[np.uint8] | SplitRows
 
 _CHECKED_ROWS = 256  # pictures under one checksum
 # A file of another size, an index that does not fit: DamagedArraysError is a ValueError.
@@ -53,39 +62,51 @@ class PictureCache:
         unreadable: those left out.
     """
 
-    exact: NDArray[np.uint8]
-    large: NDArray[np.uint8]
+    exact: Rows
+    large: Rows
     pictures: tuple[Picture, ...]
     digests: tuple[str, ...]
     unreadable: tuple[Unreadable, ...]
 
 
-def build_cache(target: Path, folder: PictureFolder, sizes: Sizes, max_pixels: int) -> PictureCache:
+def build_cache(
+    targets: Sequence[Path],
+    shares: Sequence[float],
+    folder: PictureFolder,
+    sizes: Sizes,
+    max_pixels: int,
+) -> PictureCache:
     """Decodes and prepares every picture; the cache appears whole or not at all.
 
+    Args:
+        targets: the cache's folders; the first is written last, and counts.
+        shares: of the pictures for each of them, which sum to 1.
+        folder, sizes, max_pixels: what to keep, and how.
+
     Raises:
-        OSError: the disk is full or not writable.
+        OSError: a disk is full or not writable.
     """
-    unfinished = target.with_suffix(".unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)  # of a process that was killed
-    unfinished.mkdir()
+    unfinished = [target.with_suffix(".unfinished") for target in targets]
+    for path in (*unfinished, *targets):  # of a process that was killed
+        shutil.rmtree(path, ignore_errors=True)
     try:
-        with contextlib.ExitStack() as files:
-            writers = [
-                _Writer(files.enter_context((unfinished / kind).open("wb")), how)
-                for kind, how in _kinds(sizes)
-            ]
-            index = _write_pictures(writers, folder, max_pixels)
-        with (unfinished / "index.npz").open("wb") as file:
+        for path in unfinished:
+            path.mkdir(parents=True)
+        index = _write_pictures(unfinished, shares, folder, sizes, max_pixels)
+        with (unfinished[0] / "index.npz").open("wb") as file:
             np.savez(file, allow_pickle=False, **index)
             file.flush()
             os.fsync(file.fileno())
-        unfinished.rename(target)
+        for path, target in reversed(list(zip(unfinished, targets, strict=True))):
+            path.rename(target)
     finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
-    cache = open_built(target, folder, sizes)
+        for path in unfinished:
+            shutil.rmtree(path, ignore_errors=True)
+    cache = open_built(targets, folder, sizes)
     if cache is None:
-        raise WriteError(f"{target}: what was written is not what is read; the disk may be failing")
+        raise WriteError(
+            f"{targets[0]}: what was written is not what is read; the disk may be failing"
+        )
     return cache
 
 
@@ -107,44 +128,70 @@ class _Writer:
 
 
 def _write_pictures(
-    writers: list[_Writer], folder: PictureFolder, max_pixels: int
+    paths: Sequence[Path],
+    shares: Sequence[float],
+    folder: PictureFolder,
+    sizes: Sizes,
+    max_pixels: int,
 ) -> dict[str, NDArray[Any]]:
-    rows, digests, unread, reasons = [], [], [], []
-    results = decode_all(folder.pictures, max_pixels)
-    for row, result in enumerate(progress(results, "reading pictures", len(folder.pictures))):
-        if isinstance(result, Unreadable):
-            unread.append(row)
-            reasons.append(result.reason)
-            continue
-        for writer in writers:
-            writer.add(result.frame)
-        rows.append(row)
-        digests.append(result.digest)
+    rows: list[int] = []
+    digests, unread, reasons, counts = [], [], [], []
+    kinds = _kinds(sizes)
+    checksums: list[list[int]] = [[] for _ in kinds]
+    ends = np.round(np.cumsum(shares) * len(folder.pictures)).astype(int).tolist()
+    decoded = decode_all(folder.pictures, max_pixels)
+    with contextlib.closing(
+        progress(enumerate(decoded), "reading pictures", len(folder.pictures))
+    ) as results:
+        for path, (start, end) in zip(paths, itertools.pairwise((0, *ends)), strict=True):
+            before = len(rows)
+            with contextlib.ExitStack() as files:
+                writers = [
+                    _Writer(files.enter_context((path / kind).open("wb")), how)
+                    for kind, how in kinds
+                ]
+                for row, result in itertools.islice(results, end - start):
+                    if isinstance(result, Unreadable):
+                        unread.append(row)
+                        reasons.append(result.reason)
+                        continue
+                    for writer in writers:
+                        writer.add(result.frame)
+                    rows.append(row)
+                    digests.append(result.digest)
+            counts.append(len(rows) - before)
+            for kept, writer in zip(checksums, writers, strict=True):
+                kept += writer.checksums
     return {
         "rows": np.array(rows, np.int64),
+        "counts": np.array(counts, np.int64),
         "digests": np.array(digests, "U64"),
         "unreadable": np.array(unread, np.int64),
         "reasons": np.array(reasons, np.str_),
-        "checksums": np.array([writer.checksums for writer in writers], np.uint32),
+        "checksums": np.array(checksums, np.uint32),
     }
 
 
-def open_built(path: Path, folder: PictureFolder, sizes: Sizes) -> PictureCache | None:
-    """The cache in a folder; None where it is damaged, every byte of it is read for that."""
+def open_built(paths: Sequence[Path], folder: PictureFolder, sizes: Sizes) -> PictureCache | None:
+    """The cache in its folders; None where it is damaged, every byte of it is read for that."""
     try:
-        index = read_arrays(path / "index.npz")
-        rows = index["rows"]
-        arrays = []
+        index = read_arrays(paths[0] / "index.npz")
+        counts = [int(count) for count in index["counts"]]
+        kept: list[Rows] = []
         for (kind, how), checksums in zip(_kinds(sizes), index["checksums"], strict=True):
-            array = _mapped(path / kind, (len(rows), how.height, how.width, how.channels))
-            if not _intact(array, checksums):
+            shape = (how.height, how.width, how.channels)
+            parts = [
+                _mapped(path / kind, (count, *shape))
+                for path, count in zip(paths, counts, strict=True)
+            ]
+            if sum(counts) != len(index["rows"]) or not _intact(parts, checksums):
                 return None
-            arrays.append(array)
+            kept.append(parts[0] if len(parts) == 1 else SplitRows(parts))
         pictures = folder.pictures
         return PictureCache(
-            arrays[0],
-            arrays[-1],
-            tuple(pictures[row] for row in rows),
+            kept[0],
+            kept[-1],
+            tuple(pictures[row] for row in index["rows"]),
             tuple(str(digest) for digest in index["digests"]),
             tuple(
                 Unreadable(pictures[row], str(reason))
@@ -169,14 +216,19 @@ def _mapped(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
     return np.asarray(np.memmap(path, np.uint8, "r", shape=shape))
 
 
-def _intact(array: NDArray[np.uint8], checksums: NDArray[np.uint32]) -> bool:
-    starts = range(0, len(array), _CHECKED_ROWS)
-    if len(starts) != len(checksums):
+def _intact(parts: Sequence[NDArray[np.uint8]], checksums: NDArray[np.uint32]) -> bool:
+    blocks = [
+        part[start : start + _CHECKED_ROWS]
+        for part in parts
+        for start in range(0, len(part), _CHECKED_ROWS)
+    ]
+    if len(blocks) != len(checksums):
         return False
 
-    def right(start: int) -> bool:
-        block = np.ascontiguousarray(array[start : start + _CHECKED_ROWS])
-        return zlib.crc32(block.data) == int(checksums[start // _CHECKED_ROWS])
+    def right(pair: tuple[NDArray[np.uint8], np.uint32]) -> bool:
+        block, checksum = pair
+        return zlib.crc32(np.ascontiguousarray(block).data) == int(checksum)
 
+    pairs = zip(blocks, checksums, strict=True)
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:  # crc32 releases the GIL
-        return all(progress(pool.map(right, starts), "checking the cache", len(starts)))
+        return all(progress(pool.map(right, pairs), "checking the cache", len(blocks)))

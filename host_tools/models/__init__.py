@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from host_tools.extras import require
-from host_tools.models import applications, resdense, residual, small_cnn
+from host_tools.models import airbench, applications, resdense, residual, small_cnn
 from host_tools.models.head import add_head
 from host_tools.models.pretrained import IMAGENET, NONE, load_weights
 from host_tools.recipe import ModelRecipe, Recipe
@@ -19,6 +19,7 @@ ARCHITECTURES: dict[str, Backbone] = {
     "small-cnn": small_cnn.feature_map,
     "resnet8": residual.resnet8,
     "resnet20": residual.resnet20,
+    "airbench": airbench.feature_map,
     "resdense": resdense.feature_map,
     **dict.fromkeys(applications.APPLICATIONS, applications.feature_map),
 }

@@ -14,6 +14,7 @@ from host_tools.data.augment import augment, mix
 from host_tools.data.load import Subset
 from host_tools.extras import require
 from host_tools.recipe import Recipe
+from host_tools.train.team import ALONE, Team
 
 # Inputs and targets of some pictures, from their indices and the batch's own chance.
 _Draw = Callable[
@@ -62,7 +63,12 @@ def targets_of(subset: Subset, recipe: Recipe, classes: int) -> Targets:
 
 
 def picture_batches(
-    subset: Subset, targets: Targets, recipe: Recipe, batch_size: int, epoch: int
+    subset: Subset,
+    targets: Targets,
+    recipe: Recipe,
+    batch_size: int,
+    epoch: int,
+    team: Team = ALONE,
 ) -> Any:
     """A ``keras.utils.PyDataset`` over a training split, for one epoch.
 
@@ -73,8 +79,9 @@ def picture_batches(
         subset: the pictures.
         targets: what they are.
         recipe: seed, augmentation.
-        batch_size: pictures per batch.
+        batch_size: pictures per batch, of the whole team.
         epoch: 0-based.
+        team: among which each batch is shared.
 
     Returns:
         Batches of ``(n, H, W, C)`` uint8, ``(n, classes)`` float32 targets and ``(n,)`` weights.
@@ -88,7 +95,7 @@ def picture_batches(
         pixels = augment(subset.large_pictures(chosen), how, random, (width, height))
         return mix(pixels, wanted, how, random)
 
-    return _shuffled(targets, recipe.training.seed, batch_size, epoch, draw, _WORKERS)
+    return _shuffled(targets, recipe.training.seed, batch_size, epoch, draw, _WORKERS, team)
 
 
 def feature_batches(
@@ -101,7 +108,7 @@ def feature_batches(
     ) -> tuple[NDArray[Any], NDArray[np.float32]]:
         return features[random.integers(0, len(features), len(chosen)), chosen], wanted
 
-    return _shuffled(targets, recipe.training.seed, batch_size, epoch, draw, 1)
+    return _shuffled(targets, recipe.training.seed, batch_size, epoch, draw, 1, ALONE)
 
 
 def plain_batches(
@@ -109,6 +116,7 @@ def plain_batches(
     labels: NDArray[np.int64],
     classes: int,
     batch_size: int,
+    team: Team = ALONE,
 ) -> Any:
     """Batches in order and as they are, for validation while training."""
     targets = Targets(labels, np.ones(classes, np.float32))
@@ -116,21 +124,29 @@ def plain_batches(
     def batch(chosen: NDArray[np.int64], _: int) -> tuple[Any, ...]:
         return inputs_of(chosen), targets.one_hot(chosen)
 
-    return _batches(np.arange(len(labels)), batch_size, batch, 1)
+    return _batches(np.arange(len(labels)), batch_size, batch, 1, team)
 
 
 def _shuffled(
-    targets: Targets, seed: int, batch_size: int, epoch: int, draw: _Draw, workers: int
+    targets: Targets,
+    seed: int,
+    batch_size: int,
+    epoch: int,
+    draw: _Draw,
+    workers: int,
+    team: Team,
 ) -> Any:
+    own = (team.rank,) if team.rank else ()  # the processes of a team augment differently
     order = np.random.default_rng((seed, epoch)).permutation(len(targets.labels))
 
     def batch(chosen: NDArray[np.int64], index: int) -> tuple[Any, ...]:
-        random = np.random.default_rng((seed, epoch, index + 1))  # (seed, epoch, 0) drew the order
+        # (seed, epoch), which is (seed, epoch, 0), drew the order.
+        random = np.random.default_rng((seed, epoch, index + 1, *own))
         inputs, wanted = draw(chosen, targets.one_hot(chosen), random)
         # A mixed picture counts as much as what it is mixed of.
         return inputs, wanted, wanted @ targets.weights
 
-    return _batches(order, batch_size, batch, workers)
+    return _batches(order, batch_size, batch, workers, team)
 
 
 def _batches(
@@ -138,14 +154,16 @@ def _batches(
     batch_size: int,
     batch: Callable[[NDArray[np.int64], int], tuple[Any, ...]],
     workers: int,
+    team: Team,
 ) -> Any:
     keras = require("keras")
+    order = team.whole(order)
 
     class Batches(keras.utils.PyDataset):  # type: ignore[misc, name-defined]  # Keras is untyped
         def __len__(self) -> int:
             return -(-len(order) // batch_size)
 
         def __getitem__(self, index: int) -> tuple[Any, ...]:
-            return batch(order[index * batch_size : (index + 1) * batch_size], index)
+            return batch(team.share(order[index * batch_size : (index + 1) * batch_size]), index)
 
     return Batches(workers=workers, max_queue_size=_AHEAD)

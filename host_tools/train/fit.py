@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from edge_sdk.errors import TrainingError
@@ -33,12 +37,20 @@ from host_tools.train.logs import EpochLogs, history_csv
 from host_tools.train.material import Material, material_for
 from host_tools.train.objective import compile_for, load_teacher, plateau_rate
 from host_tools.train.stages import Stage, stages_of
+from host_tools.train.team import ALONE, Team, check_agreement
 from host_tools.train.watch import NotANumber, check_validation, watch
 
 _LOG = logging.getLogger("edgecls.train")
 
 
-def train(recipe: Recipe, dataset: Dataset, run: RunDirectory, *, resume: bool = False) -> Progress:
+def train(
+    recipe: Recipe,
+    dataset: Dataset,
+    run: RunDirectory,
+    *,
+    resume: bool = False,
+    team: Team = ALONE,
+) -> Progress:
     """Trains, restores the best weights, and writes model, recipe, labels and history.
 
     Nothing but the checkpoint and the logs is written before the end: a training that fails leaves
@@ -49,12 +61,14 @@ def train(recipe: Recipe, dataset: Dataset, run: RunDirectory, *, resume: bool =
         dataset: loaded with the recipe's preprocessing.
         run: where the results go.
         resume: go on from the run's checkpoint if it has one.
+        team: those who train together; process 0 of it writes the run directory.
 
     Returns:
         The history, with the epoch whose weights were kept.
 
     Raises:
-        TrainingError: the loss became NaN, or the checkpoint does not fit.
+        TrainingError: the loss became NaN, the checkpoint does not fit, or the processes of a team
+            do not train the same.
         KeyboardInterrupt: interrupted; the message says how to go on.
     """
     pictures = dataset.split_fingerprint("train") + dataset.split_fingerprint("validation")
@@ -64,24 +78,48 @@ def train(recipe: Recipe, dataset: Dataset, run: RunDirectory, *, resume: bool =
         saved = read_checkpoint(run.checkpoint, identity)
         _LOG.info("going on after epoch %d", saved.progress.epochs_done)
     progress = saved.progress if saved else Progress(identity)
-    logs = EpochLogs(run.logs, progress.history)
-    training = _Training(recipe, dataset, run, progress, logs)
-    try:
-        trained = training.all_stages(saved)
-    except KeyboardInterrupt as interrupt:
-        raise KeyboardInterrupt(
-            f"{progress.epochs_done} of {recipe.training.epochs} epochs are done and kept in "
-            f"{run.path}; the same command with --resume goes on from there (demo: without)."
-        ) from interrupt
-    finally:
-        logs.close()
-    run.write_description(recipe, dataset.classes)
-    save_keras(with_softmax(trained.network), run.model)
-    write_atomically(run.history, history_csv(progress.history))
-    run.last_good.unlink(missing_ok=True)  # of an attempt before
-    progress.finished = True
-    save_checkpoint(run.checkpoint, trained.model, trained.best, progress)
+    check_agreement(team, f"{identity} {progress.epochs_done} {progress.stage}")
+    with _own_run(run, team) as own:
+        training = _Training(
+            recipe, dataset, own, progress, EpochLogs(own.logs, progress.history), team
+        )
+        try:
+            trained = training.all_stages(saved)
+        except KeyboardInterrupt as interrupt:
+            raise KeyboardInterrupt(
+                f"{progress.epochs_done} of {recipe.training.epochs} epochs are done and kept in "
+                f"{run.path}; the same command with --resume goes on from there (demo: without)."
+            ) from interrupt
+        finally:
+            training.logs.close()
+        _compare_weights(trained.network, team)
+        own.write_description(recipe, dataset.classes)
+        save_keras(with_softmax(trained.network), own.model)
+        write_atomically(own.history, history_csv(progress.history))
+        own.last_good.unlink(missing_ok=True)  # of an attempt before
+        progress.finished = True
+        save_checkpoint(own.checkpoint, trained.model, trained.best, progress)
     return progress
+
+
+@contextlib.contextmanager
+def _own_run(run: RunDirectory, team: Team) -> Iterator[RunDirectory]:
+    """The run directory of process 0; what the others would write there is thrown away."""
+    if team.rank == 0:
+        yield run
+        return
+    with tempfile.TemporaryDirectory(prefix="edgecls-") as folder:
+        yield RunDirectory(Path(folder))
+
+
+def _compare_weights(network: Any, team: Team) -> None:
+    """Makes sure that the processes of a team have trained one network, and says so."""
+    if team.size == 1:
+        return
+    digest = hashlib.sha256(b"".join(array.tobytes() for array in model_arrays(network)))
+    check_agreement(team, digest.hexdigest())
+    text = f"process {team.rank} of {team.size}: weights {digest.hexdigest()[:16]}, as the others'"
+    print(text, file=sys.stderr)  # noqa: T201
 
 
 class _Trained(NamedTuple):
@@ -101,6 +139,7 @@ class _Training:
     run: RunDirectory
     progress: Progress
     logs: EpochLogs
+    team: Team
 
     def all_stages(self, saved: Saved | None) -> _Trained:
         """Trains every stage that is not done yet, each from the best weights of the one before."""
@@ -139,7 +178,7 @@ class _Training:
         training, progress = self.recipe.training, self.progress
         started = time.perf_counter()
         dataset = self.dataset.resized(stage.width, stage.height)
-        material = material_for(network, dataset, self.recipe, stage)
+        material = material_for(network, dataset, self.recipe, stage, self.team)
         steps = len(material.batches(0))
         model = compile_for(material.model, training, stage, steps, teacher, material.steps_at_once)
         best = model_arrays(model)

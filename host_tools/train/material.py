@@ -11,6 +11,7 @@ from host_tools.models.freeze import trains_head_only
 from host_tools.recipe import Recipe
 from host_tools.train.batches import feature_batches, picture_batches, plain_batches, targets_of
 from host_tools.train.stages import Stage
+from host_tools.train.team import Team
 from host_tools.train.transfer import plain_features, split_network, training_features
 
 # Small enough for the largest network, large enough not to matter.
@@ -36,13 +37,20 @@ class Material:
     steps_at_once: int
 
 
-def material_for(network: Any, dataset: Dataset, recipe: Recipe, stage: Stage) -> Material:
-    """Prepares a stage: a frozen backbone is computed here, once."""
+def material_for(
+    network: Any, dataset: Dataset, recipe: Recipe, stage: Stage, team: Team
+) -> Material:
+    """Prepares a stage: a frozen backbone is computed here, once, unless several devices share it.
+
+    Raises:
+        TrainingError: a batch that the devices of the team cannot share evenly.
+    """
+    team.check_batch(stage.batch_size)
     classes = len(dataset.classes)
     subset, validation = dataset.splits["train"], dataset.splits["validation"]
     targets = targets_of(subset, recipe, classes)
     inputs_of: Callable[[Any], Any] = validation.pixels
-    if trains_head_only(network):
+    if trains_head_only(network) and team.devices == 1:
         (base, model), steps_at_once = (
             split_network(network, recipe.training.precision),
             _HEAD_STEPS,
@@ -58,9 +66,10 @@ def material_for(network: Any, dataset: Dataset, recipe: Recipe, stage: Stage) -
         model, steps_at_once = network, 1
 
         def batches(epoch: int) -> Any:
-            return picture_batches(subset, targets, recipe, stage.batch_size, epoch)
+            return picture_batches(subset, targets, recipe, stage.batch_size, epoch, team)
 
     held_out = None
     if len(validation):
-        held_out = plain_batches(inputs_of, validation.labels, classes, _VALIDATION_BATCH)
+        size = -(-_VALIDATION_BATCH // team.devices) * team.devices
+        held_out = plain_batches(inputs_of, validation.labels, classes, size, team)
     return Material(model, batches, held_out, steps_at_once)

@@ -35,7 +35,12 @@ def _random_pixels(count: int, side: int) -> np.ndarray[Any, np.dtype[np.uint8]]
 
 @pytest.mark.parametrize(
     ("architecture", "side", "parameters"),
-    [("small-cnn", 32, 289_642), ("resnet8", 32, 78_666), ("mobilenet-v2", 96, 2_270_794)],
+    [
+        ("small-cnn", 32, 289_642),
+        ("resnet8", 32, 78_666),
+        ("airbench", 32, 571_018),
+        ("mobilenet-v2", 96, 2_270_794),
+    ],
 )
 def test_an_architecture_has_its_known_size_and_converts_to_itself(
     architecture: str, side: int, parameters: int, keras: Any, tmp_path: Path
@@ -115,7 +120,7 @@ def test_a_model_without_a_softmax_is_refused_with_the_remedy(keras: Any) -> Non
 # Every architecture.
 
 _LIGHT = (
-    *("small-cnn", "resnet8", "resnet20", "resdense", "mobilenet", "mobilenet-v2"),
+    *("small-cnn", "resnet8", "resnet20", "airbench", "resdense", "mobilenet", "mobilenet-v2"),
     *("mobilenet-v3-small", "efficientnet-b0"),
 )
 
@@ -192,6 +197,7 @@ def test_an_architecture_is_what_it_is_taken_for(
         ("inception-v3", 74, "at least 75 x 75 pixels, got 74 x 74 x 3"),
         ("xception", 32, "at least 71 x 71 pixels"),
         ("mobilenet", 24, "at least 32 x 32 pixels"),
+        ("airbench", 8, "at least 9 x 9 pixels, got 8 x 8"),
     ],
 )
 def test_an_input_too_small_for_an_architecture_is_refused(

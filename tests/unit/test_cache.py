@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from edge_sdk.errors import DatasetError, WriteError
 from edge_sdk.images import MAX_PIXELS, read_image
 from edge_sdk.preprocess import Preprocessing, preprocess
+from edge_sdk.types import Frame
 from host_tools.data import cache as caches
 from host_tools.data import cache_file
 from host_tools.data.cache import CachePlace, open_cache, sizes_for
@@ -378,7 +379,7 @@ def test_a_flipped_bit_of_the_index_is_noticed_or_harmless(root: Path, place: Ca
         broken = bytearray(data)
         broken[position] ^= bits
         index.write_bytes(broken)
-        opened = open_built(built, folder, _SIZES)
+        opened = open_built([built], folder, _SIZES)
         assert opened is None or _same(opened, whole)
         noticed += opened is None
     assert noticed > len(flips) / 2
@@ -549,3 +550,93 @@ def test_an_interrupt_while_building_leaves_nothing(
     assert _built(place) == []
     open_cache(find_pictures(root), _SIZES, place)
     assert len(_built(place)) == 1
+
+
+# Several disks
+
+
+@pytest.fixture
+def disks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CachePlace:
+    """Three folders that pass for disks, the second without room, the third with twice as much."""
+    place = CachePlace(tmp_path / "a", more=(tmp_path / "b", tmp_path / "c"))
+    room = [10**6, 0, 2 * 10**6]
+    monkeypatch.setattr(caches, "_room", lambda place: room[: len(place.folders)])
+    return place
+
+
+def _parts(place: CachePlace, kind: str) -> list[int]:
+    """Bytes of the one cache in each folder."""
+    paths = [next(each.glob(f"*/{kind}")) for each in place.folders]
+    return [path.stat().st_size for path in paths]
+
+
+def test_a_cache_on_several_disks_holds_what_one_would(
+    root: Path, place: CachePlace, disks: CachePlace, no_decoding: Callable[[], None]
+) -> None:
+    folder = find_pictures(root)
+    whole = open_cache(folder, _SIZES, place)
+    spread = open_cache(folder, _SIZES, disks)
+    assert _same(spread, whole)
+    assert spread.exact[np.array([5, 0, 3])].tolist() == whole.exact[[5, 0, 3]].tolist()
+    no_decoding()
+    assert _same(open_cache(folder, _SIZES, disks), whole)
+
+
+def test_each_disk_holds_pictures_by_its_room(disks: CachePlace) -> None:
+    open_cache(_held(*(_photo(i) for i in range(9))), _SIZES, disks)
+    one = 16 * 12 * 3
+    assert _parts(disks, "exact") == [3 * one, 0, 6 * one]
+
+
+def test_other_disks_are_another_cache(root: Path, disks: CachePlace) -> None:
+    folder = find_pictures(root)
+    whole = open_cache(folder, _SIZES, disks)
+    fewer = replace(disks, more=disks.more[1:])
+    assert _same(open_cache(folder, _SIZES, fewer), whole)
+    assert len(_built(disks)) == 2
+
+
+@pytest.mark.parametrize("which", [0, 2])
+def test_a_part_that_is_lost_or_damaged_is_made_again(which: int, disks: CachePlace) -> None:
+    folder = _held(*(_photo(i) for i in range(9)))
+    whole = open_cache(folder, _SIZES, disks)
+    expected = np.array(whole.exact)
+    path = next(disks.folders[which].glob("*/exact"))
+    path.write_bytes(bytes(path.stat().st_size))
+    said: list[str] = []
+    assert np.array_equal(open_cache(folder, _SIZES, disks, say=said.append).exact, expected)
+    assert "damaged" in said[0]
+    shutil.rmtree(path.parent)
+    assert np.array_equal(open_cache(folder, _SIZES, disks).exact, expected)
+
+
+def test_all_parts_of_an_old_cache_go(disks: CachePlace) -> None:
+    open_cache(_held(*(_photo(i) for i in range(9))), _SIZES, disks)
+    limited = replace(disks, limit_bytes=_needs(_SIZES, 9))
+    open_cache(_held(*(_photo(i) for i in range(20, 29))), _SIZES, limited)
+    for each in disks.folders:
+        assert len([path for path in each.iterdir() if path.is_dir()]) == 1
+
+
+def test_an_interrupt_leaves_no_part_behind(
+    disks: CachePlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Interrupted(cache_file._Writer):
+        def add(self, frame: Frame) -> None:
+            if self._count == 2:
+                raise KeyboardInterrupt
+            super().add(frame)
+
+    monkeypatch.setattr(cache_file, "_Writer", Interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        open_cache(_held(*(_photo(i) for i in range(9))), _SIZES, disks)
+    for each in disks.folders:
+        assert [path for path in each.iterdir() if path.is_dir()] == []
+
+
+def test_two_folders_of_one_disk_have_its_room_once(tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / name).mkdir()
+    first, second = caches._room(CachePlace(tmp_path / "a", more=(tmp_path / "b",)))
+    assert first > 0
+    assert second == 0

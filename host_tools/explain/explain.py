@@ -1,0 +1,258 @@
+"""One picture after another through every method, each written down as soon as it is done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_sdk.decision import top_k
+from edge_sdk.errors import WriteError
+from edge_sdk.files import write_atomically
+from edge_sdk.records import SCHEMA, ErrorRecord
+from edge_sdk.types import Ranked
+from host_tools.explain.draw import DIFFERENCE, SIGNED, enlarged, overlay, png
+from host_tools.explain.heat import HeatMap, agreement, full_colour
+from host_tools.explain.methods import Method, Methods
+from host_tools.explain.names import FileNames
+from host_tools.explain.page import write_page
+from host_tools.explain.pictures import Shown
+from host_tools.explain.subjects import Subject
+from host_tools.progress import progress
+
+_TOP = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What one model says.
+
+    Attributes:
+        model: its path.
+        topk: its best labels.
+        score: of the class that is explained, 0..1.
+    """
+
+    model: str
+    topk: tuple[Ranked, ...]
+    score: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DrawnMap:
+    """One heat map and the file that shows it."""
+
+    model: str
+    file: Path
+    heat: HeatMap
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """How two models' maps differ.
+
+    Attributes:
+        file: shows the second's less the first's.
+        agreement: Spearman's rank correlation of the two, see ``heat.agreement``.
+    """
+
+    file: Path
+    agreement: float | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MethodResult:
+    """What one method found.
+
+    Attributes:
+        method: which.
+        maps: one for each model that it can look at.
+        difference: where it could look at two, else None.
+        full_colour: the size of a value that is drawn in the deepest colour.
+    """
+
+    method: Method
+    maps: tuple[DrawnMap, ...]
+    difference: Difference | None
+    full_colour: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Explanation:
+    """All there is to say about one picture.
+
+    Attributes:
+        shown: the picture.
+        picture: the file that shows it as the models see it.
+        label: the class that is explained, to every model the same.
+        answers: of each model.
+        methods: in order.
+    """
+
+    shown: Shown
+    picture: Path
+    label: str
+    answers: tuple[Answer, ...]
+    methods: tuple[MethodResult, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON object, ready for ``json.dumps``; see docs/json.md."""
+        return {
+            "schema": SCHEMA,
+            "type": "explanation",
+            "path": self.shown.path,
+            "truth": self.shown.truth,
+            "class": self.label,
+            "picture": str(self.picture),
+            "models": [
+                {
+                    "path": answer.model,
+                    "topk": [ranked._asdict() for ranked in answer.topk],
+                    "score": answer.score,
+                }
+                for answer in self.answers
+            ],
+            "methods": [_method_json(result) for result in self.methods],
+        }
+
+
+def _method_json(result: MethodResult) -> dict[str, Any]:
+    difference = result.difference
+    return {
+        "method": result.method,
+        "maps": [
+            {
+                "model": drawn.model,
+                "file": str(drawn.file),
+                "evaluations": drawn.heat.evaluations,
+                "seconds": drawn.heat.seconds,
+                "base_score": drawn.heat.base_score,
+            }
+            for drawn in result.maps
+        ],
+        "difference": None if difference is None else str(difference.file),
+        "agreement": None if difference is None else difference.agreement,
+    }
+
+
+def explain(
+    pictures: Iterable[Shown | ErrorRecord],
+    subjects: Sequence[Subject],
+    methods: Methods,
+    out: Path,
+    *,
+    seconds: float,
+    label: str | None = None,
+    total: int = 0,
+    tell: Callable[[Explanation | ErrorRecord], None] = lambda _: None,
+) -> Path | None:
+    """Explains pictures, and writes maps and the page.
+
+    Args:
+        pictures: as the models see them; those that could not be read are passed on.
+        subjects: one model, or two to be compared.
+        methods: what is done.
+        out: folder for everything written.
+        seconds: for each picture, model and method.
+        label: the class to explain; None: what the first model answers.
+        total: how many pictures, for the progress bar.
+        tell: given each result once its files are written.
+
+    Returns:
+        The page; None where no picture could be read. An interruption leaves a page of what is
+        done by then.
+
+    Raises:
+        WriteError: the disk is full, or ``out`` is no folder.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WriteError(
+            f"{out}: cannot be made a folder ({error.strerror}); choose another with --out"
+        ) from error
+    done: list[Explanation] = []
+    names = FileNames()
+    page = out / names.new("index", ending=".html")
+    failed = False
+    try:
+        for shown in progress(pictures, "explaining", total):
+            if isinstance(shown, Shown):
+                done.append(_explain_one(shown, subjects, methods, out, names, seconds, label))
+                tell(done[-1])
+            else:
+                tell(shown)
+    except WriteError:
+        failed = True
+        raise
+    finally:
+        if done and not failed:
+            write_page(page, done, subjects, seconds, label)
+    return page if done else None
+
+
+def _explain_one(
+    shown: Shown,
+    subjects: Sequence[Subject],
+    methods: Methods,
+    out: Path,
+    names: FileNames,
+    seconds: float,
+    label: str | None,
+) -> Explanation:
+    scores = [subject.scorer.score(shown.pixels[np.newaxis])[0] for subject in subjects]
+    labels = subjects[0].labels
+    index = int(scores[0].argmax()) if label is None else labels.index(label)
+    stem = names.new(Path(shown.path).stem)
+    picture = out / names.new(stem, "input", ending=".png")
+    write_atomically(picture, png(enlarged(shown.pixels)))
+    results = []
+    for method in methods.names:
+        found = methods.maps(method, subjects, shown.pixels, index, seconds, Path(shown.path).name)
+        pairs = [(s, heat) for s, heat in zip(subjects, found, strict=True) if heat is not None]
+        results.append(_draw(method, shown.pixels, pairs, out, names, stem))
+    return Explanation(
+        shown,
+        picture,
+        labels[index],
+        tuple(
+            Answer(
+                subject.path,
+                tuple(Ranked(labels[i], float(row[i])) for i in top_k(row, _TOP)),
+                float(row[index]),
+            )
+            for subject, row in zip(subjects, scores, strict=True)
+        ),
+        tuple(results),
+    )
+
+
+def _draw(
+    method: Method,
+    pixels: NDArray[np.uint8],
+    found: Sequence[tuple[Subject, HeatMap]],
+    out: Path,
+    names: FileNames,
+    stem: str,
+) -> MethodResult:
+    maps = [heat.values for _, heat in found]
+    if method == "grad-cam":
+        # Sums of activations, in units of the network's own: only their shapes can be compared.
+        maps = [values / full_colour([values]) for values in maps]
+    deepest = full_colour(maps)
+    drawn = []
+    for (subject, heat), values in zip(found, maps, strict=True):
+        file = out / names.new(stem, subject.name, method, ending=".png")
+        write_atomically(file, png(enlarged(overlay(pixels, values, deepest, SIGNED))))
+        drawn.append(DrawnMap(subject.path, file, heat))
+    difference = None
+    if len(maps) == 2:
+        file = out / names.new(stem, "difference", method, ending=".png")
+        change = overlay(pixels, maps[1] - maps[0], deepest, DIFFERENCE)
+        write_atomically(file, png(enlarged(change)))
+        difference = Difference(file, agreement(*maps))
+    return MethodResult(method, tuple(drawn), difference, deepest)

@@ -1,0 +1,106 @@
+"""The three methods by name: which can be done here, and doing them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_sdk.errors import HostToolsError, MissingExtraError
+from host_tools.explain.grad_cam import GradCam
+from host_tools.explain.heat import HeatMap
+from host_tools.explain.occlusion import occlusion
+from host_tools.explain.scorers import KerasScorer
+from host_tools.explain.shapley import shapley
+from host_tools.explain.subjects import Subject
+from host_tools.extras import require
+
+Method = Literal["grad-cam", "occlusion", "shap"]
+METHODS: tuple[Method, ...] = ("grad-cam", "occlusion", "shap")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Methods:
+    """What will be done.
+
+    Attributes:
+        names: the methods, in the order of ``METHODS``.
+        grad_cams: by the name of each subject that Grad-CAM is done for.
+    """
+
+    names: tuple[Method, ...]
+    grad_cams: Mapping[str, GradCam]
+
+    def maps(
+        self,
+        method: Method,
+        subjects: Sequence[Subject],
+        pixels: NDArray[np.uint8],
+        class_index: int,
+        seconds: float,
+        picture: str,
+    ) -> tuple[HeatMap | None, ...]:
+        """A map for each subject; None where Grad-CAM cannot look into it."""
+        if method == "grad-cam":
+            cams = [self.grad_cams.get(subject.name) for subject in subjects]
+            return tuple(None if cam is None else cam.map(pixels, class_index) for cam in cams)
+        do = occlusion if method == "occlusion" else shapley
+        what = [f"{picture}: {method}, {subject.name}" for subject in subjects]
+        return do([subject.scorer for subject in subjects], pixels, class_index, seconds, what)
+
+
+def choose_methods(
+    asked: Sequence[Method],
+    subjects: Sequence[Subject],
+    say: Callable[[str], None] = lambda _: None,
+) -> Methods:
+    """The methods that were asked for, or without any all that can be done.
+
+    Raises:
+        HostToolsError: a method asked for that cannot be done for every model.
+        MissingExtraError: SHAP was asked for and is not installed.
+    """
+    wanted: Sequence[Method] = [method for method in METHODS if method in (asked or METHODS)]
+    grad_cams: dict[str, GradCam] = {}
+    names: list[Method] = []
+    for method in wanted:
+        if method == "grad-cam":
+            grad_cams = _grad_cams(subjects, say, required=bool(asked))
+            if not grad_cams:
+                continue
+        elif method == "shap":
+            try:
+                require("shap")
+            except MissingExtraError as error:
+                if asked:
+                    raise
+                say(f"shap is left out: {error}")
+                continue
+        names.append(method)
+    return Methods(tuple(names), grad_cams)
+
+
+def _grad_cams(
+    subjects: Sequence[Subject], say: Callable[[str], None], *, required: bool
+) -> dict[str, GradCam]:
+    found = {}
+    for subject in subjects:
+        try:
+            found[subject.name] = _grad_cam(subject)
+        except HostToolsError as error:
+            if required:
+                raise
+            say(f"grad-cam is left out for {error}")
+    return found
+
+
+def _grad_cam(subject: Subject) -> GradCam:
+    if isinstance(subject.scorer, KerasScorer):
+        return GradCam(subject.scorer)
+    raise HostToolsError(
+        f"{subject.path}: a TFLite file has no gradients, which grad-cam is made of; give the run "
+        "directory it was converted from, or use --method occlusion"
+    )
