@@ -25,7 +25,8 @@
         ├── DatasetError                 a folder of pictures             (ValueError)
         ├── TrainingError                NaN loss, no such run            (RuntimeError)
         ├── ConversionError              a model that will not convert    (ValueError)
-        └── ValidationError              things that cannot be compared   (ValueError)
+        ├── ValidationError              things that cannot be compared   (ValueError)
+        └── ExplanationError             a model without what a map needs (ValueError)
 
 A leaf also inherits the built-in that a Python programmer would catch. A message says what was
 received, what was expected, and what to type next.
@@ -147,3 +148,7 @@ class ConversionError(HostToolsError, ValueError):
 
 class ValidationError(HostToolsError, ValueError):
     """A reference and an artifact that cannot be compared."""
+
+
+class ExplanationError(HostToolsError, ValueError):
+    """A method that a model cannot be explained with."""

@@ -105,7 +105,8 @@ def explain(
     from host_tools.explain.explain import explain as explain_pictures
     from host_tools.explain.methods import choose_methods
     from host_tools.explain.pictures import Search, find_mistakes, list_named, read_named
-    from host_tools.explain.subjects import Opening, open_subjects
+    from host_tools.explain.subjects import open_subjects
+    from host_tools.opening import Opening
 
     files = list_named(images) if data is None else []
     failed = False

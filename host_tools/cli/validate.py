@@ -69,9 +69,10 @@ def validate(
     import json
 
     from host_tools.cli.output import end_with_verdict, print_comparison, say
+    from host_tools.opening import Opening
     from host_tools.validate.compare import Budget
     from host_tools.validate.scores import save_scores as write_scores
-    from host_tools.validate.stage import Opening, scores_of
+    from host_tools.validate.stage import scores_of
     from host_tools.validate.stage import validate as validate_artifacts
 
     if save_scores is not None and save_scores.suffix != ".npz":

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_sdk.errors import HostToolsError
+from edge_sdk.errors import ExplanationError
 from host_tools.explain.heat import HeatMap
 from host_tools.explain.scorers import KerasScorer
 from host_tools.extras import require
@@ -27,14 +27,14 @@ class GradCam:
         scorer: the model; its weights are shared.
 
     Raises:
-        HostToolsError: a network without a convolution, or one whose logits or last feature map
+        ExplanationError: a network without a convolution, or one whose logits or last feature map
             cannot be found; Keras on another backend than TensorFlow.
     """
 
     def __init__(self, scorer: KerasScorer) -> None:
         keras = require("keras")
         if keras.backend.backend() != "tensorflow":
-            raise HostToolsError(
+            raise ExplanationError(
                 f"grad-cam: Keras runs on {keras.backend.backend()} here, and gradients are taken by "
                 "TensorFlow; set KERAS_BACKEND=tensorflow"
             )
@@ -91,11 +91,11 @@ def _feature_map(keras: Any, model: Any, path: str) -> Any:
         if isinstance(operation, keras.Model) and _convolves(operation):
             hidden = operation.name
     if hidden is not None:
-        raise HostToolsError(
+        raise ExplanationError(
             f"{path}: grad-cam: its convolutions lie within the sub-model {hidden!r}, which gives "
             f"back no feature map; {_INSTEAD}"
         )
-    raise HostToolsError(
+    raise ExplanationError(
         f"{path}: grad-cam needs a network with a convolution whose feature map has several places, "
         f"and this one has none; {_INSTEAD}"
     )
@@ -139,7 +139,7 @@ def _logits(keras: Any, model: Any, path: str) -> Any:
         logits = head(before)
         head.set_weights(last.get_weights())
         return logits
-    raise HostToolsError(
+    raise ExplanationError(
         f"{path}: grad-cam: its last layer is {type(last).__name__} {last.name!r}, expected a "
         f"softmax, whose logits are explained; {_INSTEAD}"
     )

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_sdk.errors import HostToolsError, MissingExtraError
+from edge_sdk.errors import ExplanationError, MissingExtraError
 from host_tools.explain.grad_cam import GradCam
 from host_tools.explain.heat import HeatMap
 from host_tools.explain.occlusion import occlusion
@@ -60,7 +60,7 @@ def choose_methods(
     """The methods that were asked for, or without any all that can be done.
 
     Raises:
-        HostToolsError: a method asked for that cannot be done for every model.
+        ExplanationError: a method asked for that cannot be done for every model.
         MissingExtraError: SHAP was asked for and is not installed.
     """
     wanted: Sequence[Method] = [method for method in METHODS if method in (asked or METHODS)]
@@ -90,7 +90,7 @@ def _grad_cams(
     for subject in subjects:
         try:
             found[subject.name] = _grad_cam(subject)
-        except HostToolsError as error:
+        except ExplanationError as error:
             if required:
                 raise
             say(f"grad-cam is left out for {error}")
@@ -100,7 +100,7 @@ def _grad_cams(
 def _grad_cam(subject: Subject) -> GradCam:
     if isinstance(subject.scorer, KerasScorer):
         return GradCam(subject.scorer)
-    raise HostToolsError(
+    raise ExplanationError(
         f"{subject.path}: a TFLite file has no gradients, which grad-cam is made of; give the run "
         "directory it was converted from, or use --method occlusion"
     )

@@ -5,32 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from edge_sdk.artifact import Artifact
-from edge_sdk.classifier import Classifier
 from edge_sdk.errors import UndescribedArtifactError, ValidationError
 from edge_sdk.foreign import parse_normalization, read_labels
-from edge_sdk.preprocess import Crop, Preprocessing
+from edge_sdk.preprocess import Preprocessing
 from edge_sdk.tensors import RAW
 from host_tools.data.load import SplitRule
 from host_tools.data.prepare import split_rule
 from host_tools.explain.scorers import ArtifactScorer, KerasScorer, Scorer
 from host_tools.keras_files import load_keras
+from host_tools.opening import Opening, open_classifier, recorded_rule
 from host_tools.quantize.convert import input_shape
 from host_tools.recipe import preprocessing_of
 from host_tools.run_directory import find_trained
-
-
-@dataclass(frozen=True, slots=True)
-class Opening:
-    """How models are opened: the backend, and what foreign ones do not say of themselves."""
-
-    backend: str = "cpu"
-    threads: int = 1
-    labels: Path | None = None
-    normalize: str | None = None
-    crop: Crop | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -114,24 +102,15 @@ def _for_this_file(
 
 
 def _open_artifact(path: Path, opening: Opening, say: Callable[[str], None]) -> Subject:
-    classifier = Classifier.open(
-        path,
-        opening.backend,
-        threads=opening.threads,
-        labels=opening.labels,
-        normalize=opening.normalize,
-        crop=opening.crop,
-    )
+    classifier = open_classifier(path, opening, say)
     artifact = classifier.artifact
-    for note in artifact.notes:
-        say(note)
     return Subject(
         path.stem,
         str(path),
         artifact.labels,
         artifact.preprocessing,
         ArtifactScorer(classifier),
-        _recorded_rule(artifact),
+        recorded_rule(artifact),
     )
 
 
@@ -193,15 +172,6 @@ def _name_of(given: Path, file: Path) -> str:
     if given.is_dir() or file.name == "model.keras":
         return file.parent.resolve().name or "model"
     return file.stem
-
-
-def _recorded_rule(artifact: Artifact) -> SplitRule | None:
-    """How the artifact's pictures were split; provenance of any version will do."""
-    try:
-        data: Any = artifact.manifest.provenance["recipe"]["data"] if artifact.manifest else {}
-        return SplitRule(float(data["validation"]), float(data["test"]), int(data["seed"]))
-    except (KeyError, TypeError, ValueError):
-        return None
 
 
 def _check_comparable(first: Subject, second: Subject) -> None:

@@ -11,6 +11,7 @@ import atexit
 import contextlib
 import hashlib
 import os
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ from host_tools.extras import require
 # A process that has said nothing for so long is taken for dead.
 _HEARTBEAT_S = 20
 _START_S = 300
+# What JAX's errors say, of whatever type, when the way to another process is broken.
+_TRANSPORT = re.compile(r"Gloo|NCCL|UNAVAILABLE|coordination service|[Cc]onnection (reset|closed)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,36 +140,40 @@ def joined(meeting: Meeting | None) -> Iterator[Team]:
     try:
         yield team
     except TrainingError:  # all have it
-        _leave(meeting, together=True)
+        _leave(meeting)
         raise
-    except jax.errors.JaxRuntimeError as error:
-        _leave(meeting, together=False)
-        if team.size == 1:
-            raise
-        raise TrainingError(
-            f"process {team.rank} of {team.size} lost the others ({_first_line(error)}); what is "
-            "done is kept: start all of them again with --resume"
-        ) from error
-    except BaseException:
-        _leave(meeting, together=False)
+    except BaseException as error:
+        if meeting is not None:
+            _leave_alone(130 if isinstance(error, KeyboardInterrupt) else 1)
+        if meeting is not None and _TRANSPORT.search(str(error)):
+            raise TrainingError(
+                f"process {team.rank} of {team.size} lost the others ({_first_line(error)}); what is "
+                "done is kept: start all of them again with --resume"
+            ) from error
         raise
-    _leave(meeting, together=True)
+    _leave(meeting)
 
 
-def _leave(meeting: Meeting | None, *, together: bool) -> None:
-    """Ends the distribution.
-
-    Whoever leaves alone does not wait for the others: JAX would, and would then abort the process.
-    They notice at their next step.
-    """
+def _leave(meeting: Meeting | None) -> None:
+    """Ends the distribution; the processes wait for each other."""
     require("keras").distribution.set_distribution(None)
-    if meeting is None:
-        return
-    shutdown = require("jax").distributed.shutdown
-    if together:
-        shutdown()
-    else:
-        atexit.unregister(shutdown)
+    if meeting is not None:
+        require("jax").distributed.shutdown()
+
+
+def _leave_alone(code: int) -> None:
+    """Sees to it that this process ends without waiting for the others, who may be dead.
+
+    When the interpreter ends, JAX would wait for them and then abort. Of the functions to be called
+    then, the last one registered is the first.
+    """
+
+    def end() -> None:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+    atexit.register(end)
 
 
 def check_agreement(team: Team, what: str) -> None:
@@ -193,5 +200,5 @@ def check_agreement(team: Team, what: str) -> None:
         )
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     return str(error).strip().split("\n")[0][:200]

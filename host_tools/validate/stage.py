@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from edge_sdk.artifact import Artifact
 from edge_sdk.classifier import Classifier
 from edge_sdk.errors import ValidationError
 from edge_sdk.images import MAX_PIXELS
-from edge_sdk.preprocess import Crop
 from host_tools.data.decode import Decoded, Unreadable, decode_all
 from host_tools.data.layouts import find_pictures
 from host_tools.data.load import SplitRule, split_of
 from host_tools.data.pictures import Picture, PictureFolder, Split, file_digest
 from host_tools.data.prepare import split_rule
 from host_tools.keras_files import load_keras
+from host_tools.opening import Opening, open_classifier, recorded_rule
 from host_tools.progress import progress
 from host_tools.recipe import preprocessing_of
 from host_tools.run_directory import find_trained
@@ -29,17 +29,6 @@ from host_tools.validate.predictors import (
     SavedPredictor,
 )
 from host_tools.validate.scores import SavedScores, load_scores
-
-
-@dataclass(frozen=True, slots=True)
-class Opening:
-    """How models are opened: the backend, and what foreign ones do not say of themselves."""
-
-    backend: str = "cpu"
-    threads: int = 1
-    labels: Path | None = None
-    normalize: str | None = None
-    crop: Crop | None = None
 
 
 def validate(
@@ -78,7 +67,9 @@ def validate(
     folder = find_pictures(data, layout)
     opening = opening or Opening()
     with ExitStack() as stack:
-        predictors = [stack.enter_context(_opened(path, opening, say)) for path in artifacts]
+        predictors = [
+            stack.enter_context(open_classifier(path, opening, say)) for path in artifacts
+        ]
         other, other_rule = _open_reference(reference, opening, predictors[0], say)
         stack.callback(other.close)
         rule = other_rule or _recorded_rule(predictors)
@@ -113,20 +104,6 @@ def scores_of(comparison: Comparison) -> SavedScores:
     )
 
 
-def _opened(path: Path, opening: Opening, say: Callable[[str], None]) -> Classifier:
-    classifier = Classifier.open(
-        path,
-        opening.backend,
-        threads=opening.threads,
-        labels=opening.labels,
-        normalize=opening.normalize,
-        crop=opening.crop,
-    )
-    for note in classifier.artifact.notes:
-        say(note)
-    return classifier
-
-
 def _open_reference(
     path: Path, opening: Opening, first: Classifier, say: Callable[[str], None]
 ) -> tuple[Predictor, SplitRule | None]:
@@ -134,7 +111,7 @@ def _open_reference(
         if opening.backend.startswith("edgetpu") and not Artifact.open(path).needs_edgetpu:
             opening = replace(opening, backend="cpu")
             say(f"{path}: not compiled for the Edge TPU; the reference runs on the CPU")
-        classifier = _opened(path, opening, say)
+        classifier = open_classifier(path, opening, say)
         return ArtifactPredictor(classifier), _recorded_rule([classifier])
     if path.suffix == ".npz":
         return SavedPredictor(path, load_scores(path)), None
@@ -152,15 +129,9 @@ def _open_reference(
 
 
 def _recorded_rule(classifiers: Sequence[Classifier]) -> SplitRule | None:
-    """How the first artifact that says so was split; provenance of any version will do."""
-    for classifier in classifiers:
-        manifest = classifier.artifact.manifest
-        try:
-            data = manifest.provenance["recipe"]["data"] if manifest else {}
-            return SplitRule(float(data["validation"]), float(data["test"]), int(data["seed"]))
-        except (KeyError, TypeError, ValueError):
-            continue
-    return None
+    """How the first artifact that says so was split."""
+    rules = (recorded_rule(classifier.artifact) for classifier in classifiers)
+    return next((rule for rule in rules if rule is not None), None)
 
 
 def _known(

@@ -17,16 +17,17 @@ from click.testing import Result
 from tests.integration.host import edgecls
 
 pytest.importorskip("tensorflow", reason="the extra [host] is not installed")
-pytest.importorskip("shap", reason="the extra [host] is not installed")
+pytest.importorskip("shap", reason="the extra [shap] is not installed")
 
 from edge_sdk import Classifier
-from edge_sdk.errors import HostToolsError, ValidationError, WriteError
+from edge_sdk.errors import ExplanationError, ValidationError, WriteError
 from host_tools.explain import explain as explain_module
 from host_tools.explain.grad_cam import GradCam
 from host_tools.explain.methods import METHODS, choose_methods
 from host_tools.explain.scorers import ArtifactScorer, KerasScorer
-from host_tools.explain.subjects import Opening, Subject, open_subjects
+from host_tools.explain.subjects import Subject, open_subjects
 from host_tools.extras import require
+from host_tools.opening import Opening
 
 _SIDE = 32
 # In cells of 4 pixels: the only part of the picture that the answer depends on.
@@ -107,7 +108,7 @@ def test_a_sub_model_that_gives_back_a_feature_map_is_looked_into(tmp_path: Path
     )
     picture = np.random.default_rng(0).integers(0, 255, (16, 16, 3)).astype(np.uint8)
     assert GradCam(KerasScorer(nested, Path("x"))).map(picture, 0).values.shape == (16, 16)
-    with pytest.raises(HostToolsError, match=r"within the sub-model .* use --method occlusion"):
+    with pytest.raises(ExplanationError, match=r"within the sub-model .* use --method occlusion"):
         GradCam(KerasScorer(hidden, Path("x")))
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 pytest.importorskip("sklearn", reason="the extra [host] is not installed")
-pytest.importorskip("shap", reason="the extra [host] is not installed")
+pytest.importorskip("shap", reason="the extra [shap] is not installed")
 
 from host_tools.explain.draw import DIFFERENCE, SIGNED, enlarged, overlay
 from host_tools.explain.heat import agreement, cell_edges, full_colour
