@@ -67,10 +67,12 @@ def train(
         The history, with the epoch whose weights were kept.
 
     Raises:
-        TrainingError: the loss became NaN, the checkpoint does not fit, or the processes of a team
-            do not train the same.
+        TrainingError: the loss became NaN, the checkpoint does not fit, the processes of a team do
+            not train the same, or their devices cannot share a batch evenly.
         KeyboardInterrupt: interrupted; the message says how to go on.
     """
+    for stage in stages_of(recipe):
+        team.check_batch(stage.batch_size)
     pictures = dataset.split_fingerprint("train") + dataset.split_fingerprint("validation")
     identity = hashlib.sha256((recipe_toml(recipe) + pictures).encode()).hexdigest()
     saved = None

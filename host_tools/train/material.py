@@ -40,12 +40,7 @@ class Material:
 def material_for(
     network: Any, dataset: Dataset, recipe: Recipe, stage: Stage, team: Team
 ) -> Material:
-    """Prepares a stage: a frozen backbone is computed here, once, unless several devices share it.
-
-    Raises:
-        TrainingError: a batch that the devices of the team cannot share evenly.
-    """
-    team.check_batch(stage.batch_size)
+    """Prepares a stage: a frozen backbone is computed here, once, unless several devices share it."""
     classes = len(dataset.classes)
     subset, validation = dataset.splits["train"], dataset.splits["validation"]
     targets = targets_of(subset, recipe, classes)

@@ -55,6 +55,9 @@ def _started(
     folder.mkdir(parents=True, exist_ok=True)
     # Keras has been imported here, on TensorFlow; the new processes choose for themselves.
     inherited = {key: value for key, value in os.environ.items() if key != "KERAS_BACKEND"}
+    # What one test has compiled, the next need not.
+    inherited["JAX_COMPILATION_CACHE_DIR"] = str(folder.parent / "compiled")
+    inherited["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     processes = []
     try:
         for rank, words in enumerate(commands):

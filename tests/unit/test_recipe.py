@@ -414,9 +414,9 @@ def test_a_builtin_recipe_loads_and_comes_back_whole(source: str, tmp_path: Path
 
 def test_the_builtin_recipes_are_these() -> None:
     assert builtin_recipes() == (
-        *("cifar10-cnn", "cifar10-transfer", "cinic10-vgg16", "digits", "edge-mobilenet"),
-        *("edge-small", "edge-tiny", "imagenet100-transfer", "melanoma", "small-cnn"),
-        "tiny-imagenet-resdense",
+        *("cifar10-cnn", "cifar10-fast", "cifar10-transfer", "cinic10-vgg16", "digits"),
+        *("edge-mobilenet", "edge-small", "edge-tiny", "imagenet100-transfer", "melanoma"),
+        *("small-cnn", "tiny-imagenet-resdense"),
     )
 
 
