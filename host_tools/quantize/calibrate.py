@@ -1,41 +1,199 @@
-"""The representative dataset: which training pictures set the ranges of an integer model."""
+"""The representative dataset: which pictures set the ranges of an integer model."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_sdk.errors import ConversionError
-from host_tools.data.load import Subset
+from edge_sdk.images import EXTENSIONS, MAX_PIXELS
+from edge_sdk.preprocess import Preprocessing, preprocess
+from host_tools.data.decode import Unreadable, decode_all
+from host_tools.data.layouts.folders import SPLIT_NAMES
+from host_tools.data.layouts.listing import first_few, pictures_below, subfolders
+from host_tools.data.load import Dataset, Subset
+from host_tools.data.pictures import SPLITS, Picture, Split
+from host_tools.progress import progress
 
 
-def calibration_pixels(training: Subset, count: int, seed: int) -> NDArray[np.uint8]:
-    """Pictures drawn evenly from the classes of the training split, and a black and a white one.
+@dataclass(frozen=True, slots=True, eq=False)
+class CalibrationSet:
+    """The pictures that ranges are measured on.
 
-    The last two pin the input's range to 0..255 exactly: calibrated on pictures alone it ends at
-    their brightest pixel, and brighter ones saturate in silence.
+    Attributes:
+        pixels: ``(N, H, W, C)`` uint8 model input pixels, N of at least 1.
+        digests: SHA-256 of each picture's decoded pixels.
+        labels: the class of each; None where nobody said.
+        split: of the data set they were drawn from; None for a folder of their own.
+        seed: of the draw.
+        left_out: pictures that could have been drawn, but are copies of others.
+    """
+
+    pixels: NDArray[np.uint8]
+    digests: tuple[str, ...]
+    labels: tuple[str, ...] | None
+    split: Split | None
+    seed: int
+    left_out: int = 0
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def anchored(self) -> NDArray[np.uint8]:
+        """``(N + 2, H, W, C)``: the pictures, and a black and a white one.
+
+        The last two pin the input's range to 0..255 exactly: calibrated on pictures alone it ends
+        at their brightest pixel, and brighter ones saturate in silence.
+        """
+        black, white = np.zeros_like(self.pixels[:1]), np.full_like(self.pixels[:1], 255)
+        return np.concatenate([self.pixels, black, white])
+
+
+def drawn_from(dataset: Dataset, split: Split, count: int, seed: int) -> CalibrationSet:
+    """Pictures drawn evenly from the classes of a split, none of them twice.
+
+    A picture that another split has a copy of (the same decoded pixels) is not drawn: accuracy may
+    be measured on that copy.
 
     Args:
-        training: the training split; never the pictures that accuracy is measured on.
-        count: how many pictures, at most.
+        dataset: the one the model was trained on.
+        split: of its pictures; other than the training split only on request.
+        count: how many, at most.
         seed: of the draw.
 
-    Returns:
-        ``(N, H, W, C)`` uint8.
+    Raises:
+        ConversionError: no pictures are left in that split.
+    """
+    others = {digest for name in SPLITS if name != split for digest in dataset.splits[name].digests}
+    return drawn(dataset.splits[split], dataset.classes, count, seed, split=split, others=others)
+
+
+def drawn(
+    subset: Subset,
+    classes: Sequence[str],
+    count: int,
+    seed: int,
+    *,
+    split: Split = "train",
+    others: Collection[str] = (),
+) -> CalibrationSet:
+    """As ``drawn_from``, of one split, with the digests of all pictures in the ``others``."""
+    digests = subset.digests
+    seen = set(others)
+    rows = []
+    for row, digest in enumerate(digests):
+        if digest not in seen:
+            seen.add(digest)
+            rows.append(row)
+    if not rows:
+        why = " that no other split has a copy of" if len(subset) else ""
+        raise ConversionError(
+            f"no {_NAMES[split]} pictures to calibrate with{why}; int8 needs some: give "
+            "--calibration DIR, a folder of pictures like those the model will see"
+        )
+    chosen = _spread(np.array(rows), subset.labels[rows], count, seed)
+    return CalibrationSet(
+        subset.pixels(chosen),
+        tuple(digests[row] for row in chosen),
+        tuple(classes[label] for label in subset.labels[chosen]),
+        split,
+        seed,
+        left_out=len(subset) - len(rows),
+    )
+
+
+_NAMES: dict[Split, str] = {"train": "training", "validation": "validation", "test": "test"}
+
+
+def read_folder(
+    folder: Path,
+    how: Preprocessing,
+    classes: Collection[str],
+    count: int,
+    seed: int,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    say: Callable[[str], None],
+) -> CalibrationSet:
+    """Pictures of a folder, drawn evenly from its sub-folders where those are called as the labels.
+
+    Args:
+        folder: of pictures, or of folders of pictures.
+        how: the model's preprocessing.
+        classes: the model's labels.
+        count: how many pictures, at most.
+        seed: of the draw.
+        max_pixels: larger pictures are left out.
+        say: told what was left out, and whether the pictures are labelled.
 
     Raises:
-        ConversionError: the training split is empty.
+        ConversionError: no folder, nothing in it that can be read, or a data set with splits.
     """
-    if not len(training):
-        raise ConversionError("no training pictures to calibrate with; int8 needs some")
+    try:
+        names = {inner.name: pictures_below(inner) for inner in subfolders(folder)}
+        found = pictures_below(folder)
+    except OSError as error:
+        raise ConversionError(
+            f"{error.filename or folder}: cannot be read ({error.strerror or error}); expected a folder "
+            "of pictures to calibrate with"
+        ) from error
+    if not found:
+        raise ConversionError(
+            f"{folder}: no pictures in it to calibrate with; expected about {count} of them, like "
+            f"those the model will see ({' '.join(EXTENSIONS)})"
+        )
+    splits = [n for n in names if n.lower() in SPLIT_NAMES and n not in classes and names[n]]
+    if splits:
+        raise ConversionError(
+            f"{folder}: a data set with splits ({first_few(splits)}), and pictures that accuracy is "
+            "measured on must not set ranges; give it as --data, or its training folder alone"
+        )
+    if folder.name in classes and not any(names.values()):
+        names = {folder.name: found}
+    called = {name for name, inside in names.items() if inside}
+    inside_all = sum(map(len, names.values())) == len(found)
+    labelled = bool(called) and called <= set(classes) and inside_all
+    if not labelled:
+        say(f"{folder}: its sub-folders are not called as the labels, so classes are not looked at")
+        names = {"": found}
+    order = sorted(names)
+    paths = [path for name in order for path in names[name]]
+    strata = np.repeat(np.arange(len(order)), [len(names[name]) for name in order])
+    chosen = _spread(np.arange(len(paths)), strata, count, seed)
+    wanted = [Picture(paths[row], int(strata[row]), None) for row in chosen]
+    pixels: list[NDArray[np.uint8]] = []
+    read: list[tuple[Picture, str]] = []
+    for result in progress(decode_all(wanted, max_pixels), "reading pictures", len(wanted)):
+        if isinstance(result, Unreadable):
+            say(f"{result.picture.path}: {result.reason}; left out of the calibration")
+            continue
+        pixels.append(preprocess(result.frame, how))
+        read.append((result.picture, result.digest))
+    if not read:
+        raise ConversionError(
+            f"{folder}: none of its {len(wanted)} pictures can be read; expected pictures to calibrate "
+            "with, as edgecls data check finds them sound"
+        )
+    return CalibrationSet(
+        np.stack(pixels),
+        tuple(digest for _, digest in read),
+        tuple(order[picture.label] for picture, _ in read) if labelled else None,
+        None,
+        seed,
+    )
+
+
+def _spread(
+    rows: NDArray[np.int64], labels: NDArray[np.int64], count: int, seed: int
+) -> NDArray[np.int64]:
+    """Up to ``count`` of ``rows``: one of each class in turn, until the classes are used up."""
     random = np.random.default_rng(seed)
-    queues = [
-        random.permutation(np.flatnonzero(training.labels == label)).tolist()
-        for label in np.unique(training.labels)
-    ]
+    queues = [random.permutation(rows[labels == label]).tolist() for label in np.unique(labels)]
     chosen: list[int] = []
     while len(chosen) < count and any(queues):
         chosen += [queue.pop() for queue in queues if queue]
-    pixels = training.pixels(np.array(chosen[:count]))
-    black, white = np.zeros_like(pixels[:1]), np.full_like(pixels[:1], 255)
-    return np.concatenate([pixels, black, white])
+    return np.array(chosen[:count], np.int64)

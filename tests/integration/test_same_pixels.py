@@ -21,7 +21,7 @@ from edge_sdk.types import Tensor
 from host_tools.data.decode import Decoded, decode_all
 from host_tools.data.layouts import find_pictures
 from host_tools.data.load import Dataset, Loading, SplitRule, load_dataset
-from host_tools.quantize.calibrate import calibration_pixels
+from host_tools.quantize.calibrate import drawn
 from host_tools.validate.predictors import ArtifactPredictor, KerasPredictor
 
 Image = pytest.importorskip("PIL.Image", reason="the extra [host] is not installed")
@@ -159,9 +159,10 @@ def test_the_device_sees_what_training_saw(artifact: Artifact, dataset: Dataset)
 
 def test_calibration_sees_what_training_saw(dataset: Dataset) -> None:
     training = dataset.splits["train"]
-    *drawn, black, white = calibration_pixels(training, len(training), seed=3)
+    calibration = drawn(training, dataset.classes, len(training), seed=3)
+    *pictures, black, white = calibration.anchored()
     assert (black.max(), white.min()) == (0, 255)
-    assert _hashable(drawn) == _hashable(training.pixels())
+    assert _hashable(pictures) == _hashable(training.pixels())
 
 
 def test_validation_of_an_artifact_sees_what_training_saw(

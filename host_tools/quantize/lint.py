@@ -1,0 +1,294 @@
+"""The lint of a representative dataset: faults that TensorFlow's converter would take in silence.
+
+``docs/calibration.md`` has the table of codes for people.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from host_tools.quantize.calibrate import CalibrationSet
+from host_tools.quantize.pixel_statistics import PixelStatistics, statistics_of
+from host_tools.quantize.ranges import RangeGrowth
+
+Severity = Literal["error", "warning"]
+
+# TensorFlow's guide to post-training quantisation asks for "around ~100-500 samples".
+FEW = 100
+# A set of which more than this share are copies is smaller than it looks.
+REPEATED = 0.1
+# How far the set's mean may be from the training split's, in standard deviations of its pixels, and
+# by what factor the standard deviations may differ. Single classes of CIFAR-10, TrashNet and
+# tiny-imagenet stay within 0.28 and 1.23; divided by 255, standardised or mean-subtracted sets of
+# them are beyond one or the other (docs/calibration.md).
+_SHIFT = 0.5
+_SPREAD = 1.5
+# Of fewer pictures than these neither is worth comparing, and any difference of means must be beyond
+# so many standard errors.
+_COMPARABLE = 10
+_STANDARD_ERRORS = 4.0
+# Red less blue tells the order of channels only where the split has a cast stronger than this share
+# of what single pictures differ by, and than as many of 255 counts.
+_CAST = 0.25
+_CAST_COUNTS = 3.0
+# Of an activation's range, the part that the second half of the pictures added. Sound draws of 100
+# and more pictures stay about or below a quarter (docs/calibration.md).
+UNSTABLE = 1 / 3
+# Codes of sets that look like few pictures, and not like the whole split.
+_ALIKE = ("one-class", "repeated")
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What a code stands for.
+
+    Attributes:
+        severity: error: the conversion stops; warning: it is said.
+        meaning: the fault in a few words.
+        remedy: what to do about it.
+    """
+
+    severity: Severity
+    meaning: str
+    remedy: str
+
+
+RULES: dict[str, Rule] = {
+    "one-class": Rule(
+        "error",
+        "every picture is of one class",
+        "take pictures of every class: --data DIR alone draws them evenly from the training split",
+    ),
+    "repeated": Rule(
+        "error",
+        "the same picture stands in the set several times",
+        "delete the copies and put other pictures there; edgecls data check DIR lists copies",
+    ),
+    "too-few": Rule(
+        "warning",
+        "fewer pictures than ranges need",
+        "add pictures, or raise --calibration-images where there are more",
+    ),
+    "value-range": Rule(
+        "error",
+        "the pixels are not raw 0..255 as in training: normalised twice, or not at all",
+        "give the pictures as they come from the camera; normalisation is part of the network",
+    ),
+    "channels-swapped": Rule(
+        "error",
+        "the colours fit the training pictures' in the order B, G, R, not R, G, B",
+        "write the pictures again in R, G, B (OpenCV's imwrite takes B, G, R)",
+    ),
+    "overlap": Rule(
+        "error",
+        "pictures that accuracy is measured on, or chosen by, set the ranges",
+        "take them out of the set: --data DIR with --split train draws none of them",
+    ),
+    "unstable-range": Rule(
+        "warning",
+        "the range of an activation still moves as pictures are added",
+        "add pictures, or raise --calibration-images until this goes away",
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A fault of a calibration set.
+
+    Attributes:
+        code: a key of ``RULES``.
+        reason: what was seen.
+    """
+
+    code: str
+    reason: str
+
+    @property
+    def severity(self) -> Severity:
+        """Whether it stops the conversion."""
+        return RULES[self.code].severity
+
+    @property
+    def remedy(self) -> str:
+        """What to do about it."""
+        return RULES[self.code].remedy
+
+
+@dataclass(frozen=True, slots=True)
+class LintResult:
+    """What the lint has to say.
+
+    Attributes:
+        findings: in the order of ``RULES``.
+        skipped: codes that could not be looked for, and why.
+    """
+
+    findings: tuple[Finding, ...]
+    skipped: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Yardstick:
+    """What a calibration set is compared with.
+
+    Attributes:
+        classes: how many the model tells apart.
+        training: pixels of its training split, None where nobody knows them.
+        evaluated: digests of the pictures it is validated and tested on, None where unknown.
+        growth: measures how far activation ranges move, see ``range_growth``; None: do not.
+    """
+
+    classes: int
+    training: PixelStatistics | None
+    evaluated: Collection[str] | None
+    growth: Callable[[CalibrationSet], Sequence[RangeGrowth]] | None
+
+
+class _UntoldError(Exception):
+    """Why a code cannot be looked for."""
+
+
+def lint(calibration: CalibrationSet, yardstick: Yardstick) -> LintResult:
+    """Looks for every fault of ``RULES``; what cannot be looked for is said, too."""
+    found: list[Finding] = []
+    skipped: dict[str, str] = {}
+    for code in RULES:
+        try:
+            reason = _CHECKS[code](calibration, yardstick, {finding.code for finding in found})
+        except _UntoldError as why:
+            skipped[code] = str(why)
+            continue
+        if reason is not None:
+            found.append(Finding(code, reason))
+    return LintResult(tuple(found), skipped)
+
+
+def _one_class(calibration: CalibrationSet, _: Yardstick, __: set[str]) -> str | None:
+    if calibration.labels is None:
+        raise _UntoldError("the pictures are not labelled")
+    if len(set(calibration.labels)) > 1 or len(calibration) == 1:
+        return None
+    return f"all {len(calibration)} pictures are of {calibration.labels[0]!r}"
+
+
+def _repeated(calibration: CalibrationSet, _: Yardstick, __: set[str]) -> str | None:
+    counts = Counter(calibration.digests)
+    copies = len(calibration) - len(counts)
+    if copies <= REPEATED * len(calibration):
+        return None
+    most = max(counts.values())
+    return (
+        f"{copies} of {len(calibration)} pictures are copies of others, pixel for pixel; one "
+        f"stands there {most} times"
+    )
+
+
+def _too_few(calibration: CalibrationSet, yardstick: Yardstick, _: set[str]) -> str | None:
+    wanted = max(FEW, yardstick.classes)
+    if len(calibration) >= wanted:
+        return None
+    why = f", one of each of {wanted} classes" if wanted > FEW else ""
+    return f"{len(calibration)} pictures, expected at least {wanted}{why}"
+
+
+def _value_range(calibration: CalibrationSet, yardstick: Yardstick, before: set[str]) -> str | None:
+    seen, training = statistics_of(calibration.pixels), yardstick.training
+    if seen.lowest < 0 or seen.highest > 255:
+        return f"pixels from {seen.lowest:g} to {seen.highest:g}, expected 0 to 255"
+    if seen.highest <= 1 and (training is None or training.highest > 1):
+        return f"no pixel is above {seen.highest:g}, expected 0 to 255"
+    if training is None:
+        raise _UntoldError("the training split's pixels are not known, only 0..1 is ruled out")
+    if not before.isdisjoint(_ALIKE):
+        raise _UntoldError("the pictures are too alike to stand for the training split")
+    if len(calibration) < _COMPARABLE:
+        raise _UntoldError(f"{len(calibration)} pictures are too few to compare")
+    standard_error = training.picture_mean_std / np.sqrt(len(calibration))
+    allowed = max(_SHIFT * max(training.std, 1.0), _STANDARD_ERRORS * standard_error)
+    ratio = max(seen.std, 1.0) / max(training.std, 1.0)
+    if (
+        abs(seen.overall_mean - training.overall_mean) <= allowed
+        and 1 / _SPREAD <= ratio <= _SPREAD
+    ):
+        return None
+    return (
+        f"pixels with mean {seen.overall_mean:.1f} and standard deviation {seen.std:.1f}, in training "
+        f"{training.overall_mean:.1f} and {training.std:.1f}"
+    )
+
+
+def _channels_swapped(
+    calibration: CalibrationSet, yardstick: Yardstick, before: set[str]
+) -> str | None:
+    training = yardstick.training
+    if calibration.pixels.shape[-1] == 1:
+        raise _UntoldError("a gray model has no order of channels")
+    if training is None:
+        raise _UntoldError("the training split's pixels are not known")
+    if not before.isdisjoint({*_ALIKE, "value-range"}):
+        raise _UntoldError("another fault changes the colours")
+    cast = abs(training.red_less_blue)
+    if cast < max(_CAST_COUNTS, _CAST * training.red_less_blue_std):
+        raise _UntoldError("red and blue of the training split are too alike to tell them apart")
+    seen = np.array(statistics_of(calibration.pixels).mean)
+    expected = np.array(training.mean)
+    # Brightness says nothing of the order.
+    seen, expected = seen - seen.mean(), expected - expected.mean()
+    as_rgb = float(np.linalg.norm(seen - expected))
+    as_bgr = float(np.linalg.norm(seen - expected[::-1]))
+    standard_error = training.red_less_blue_std / np.sqrt(len(calibration))
+    moved = abs((seen[0] - seen[2]) - training.red_less_blue)
+    if as_bgr >= as_rgb / 2 or moved <= _STANDARD_ERRORS * standard_error:
+        return None
+    return (
+        f"red is on average {seen[0] - seen[2]:+.1f} from blue, in training "
+        f"{training.red_less_blue:+.1f}"
+    )
+
+
+def _overlap(calibration: CalibrationSet, yardstick: Yardstick, _: set[str]) -> str | None:
+    if yardstick.evaluated is None:
+        raise _UntoldError("without --data the pictures to be evaluated are not known")
+    known = sum(digest in yardstick.evaluated for digest in calibration.digests)
+    if not known:
+        return None
+    return f"{known} of {len(calibration)} pictures are in the validation or test split, pixel for pixel"
+
+
+def _unstable_range(
+    calibration: CalibrationSet, yardstick: Yardstick, before: set[str]
+) -> str | None:
+    if yardstick.growth is None:
+        raise _UntoldError("not measured")
+    if before:
+        raise _UntoldError(
+            f"not measured on a set that is found to be {' and '.join(sorted(before))}"
+        )
+    moved = [growth for growth in yardstick.growth(calibration) if growth.share > UNSTABLE]
+    if not moved:
+        return None
+    worst = moved[0]
+    half = len(calibration) // 2
+    more = f", as do {len(moved) - 1} more" if len(moved) > 1 else ""
+    return (
+        f"{worst.tensor} goes from {worst.half[0]:.3g}..{worst.half[1]:.3g} on the first {half} pictures "
+        f"to {worst.whole[0]:.3g}..{worst.whole[1]:.3g} on all {len(calibration)}{more}"
+    )
+
+
+_Check = Callable[[CalibrationSet, Yardstick, set[str]], str | None]
+_CHECKS: dict[str, _Check] = {
+    "one-class": _one_class,
+    "repeated": _repeated,
+    "too-few": _too_few,
+    "value-range": _value_range,
+    "channels-swapped": _channels_swapped,
+    "overlap": _overlap,
+    "unstable-range": _unstable_range,
+}
