@@ -8,6 +8,7 @@ import edge_sdk
 from edge_sdk.cli import COMMANDS as DEVICE_COMMANDS
 from edge_sdk.cli.group import EdgeclsGroup, set_verbosity
 from host_tools.cli.build import build
+from host_tools.cli.compare import compare
 from host_tools.cli.convert import convert
 from host_tools.cli.data import data
 from host_tools.cli.demo import demo
@@ -17,7 +18,16 @@ from host_tools.cli.recipe import recipe
 from host_tools.cli.train import train
 from host_tools.cli.validate import validate
 
-HOST_COMMANDS: tuple[click.Command, ...] = (demo, build, train, convert, recipe, data, explain)
+HOST_COMMANDS: tuple[click.Command, ...] = (
+    demo,
+    build,
+    train,
+    convert,
+    recipe,
+    data,
+    explain,
+    compare,
+)
 # Needs the extra only for a Keras reference.
 SHARED_COMMANDS: tuple[click.Command, ...] = (validate,)
 

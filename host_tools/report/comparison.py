@@ -1,0 +1,210 @@
+"""Several runs side by side: their figures, those of repetitions together, and what differs."""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from edge_sdk.errors import ValidationError
+from host_tools.report.compared_run import FIGURES, ComparedRun, read_run
+from host_tools.report.comparison_warnings import warnings
+from host_tools.strict_toml import literal
+
+# What numbers of repetitions are set off with.
+_SEPARATORS = " -_./"
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """A figure over the repetitions that know it.
+
+    Attributes:
+        mean: arithmetic.
+        sd: sample standard deviation (n - 1 in the denominator); None with one value.
+        n: values.
+    """
+
+    mean: float
+    sd: float | None
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Repetitions: runs on the same pictures whose recipes differ in ``training.seed`` alone.
+
+    Attributes:
+        name: what the names of its runs begin with, else that of their recipe; no two are the same.
+        members: indices of its runs.
+        seeds: different ones among them, at least two.
+        figures: by name, in the order of ``FIGURES``; None where no run knows it.
+    """
+
+    name: str
+    members: tuple[int, ...]
+    seeds: int
+    figures: Mapping[str, Spread | None]
+
+
+@dataclass(frozen=True, slots=True)
+class RunComparison:
+    """Runs of the same classes.
+
+    Attributes:
+        runs: at least two, in the order given.
+        names: of the runs, each different: the ends of their paths.
+        groups: of repetitions.
+        differing: recipe keys that are not the same for all, with each run's value as TOML; None
+            where its recipe has none.
+        warnings: why figures may not be comparable, a sentence each.
+    """
+
+    runs: tuple[ComparedRun, ...]
+    names: tuple[str, ...]
+    groups: tuple[Group, ...]
+    differing: Mapping[str, tuple[str | None, ...]]
+    warnings: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """As ``edgecls compare --json`` prints it, see docs/json.md."""
+        return {
+            "schema": 1,
+            "type": "comparison",
+            "runs": [
+                {
+                    "path": str(run.path),
+                    "name": name,
+                    "recipe": run.title,
+                    "seed": run.seed,
+                    "split": run.split,
+                    "n": run.n,
+                    "data_fingerprint": run.fingerprint,
+                    "accuracy_ci95": run.accuracy_ci95,
+                    **asdict(run.figures),
+                }
+                for name, run in zip(self.names, self.runs, strict=True)
+            ],
+            "groups": [
+                {
+                    "name": group.name,
+                    "runs": [str(self.runs[member].path) for member in group.members],
+                    "seeds": [self.runs[member].seed for member in group.members],
+                    **{key: spread and asdict(spread) for key, spread in group.figures.items()},
+                }
+                for group in self.groups
+            ],
+            "differing": self.differing,
+            "warnings": self.warnings,
+        }
+
+
+def compare_runs(paths: Sequence[Path]) -> RunComparison:
+    """Reads runs and puts them side by side.
+
+    Args:
+        paths: at least two run directories, each another one.
+
+    Raises:
+        ValidationError: runs of different classes.
+        EdgeClsError: see ``read_run``.
+    """
+    runs = tuple(read_run(path) for path in paths)
+    _check_classes(runs)
+    names = short_names(paths)
+    return RunComparison(
+        runs, names, groups_of(runs, names), differing(runs), warnings(runs, names)
+    )
+
+
+def short_names(paths: Sequence[Path]) -> tuple[str, ...]:
+    """The shortest ends of paths that tell them apart, all of as many folders.
+
+    Args:
+        paths: no two of the same folder.
+    """
+    parts = [path.resolve().parts for path in paths]
+    for length in range(1, max(map(len, parts))):
+        names = tuple("/".join(part[-length:]) for part in parts)
+        if len(set(names)) == len(names):
+            return names
+    return tuple(map(str, paths))
+
+
+def groups_of(runs: Sequence[ComparedRun], names: Sequence[str]) -> tuple[Group, ...]:
+    """Finds the repetitions with several seeds among runs, in the order of their first ones.
+
+    Args:
+        runs, names: the runs, and what each is called.
+    """
+    found: dict[str, list[int]] = {}
+    for place, run in enumerate(runs):
+        found.setdefault(run.identity, []).append(place)
+    groups = []
+    for members in found.values():
+        seeds = {repr(runs[member].seed) for member in members}
+        if len(seeds) > 1:
+            name = _common([names[member] for member in members]) or runs[members[0]].title
+            groups.append(Group(name, tuple(members), len(seeds), _figures(runs, members)))
+    used = Counter(group.name for group in groups)
+    return tuple(
+        group
+        if used[group.name] == 1
+        else replace(group, name=f"{names[group.members[0]]} and {len(group.members) - 1} more")
+        for group in groups
+    )
+
+
+def _figures(runs: Sequence[ComparedRun], members: Sequence[int]) -> dict[str, Spread | None]:
+    return {
+        key: spread([getattr(runs[member].figures, key) for member in members]) for key in FIGURES
+    }
+
+
+def spread(values: Sequence[float | None]) -> Spread | None:
+    """Mean and sample standard deviation of the values that are known; None without any."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return None
+    sd = statistics.stdev(known) if len(known) > 1 else None
+    return Spread(statistics.fmean(known), sd, len(known))
+
+
+def differing(runs: Sequence[ComparedRun]) -> dict[str, tuple[str | None, ...]]:
+    """Recipe keys that some runs have differently, in the order of the recipe."""
+    keys = dict.fromkeys(key for run in runs for key in run.recipe)
+    values = {
+        key: tuple(literal(run.recipe[key]) if key in run.recipe else None for run in runs)
+        for key in keys
+    }
+    return {key: row for key, row in values.items() if len(set(row)) > 1}
+
+
+def _common(names: Sequence[str]) -> str:
+    """What names begin with together, without the numbers of repetitions."""
+    start = names[0]
+    while not all(name.startswith(start) for name in names):
+        start = start[:-1]
+    if all(name[len(start) :].isdigit() for name in names):
+        start = start.rstrip("0123456789")  # of run11 and run12
+    return start.rstrip(_SEPARATORS)
+
+
+def _check_classes(runs: Sequence[ComparedRun]) -> None:
+    known = [run for run in runs if run.labels is not None]
+    for run in known[1:]:
+        first = known[0]
+        ours, theirs = first.labels or (), run.labels or ()
+        for place in range(max(len(ours), len(theirs))):
+            a, b = (
+                repr(labels[place]) if place < len(labels) else "missing"
+                for labels in (ours, theirs)
+            )
+            if a != b:
+                raise ValidationError(
+                    f"{first.path} and {run.path} have different classes: label {place} is {a} in the "
+                    f"first and {b} in the second; compare runs of the same classes"
+                )

@@ -1,0 +1,147 @@
+"""The comparison of several runs as one self-contained page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge_sdk.files import write_atomically
+from host_tools.extras import require
+from host_tools.report import comparison_plots, plots
+from host_tools.report.comparison import RunComparison
+from host_tools.report.comparison_table import (
+    evaluated_on,
+    group_cells,
+    group_columns,
+    known_columns,
+    run_cells,
+    seeds_of,
+)
+
+# Classes of a table that can still be read.
+MOST_CLASSES = 50
+# Accuracies closer than this are coloured as if they were this far apart: nothing is made of nothing.
+_LEAST_RANGE = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class ClassRow:
+    """A class in all runs.
+
+    Attributes:
+        label: its name.
+        n: pictures, as many as all runs have; None where they have different ones.
+        accuracy: of each run, 0..1; None where it has no picture of it.
+        range: between the best and the worst run; None where fewer than two know it.
+    """
+
+    label: str
+    n: int | None
+    accuracy: tuple[float | None, ...]
+    range: float | None
+
+
+def write_comparison_page(path: Path, comparison: RunComparison) -> None:
+    """Writes the page.
+
+    Args:
+        path: of the page.
+        comparison: what to show.
+
+    Raises:
+        MissingExtraError: matplotlib or Jinja is not installed.
+        WriteError: the disk is full, or a folder is in the way.
+    """
+    # The name of a folder need not be text.
+    write_atomically(path, _render(comparison).encode(errors="backslashreplace"))
+
+
+def class_rows(comparison: RunComparison) -> list[ClassRow]:
+    """Every class that some run was evaluated on, in the order of the labels."""
+    labels = next((run.labels for run in comparison.runs if run.labels), ())
+    return [row for place, label in enumerate(labels) if (row := _row(comparison, label, place))]
+
+
+def shown_classes(rows: Sequence[ClassRow]) -> list[ClassRow]:
+    """At most ``MOST_CLASSES``: those in which the runs differ most, in the order of the labels."""
+    by_range = sorted(range(len(rows)), key=lambda place: -(rows[place].range or 0))
+    return [rows[place] for place in sorted(by_range[:MOST_CLASSES])]
+
+
+def heat(accuracy: float, lowest: float) -> str:
+    """A background from white, all right, to red, the lowest accuracy of the table.
+
+    Args:
+        accuracy: to colour, 0..1.
+        lowest: of the table, 0..1.
+    """
+    wrong = (1 - accuracy) / max(_LEAST_RANGE, 1 - lowest)
+    return f"background: hsl(8 80% {100 - 38 * wrong:.0f}%)"
+
+
+def _row(comparison: RunComparison, label: str, place: int) -> ClassRow | None:
+    evaluated = [run for run in comparison.runs if run.class_counts]
+    accuracy = tuple(
+        run.class_accuracy[place] if run.class_accuracy else None for run in comparison.runs
+    )
+    known = [value for value in accuracy if value is not None]
+    if not known:
+        return None
+    counts = {run.class_counts[place] for run in evaluated}
+    return ClassRow(
+        label,
+        counts.pop() if len(counts) == 1 else None,
+        accuracy,
+        max(known) - min(known) if len(known) > 1 else None,
+    )
+
+
+def _drawn(comparison: RunComparison) -> Iterator[tuple[str, str]]:
+    figures = (
+        ("Validation accuracy", comparison_plots.validation_accuracy(comparison.runs)),
+        ("Loss", comparison_plots.losses(comparison.runs)),
+    )
+    for title, figure in figures:
+        if figure is not None:
+            yield title, require("markupsafe").Markup(plots.svg(figure))
+
+
+def _render(comparison: RunComparison) -> str:
+    jinja2 = require("jinja2")
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("host_tools", "report"),
+        autoescape=True,  # labels and names are those of folders, and may hold anything
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    columns = known_columns(comparison)
+    of_groups = group_columns(comparison)
+    rows = class_rows(comparison)
+    shown = shown_classes(rows)
+    lowest = min((a for row in shown for a in row.accuracy if a is not None), default=1.0)
+    environment.filters["heat"] = lambda accuracy: heat(accuracy, lowest)
+    environment.filters["evaluated_on"] = evaluated_on
+    runs = list(zip(comparison.names, comparison.runs, strict=True))
+    page: str = environment.get_template("comparison.html").render(
+        comparison=comparison,
+        runs=[(name, run, comparison_plots.look(place)) for place, (name, run) in enumerate(runs)],
+        columns=columns,
+        cells=[run_cells(run, columns) for run in comparison.runs],
+        group_columns=of_groups,
+        groups=[
+            (
+                group.name,
+                seeds_of(group),
+                [comparison.names[member] for member in group.members],
+                group_cells(group, of_groups),
+            )
+            for group in comparison.groups
+        ],
+        plots=list(_drawn(comparison)),
+        breakable=require("markupsafe").Markup(".<wbr>"),
+        classes=shown,
+        n_classes=len(rows),
+    )
+    return page
