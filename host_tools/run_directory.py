@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 from edge_sdk.errors import ArtifactNotFoundError, ConversionError
 from edge_sdk.files import write_atomically
 from host_tools.recipe import Recipe, load_recipe, recipe_toml
+
+_NUMBERS = re.compile(r"\[\n *[-+.\deE]+(,\n *[-+.\deE]+)*\n *\]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +83,10 @@ class RunDirectory:
 
     def write_report(self, report: dict[str, Any]) -> None:
         """Writes ``report.json``."""
-        write_atomically(self.report, json.dumps(report, indent=1) + "\n")
+        text = json.dumps(report, indent=1)
+        # A list of numbers stays on its line: a matrix of 1,000 classes has a million of them.
+        text = _NUMBERS.sub(lambda found: " ".join(found[0].split()), text)
+        write_atomically(self.report, text + "\n")
 
     def read_report(self) -> dict[str, Any]:
         """Reads ``report.json``; empty where there is none.

@@ -8,14 +8,14 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from edge_sdk.errors import ConversionError, DatasetError, TrainingError
 from edge_sdk.files import write_atomically
 from host_tools.data.load import Dataset
 from host_tools.data.prepare import DataPlace, load_for
+from host_tools.evaluate.robustness import Predict
 from host_tools.keras_files import load_keras
 from host_tools.models.anatomy import layers_of, stages_of_network
+from host_tools.opening import Opening
 from host_tools.package import Description, add_provenance, write_artifact
 from host_tools.provenance import (
     data_provenance,
@@ -23,7 +23,7 @@ from host_tools.provenance import (
     tool_versions,
     travelling_recipe,
 )
-from host_tools.quantize.calibrate import calibration_pixels
+from host_tools.quantize.checked import CalibrationRequest, checked_calibration
 from host_tools.quantize.convert import convert, input_shape
 from host_tools.recipe import (
     ConversionRecipe,
@@ -34,16 +34,14 @@ from host_tools.recipe import (
     recipe_toml,
 )
 from host_tools.report.contact_sheet import contact_sheet, jpeg
-from host_tools.report.evaluation import evaluate
-from host_tools.report.page import write_page
+from host_tools.report.stage import predictor, scores_on, write_report
 from host_tools.run_directory import RunDirectory, TrainedModel, find_trained
-from host_tools.train.batches import plain_batches
 from host_tools.train.checkpoint import holds_unfinished
 from host_tools.train.fit import train
 from host_tools.train.team import ALONE, Meeting, Team, joined
 from host_tools.validate.compare import Budget, Comparison
 from host_tools.validate.scores import save_scores
-from host_tools.validate.stage import Opening, scores_of, validate
+from host_tools.validate.stage import scores_of, validate
 
 Say = Callable[[str], None]
 _INTEGER_FORMATS = ("int8", "int16x8")
@@ -75,6 +73,28 @@ def train_run(
         TrainingError: an unfinished training is in the way, the loss became NaN, or another process
             was lost.
     """
+    trained = _trained(
+        recipe, dataset, run, resume=resume, say=say, together=together, meeting=meeting
+    )
+    if trained is None:
+        return None
+    report, predict = trained
+    scores = scores_on(dataset, "validation", predict)
+    write_report(run, report, dataset, "validation", scores, predict, say)
+    return report
+
+
+def _trained(
+    recipe: Recipe,
+    dataset: Dataset,
+    run: RunDirectory,
+    *,
+    resume: bool,
+    say: Say,
+    together: bool = False,
+    meeting: Meeting | None = None,
+) -> tuple[dict[str, Any], Predict] | None:
+    """Trains; gives the report so far, without an evaluation, and the model as a function."""
     if not resume and holds_unfinished(run.checkpoint):
         raise TrainingError(
             f"{run.path}: holds an unfinished training; add --resume to go on with it, or choose "
@@ -94,11 +114,6 @@ def train_run(
     )
     network = load_keras(run.model)
     layers = layers_of(network)
-    validation = dataset.splits["validation"]
-    answers = np.zeros(0, np.int64)
-    if len(validation):
-        batches = plain_batches(validation.pixels, validation.labels, len(dataset.classes), 64)
-        answers = network.predict(batches, verbose=0).argmax(axis=1)
     report = {
         "schema": 1,
         "type": "run",
@@ -119,15 +134,13 @@ def train_run(
             "layers": [asdict(layer) for layer in layers],
         },
         "validation": None,
-        "evaluation": evaluate(validation.labels, answers, dataset.classes, "validation"),
+        "evaluation": None,
         "tools": tool_versions(),
         "recipe": recipe_to(recipe),
         "recipe_toml": recipe_toml(recipe),
     }
     write_atomically(run.contact_sheet, jpeg(contact_sheet(dataset, recipe)))
-    run.write_report(report)
-    write_page(run)
-    return report
+    return report, predictor(network)
 
 
 def convert_run(
@@ -136,7 +149,7 @@ def convert_run(
     conversion: ConversionRecipe,
     out: Path,
     *,
-    split: str = "train",
+    request: CalibrationRequest = CalibrationRequest(),  # noqa: B008  frozen
     say: Say,
 ) -> list[Path]:
     """Converts a trained model to every format asked for.
@@ -146,11 +159,12 @@ def convert_run(
         dataset: for calibration, and for labels where the model has none of its own.
         conversion: formats, and how many pictures to calibrate with.
         out: folder for the artifacts.
-        split: to calibrate with.
+        request: which pictures to calibrate with.
         say: told each file as it is written.
 
     Raises:
-        ConversionError: the model does not convert, or the data set is another one's.
+        ConversionError: the model does not convert, the data set is another one's, or the lint
+            stops the calibration.
     """
     model = load_keras(trained.path)
     labels = trained.labels or (dataset.classes if dataset else None)
@@ -172,9 +186,9 @@ def convert_run(
             "if it was trained on another range, put a Rescaling layer in front and save it again"
         )
     calibration = None
-    if dataset is not None and any(f in _INTEGER_FORMATS for f in conversion.formats):
-        chosen = dataset.splits[split]  # type: ignore[index]  # checked by the command
-        calibration = calibration_pixels(chosen, conversion.calibration_images, recipe.data.seed)
+    if formats_needing_data(conversion.formats):
+        count, about = conversion.calibration_images, (model, trained, recipe, labels, dataset)
+        calibration = checked_calibration(*about, count, request, say)
     provenance = {
         "recipe": travelling_recipe(recipe),
         "data": data_provenance(trained, dataset, say),
@@ -183,9 +197,9 @@ def convert_run(
     paths = []
     for format_ in conversion.formats:
         path = out / f"{trained.name}_{format_}.tflite"
-        flatbuffer = convert(model, format_, calibration)
+        flatbuffer = convert(model, format_, calibration.pixels if calibration else None)
         if format_ in _INTEGER_FORMATS and calibration is not None:
-            provenance["calibration"] = {"split": split, "pictures": len(calibration) - 2}
+            provenance["calibration"] = calibration.record
         else:
             provenance.pop("calibration", None)
         write_artifact(
@@ -229,8 +243,11 @@ def build(
             f"{data.path}: no test pictures, so the drop could not be measured; raise data.test, or use "
             "edgecls train and edgecls convert"
         )
-    report = train_run(recipe, dataset, run, resume=resume, say=say)
-    assert report is not None  # there is one process
+    trained = _trained(recipe, dataset, run, resume=resume, say=say)
+    assert trained is not None  # there is one process
+    report, predict = trained
+    # Should a conversion fail, there is a report of the training.
+    write_report(run, report, dataset, "validation", scores_on(dataset, "validation", predict))
     artifacts = convert_run(find_trained(out), dataset, recipe.conversion, out, say=say)
     budget = Budget(recipe.gates.max_drop, recipe.gates.max_class_drop)
     comparison = validate(
@@ -246,12 +263,11 @@ def build(
     )
     save_scores(run.scores, scores_of(comparison))
     comparison = _recorded(comparison, artifacts)
-    figures = comparison.to_json()
-    answers = comparison.reference_scores.argmax(axis=1)
-    report["evaluation"] = evaluate(comparison.truth, answers, comparison.labels, "test")
-    report["validation"] = figures
-    run.write_report(report)
-    write_page(run)
+    report["validation"] = comparison.to_json()
+    scores = comparison.reference_scores
+    if comparison.pictures != dataset.splits["test"].pictures:  # one can be read no more
+        scores = scores_on(dataset, "test", predict)
+    write_report(run, report, dataset, "test", scores, predict, say)
     return comparison
 
 

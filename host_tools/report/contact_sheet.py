@@ -12,7 +12,7 @@ from host_tools.data.load import Dataset
 from host_tools.recipe import Recipe
 
 _ROWS, _COLUMNS = 8, 8
-_TILE_PX = 96
+TILE_PX = 96
 _GAP_PX = 4
 
 
@@ -35,13 +35,13 @@ def contact_sheet(dataset: Dataset, recipe: Recipe) -> NDArray[np.uint8]:
     for _ in range(_COLUMNS - 1):
         seen = augment(subset.large_pictures(rows), recipe.augmentation, random, (width, height))
         columns.append(mix(seen, targets, recipe.augmentation, random)[0])
-    side = _TILE_PX + _GAP_PX
+    side = TILE_PX + _GAP_PX
     sheet = np.full((len(rows) * side + _GAP_PX, _COLUMNS * side + 2 * _GAP_PX, 3), 255, np.uint8)
     for column, pictures in enumerate(columns):
         left = column * side + (_GAP_PX if column == 0 else 2 * _GAP_PX)
         for row, picture in enumerate(pictures):
             top = row * side + _GAP_PX
-            sheet[top : top + _TILE_PX, left : left + _TILE_PX] = _tile(picture)
+            sheet[top : top + TILE_PX, left : left + TILE_PX] = tile(picture)
     return sheet
 
 
@@ -51,11 +51,11 @@ def jpeg(pixels: NDArray[np.uint8]) -> bytes:
     return data.tobytes()
 
 
-def _tile(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def tile(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """A square of fixed size; small pictures in whole pixels, so that nothing is smoothed over."""
     if picture.shape[2] == 1:
         picture = np.repeat(picture, 3, axis=2)
-    larger = _TILE_PX // max(picture.shape[:2])
+    larger = TILE_PX // max(picture.shape[:2])
     if larger > 1:
         picture = picture.repeat(larger, axis=0).repeat(larger, axis=1)
-    return preprocess(picture, Preprocessing(_TILE_PX, _TILE_PX, crop="letterbox"))
+    return preprocess(picture, Preprocessing(TILE_PX, TILE_PX, crop="letterbox"))

@@ -1,4 +1,4 @@
-"""``report.html``: one self-contained page made of ``report.json`` and the contact sheet."""
+"""``report.html``: one self-contained page made of ``report.json`` and sheets of pictures."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from typing import Any
 
 from edge_sdk.files import write_atomically
 from host_tools.extras import require
-from host_tools.report import plots
+from host_tools.report import evaluation_plots, plots
+from host_tools.report.pictures import Sheets
 from host_tools.run_directory import RunDirectory
 
 
-def write_page(run: RunDirectory) -> None:
+def write_page(run: RunDirectory, sheets: Sheets) -> None:
     """Writes the page and the plots (``plots/*.png``) of a run that has a ``report.json``.
 
     Raises:
@@ -19,22 +20,30 @@ def write_page(run: RunDirectory) -> None:
         WriteError: the disk is full.
     """
     report = run.read_report()
-    training = report["training"]
-    figures = {"curves": plots.curves(training["history"], training["best_epoch"])}
-    if report.get("evaluation", {}).get("n"):
-        evaluation = report["evaluation"]
-        figures["confusion"] = plots.confusion_matrix(evaluation["confusion"], evaluation["labels"])
-    if report.get("validation"):
-        figures["drops"] = plots.drops(report["validation"]["artifacts"])
-    figures["architecture"] = plots.architecture(report["architecture"]["stages"])
+    figures = _figures(report)
     for name, figure in figures.items():
         write_atomically(run.path / "plots" / f"{name}.png", plots.png(figure))
     drawn = {name: plots.svg(figure) for name, figure in figures.items()}
-    sheet = base64.b64encode(run.contact_sheet.read_bytes()).decode()
-    write_atomically(run.page, _render(report, drawn, sheet))
+    write_atomically(run.page, _render(report, drawn, run.contact_sheet.read_bytes(), sheets))
 
 
-def _render(report: dict[str, Any], drawn: dict[str, str], sheet: str) -> str:
+def _figures(report: dict[str, Any]) -> dict[str, Any]:
+    training, evaluation = report["training"], report["evaluation"]
+    figures = {"curves": plots.curves(training["history"], training["best_epoch"])}
+    if evaluation["n"]:
+        figures["confusion"] = plots.confusion_matrix(evaluation["confusion"], evaluation["labels"])
+        figures["classes"] = evaluation_plots.classes(evaluation["per_class"])
+        figures["calibration"] = evaluation_plots.reliability(evaluation["calibration"]["bins"])
+    if evaluation["roc"]:
+        figures["roc"] = evaluation_plots.roc(evaluation)
+        figures["pr"] = evaluation_plots.precision_recall(evaluation)
+    if report["validation"]:
+        figures["drops"] = plots.drops(report["validation"]["artifacts"])
+    figures["architecture"] = plots.architecture(report["architecture"]["stages"])
+    return figures
+
+
+def _render(report: dict[str, Any], drawn: dict[str, str], contact: bytes, sheets: Sheets) -> str:
     jinja2 = require("jinja2")
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("host_tools", "report"),
@@ -43,15 +52,45 @@ def _render(report: dict[str, Any], drawn: dict[str, str], sheet: str) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["percent"] = lambda share: f"{100 * share:.2f} %"
+    environment.filters["percent"] = lambda share: _figure(share, "{:.2%}").replace(
+        "%", "\N{NO-BREAK SPACE}%"
+    )
+    environment.filters["short_percent"] = lambda share: _figure(share, "{:.0%}").replace(
+        "%", "\N{NO-BREAK SPACE}%"
+    )
+    environment.filters["decimal"] = lambda figure: _figure(figure, "{:.3f}")
     environment.filters["kilobytes"] = lambda size: f"{size / 1000:,.1f} kB"
     environment.filters["lost"] = _lost
+    environment.filters["heat"] = _heat
+    environment.filters["embedded"] = lambda jpeg: (
+        "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()
+    )
     safe = {name: require("markupsafe").Markup(text) for name, text in drawn.items()}
-    page: str = environment.get_template("page.html").render(report=report, plots=safe, sheet=sheet)
+    artifacts = report["validation"]["artifacts"] if report["validation"] else []
+    page: str = environment.get_template("page.html").render(
+        report=report,
+        plots=safe,
+        contact=contact,
+        sheets=sheets,
+        recalls=[
+            (a["format"], {c["label"]: c["artifact"] for c in a["per_class"]}) for a in artifacts
+        ],
+        most_bars=evaluation_plots.MOST_CLASSES,
+    )
     return page
+
+
+def _figure(figure: float | None, form: str) -> str:
+    return "" if figure is None else form.format(figure)
 
 
 def _lost(points: float) -> str:
     if round(points, 2) == 0:
         return "nothing lost against float"
     return f"{abs(points):.2f} points {'lost' if points > 0 else 'gained'} against float"
+
+
+def _heat(accuracy: float, clean: float) -> str:
+    """A background from red (nothing right any more) to white (as good as on clean pictures)."""
+    kept = min(1.0, accuracy / clean) if clean else 1.0
+    return f"background: hsl(8 80% {62 + 38 * kept:.0f}%)"

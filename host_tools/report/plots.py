@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from host_tools.extras import require
 
-_BLUE, _ORANGE, _GRAY = "#2563a8", "#d9730d", "#6b7280"
+BLUE, ORANGE, GRAY = "#2563a8", "#d9730d", "#6b7280"
 
 
 def curves(history: list[dict[str, float]], best_epoch: int) -> Any:
@@ -20,15 +23,15 @@ def curves(history: list[dict[str, float]], best_epoch: int) -> Any:
             validation split, ``val_loss``, ``val_accuracy``.
         best_epoch: 0-based epoch whose weights were kept.
     """
-    figure = _figure(9, 3.4)
+    figure = figure_of(9, 3.4)
     epochs = [row["epoch"] for row in history]
     for position, (key, title) in enumerate((("loss", "Loss"), ("accuracy", "Accuracy")), 1):
         axes = figure.add_subplot(1, 2, position)
-        axes.plot(epochs, [row[key] for row in history], color=_BLUE, label="training")
+        axes.plot(epochs, [row[key] for row in history], color=BLUE, label="training")
         if f"val_{key}" in history[0]:
             values = [row[f"val_{key}"] for row in history]
-            axes.plot(epochs, values, color=_ORANGE, label="validation")
-        axes.axvline(best_epoch + 1, color=_GRAY, linestyle=":", linewidth=1, label="kept")
+            axes.plot(epochs, values, color=ORANGE, label="validation")
+        axes.axvline(best_epoch + 1, color=GRAY, linestyle=":", linewidth=1, label="kept")
         axes.set_title(title)
         axes.set_xlabel("epoch")
         axes.grid(alpha=0.25)
@@ -46,14 +49,14 @@ def confusion_matrix(confusion: list[list[int]], labels: list[str]) -> Any:
     shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
     classes = len(labels)
     side = min(12.0, max(3.5, 1.6 + 0.42 * classes))
-    figure = _figure(side + 0.8, side)
+    figure = figure_of(side + 0.8, side)
     axes = figure.add_subplot()
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     figure.colorbar(image, ax=axes, fraction=0.046, label="share of the class")
     axes.set_xlabel("answer")
     axes.set_ylabel("truth")
     if classes <= 40:
-        short = [label if len(label) <= 16 else label[:15] + "…" for label in labels]
+        short = [short_label(label) for label in labels]
         slanted = {"rotation": 60, "ha": "right", "rotation_mode": "anchor"}
         long = any(len(label) > 3 for label in short)
         axes.set_xticks(range(classes), short, **(slanted if long else {}))
@@ -75,20 +78,20 @@ def confusion_matrix(confusion: list[list[int]], labels: list[str]) -> Any:
 
 def drops(artifacts: list[dict[str, Any]]) -> Any:
     """Each artifact's drop in points with its 95 % interval, and its size."""
-    figure = _figure(9, 1.2 + 0.5 * len(artifacts))
+    figure = figure_of(9, 1.2 + 0.5 * len(artifacts))
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
     rows = range(len(artifacts))
     for row, artifact in zip(rows, artifacts, strict=True):
         drop, (low, high) = artifact["drop_points"], artifact["drop_ci95"]
-        left.plot([low, high], [row, row], color=_BLUE, linewidth=2.5, solid_capstyle="butt")
-        left.plot(drop, row, "o", color=_BLUE)
-    left.axvline(0, color=_GRAY, linewidth=1)
+        left.plot([low, high], [row, row], color=BLUE, linewidth=2.5, solid_capstyle="butt")
+        left.plot(drop, row, "o", color=BLUE)
+    left.axvline(0, color=GRAY, linewidth=1)
     left.set_yticks(list(rows), [artifact["format"] for artifact in artifacts])
     left.set_ylim(len(artifacts) - 0.5, -0.5)
     left.set_xlabel("points of accuracy lost (95 % interval)")
     left.grid(axis="x", alpha=0.25)
     sizes = [artifact["size_bytes"] / 1000 for artifact in artifacts]
-    right.barh(list(rows), sizes, color=_ORANGE, height=0.5)
+    right.barh(list(rows), sizes, color=ORANGE, height=0.5)
     for row, size in zip(rows, sizes, strict=True):
         right.text(size, row, f" {size:,.0f}", va="center", fontsize=9)
     right.set_xlim(0, max(sizes) * 1.2)
@@ -103,7 +106,7 @@ def architecture(stages: list[dict[str, Any]]) -> Any:
     Args:
         stages: ``StageAnatomy`` each, as a dictionary.
     """
-    figure = _figure(9, 3.6)
+    figure = figure_of(9, 3.6)
     axes = figure.add_subplot()
     tallest = max(max(stage["height"] for stage in stages), 1)
     left = 0.0
@@ -111,7 +114,7 @@ def architecture(stages: list[dict[str, Any]]) -> Any:
         # Roots, so that a map of 4 x 4 with 2,048 channels still fits beside one of 224 x 224.
         high = 0.25 + 2.75 * (stage["height"] / tallest) ** 0.5
         wide = 0.35 + 0.05 * stage["channels"] ** 0.5
-        color = _BLUE if stage["height"] else _ORANGE
+        color = BLUE if stage["height"] else ORANGE
         axes.add_patch(_box(left, -high / 2, wide, high, color))
         size = f"{stage['width']} x {stage['height']}" if stage["height"] else "head"
         axes.text(left + wide / 2, 1.65, size, ha="center", va="bottom", fontsize=9)
@@ -119,14 +122,14 @@ def architecture(stages: list[dict[str, Any]]) -> Any:
         what = f"{stage['channels']:,} ch\n{layers}\n{_short(stage['parameters'])}"
         if stage["receptive_field"]:
             what += f"\nsees {stage['receptive_field']} px"
-        axes.text(left + wide / 2, -1.65, what, ha="center", va="top", fontsize=8, color=_GRAY)
+        axes.text(left + wide / 2, -1.65, what, ha="center", va="top", fontsize=8, color=GRAY)
         left += wide + 0.75
         if stage is not stages[-1]:
             axes.annotate(
                 "",
                 (left - 0.1, 0),
                 (left - 0.65, 0),
-                arrowprops={"arrowstyle": "->", "color": _GRAY},
+                arrowprops={"arrowstyle": "->", "color": GRAY},
             )
     axes.set_xlim(-0.6, left)
     axes.set_ylim(-3.1, 2.2)
@@ -150,18 +153,34 @@ def svg(figure: Any) -> str:
     """The figure as an ``<svg>`` element to stand in a page."""
     buffer = io.StringIO()
     context = require("matplotlib").rc_context({"svg.fonttype": "none", "svg.hashsalt": "edgecls"})
-    with context:
+    with context, _any_script():
         figure.savefig(buffer, format="svg", metadata={"Date": None})
     text = buffer.getvalue()
     return text[text.index("<svg") :]
 
 
+@contextlib.contextmanager
+def _any_script() -> Iterator[None]:
+    """No warning for each letter of a label that matplotlib's font lacks; browsers have it."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)
+        yield
+
+
 def png(figure: Any) -> bytes:
     """The figure as a PNG file."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=150)
+    with _any_script():
+        figure.savefig(buffer, format="png", dpi=150)
     return buffer.getvalue()
 
 
-def _figure(width: float, height: float) -> Any:
+def short_label(label: str) -> str:
+    """A class name that fits beside an axis; a dollar sign is a letter, not the start of a formula."""
+    short = label if len(label) <= 16 else label[:15] + "…"
+    return short.replace("$", r"\$")
+
+
+def figure_of(width: float, height: float) -> Any:
+    """An empty figure, inches."""
     return require("matplotlib.figure").Figure(figsize=(width, height))

@@ -14,6 +14,8 @@ from edge_sdk.errors import ValidationError
 from host_tools.data.decode import Decoded, Unreadable
 from host_tools.data.load import fingerprint
 from host_tools.data.pictures import Picture
+from host_tools.evaluate.calibration import calibration
+from host_tools.evaluate.figures import top5
 from host_tools.validate.gates import Verdict, judge, worst
 from host_tools.validate.predictors import ArtifactPredictor, Predictor
 from host_tools.validate.statistics import drop_interval, images_needed, mcnemar_p
@@ -40,13 +42,18 @@ class ClassResult:
 
 @dataclass(frozen=True, slots=True)
 class ArtifactResult:
-    """One artifact against the reference; accuracies 0..1, drops in points."""
+    """One artifact against the reference; accuracies 0..1, drops in points.
+
+    ``top5`` is that of ``evaluate.figures``, ``ece`` of ``evaluate.calibration``.
+    """
 
     path: str
     format: str
     size_bytes: int
     model_bytes: int
     accuracy: float
+    top5: float | None
+    ece: float | None
     drop_points: float
     drop_ci95: tuple[float, float]
     mcnemar_p: float
@@ -93,7 +100,13 @@ class Comparison:
         return {
             "schema": 1,
             "type": "validation",
-            "reference": {"path": self.reference_path, "accuracy": self.accuracy, "n": self.n},
+            "reference": {
+                "path": self.reference_path,
+                "accuracy": self.accuracy,
+                "top5": top5(self.reference_scores, self.truth),
+                "ece": calibration(self.reference_scores, self.truth).ece,
+                "n": self.n,
+            },
             "artifacts": [
                 {
                     "path": a.path,
@@ -101,6 +114,8 @@ class Comparison:
                     "size_bytes": a.size_bytes,
                     "model_bytes": a.model_bytes,
                     "accuracy": a.accuracy,
+                    "top5": a.top5,
+                    "ece": a.ece,
                     "drop_points": a.drop_points,
                     "drop_ci95": list(a.drop_ci95),
                     "mcnemar_p": a.mcnemar_p,
@@ -166,8 +181,8 @@ def compare(
         accuracy=float((answers[0] == truth).mean()),
         n=len(kept),
         artifacts=tuple(
-            _measure(predictor, answers[0], answer, truth, reference.labels, budget)
-            for predictor, answer in zip(artifacts, answers[1:], strict=True)
+            _measure(predictor, answers[0], part, truth, reference.labels, budget)
+            for predictor, part in zip(artifacts, scores[1:], strict=True)
         ),
         labels=reference.labels,
         truth=truth,
@@ -200,12 +215,12 @@ def _label_indices(
 def _measure(
     predictor: ArtifactPredictor,
     reference: NDArray[np.int64],
-    answer: NDArray[np.int64],
+    scores: NDArray[np.float32],
     truth: NDArray[np.int64],
     labels: tuple[str, ...],
     budget: Budget,
 ) -> ArtifactResult:
-    artifact = predictor.artifact
+    artifact, answer = predictor.artifact, scores.argmax(axis=1)
     right_before, right_after = reference == truth, answer == truth
     outcome = _outcome(right_before, right_after)
     per_class = tuple(
@@ -231,6 +246,8 @@ def _measure(
         size_bytes=len(artifact.data),
         model_bytes=artifact.model_bytes,
         accuracy=float(right_after.mean()),
+        top5=top5(scores, truth),
+        ece=calibration(scores, truth).ece,
         drop_points=outcome.drop,
         drop_ci95=outcome.interval,
         mcnemar_p=mcnemar_p(outcome.lost, outcome.won),

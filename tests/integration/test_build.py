@@ -30,10 +30,14 @@ def test_build_leaves_a_complete_run_directory(built: Path) -> None:
         "logs/history.csv",
         "model.keras",
         "plots/architecture.png",
+        "plots/calibration.png",
+        "plots/classes.png",
         "plots/confusion.png",
         "plots/contact_sheet.jpg",
         "plots/curves.png",
         "plots/drops.png",
+        "plots/examples.jpg",
+        "plots/mistakes.jpg",
         "recipe.toml",
         "reference_scores.npz",
         "report.html",
@@ -59,8 +63,9 @@ def test_the_history_has_a_row_per_epoch(built: Path) -> None:
 
 def test_the_page_is_self_contained_and_holds_every_plot(built: Path) -> None:
     page = (built / "report.html").read_text()
-    assert page.count("<svg") == 4
+    assert page.count("<svg") == 6
     assert re.findall(r'src="(?!data:image/)', page) == []
+    assert re.findall(r"url\((?!data:image/|#)", page) == []
     assert 'href="http' not in page
 
 
@@ -69,7 +74,10 @@ def test_an_artifact_records_where_it_comes_from(built: Path) -> None:
     assert manifest is not None
     provenance = manifest.provenance
     assert provenance["recipe"]["training"]["epochs"] == 3
-    assert provenance["calibration"] == {"split": "train", "pictures": 200}
+    calibration = provenance["calibration"]
+    assert (calibration["split"], calibration["pictures"]) == ("train", 200)
+    assert sum(calibration["per_class"].values()) == 200
+    assert calibration["lint"]["findings"] == []
     assert set(provenance["tools"]) >= {"edgecls", "tensorflow", "keras", "numpy", "python"}
     assert provenance["validation"]["accuracy"] > 0.6
     assert str(built.parent) not in json.dumps(provenance)

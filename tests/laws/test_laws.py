@@ -43,7 +43,7 @@ _DOORS: dict[str, tuple[str, ...]] = {
         "host_tools/explain/grad_cam.py",
         "host_tools/keras_files.py",
     ),
-    "sklearn": ("host_tools/data/digits.py",),
+    "sklearn": ("host_tools/data/digits.py", "host_tools/evaluate/"),
     "matplotlib": ("host_tools/explain/draw.py", "host_tools/report/"),
     "scipy": ("host_tools/explain/heat.py",),
     "shap": ("host_tools/explain/shapley.py", "host_tools/explain/methods.py"),

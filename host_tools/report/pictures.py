@@ -1,0 +1,158 @@
+"""Pictures with what the model made of them: the worst mistakes, and examples of every class."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from host_tools.evaluate.robustness import PixelsOf
+from host_tools.report.contact_sheet import TILE_PX, jpeg, tile
+
+MOST_MISTAKES = 24
+# Classes with examples, and how many right answers and how many mistakes of each.
+MOST_CLASSES = 20
+EACH = 4
+
+_GAP_PX = 4
+_COLUMNS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """One picture on a sheet.
+
+    Attributes:
+        name: of the picture.
+        truth, answer: labels.
+        score: of the answer, 0..1.
+        x, y: its left upper corner on the sheet, in pixels.
+    """
+
+    name: str
+    truth: str
+    answer: str
+    score: float
+    x: int
+    y: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClassExamples:
+    """Pictures of one class that were answered rightly, and those that were not."""
+
+    label: str
+    right: tuple[Shown, ...]
+    wrong: tuple[Shown, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Sheets:
+    """Everything shown.
+
+    Attributes:
+        mistakes: wrong answers, the highest score first, on the sheet ``mistakes_jpeg``.
+        n_mistakes: how many there are in the split.
+        examples: of up to ``MOST_CLASSES`` classes, on the sheet ``examples_jpeg``.
+        n_classes: how many classes the split has.
+        mistakes_jpeg, examples_jpeg: RGB JPEG files; empty where nothing is on them.
+    """
+
+    mistakes: tuple[Shown, ...]
+    n_mistakes: int
+    examples: tuple[ClassExamples, ...]
+    n_classes: int
+    mistakes_jpeg: bytes
+    examples_jpeg: bytes
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Answered:
+    """A split and what a model made of it.
+
+    Attributes:
+        scores: ``(N, C)`` probabilities.
+        truth: ``(N,)`` label indices.
+        labels: C names.
+        names: N names of pictures.
+        pixels_of: from ``(n,)`` indices to ``(n, H, W, 1 or 3)`` uint8 pixels.
+    """
+
+    scores: NDArray[np.float32]
+    truth: NDArray[np.int64]
+    labels: tuple[str, ...]
+    names: Sequence[str]
+    pixels_of: PixelsOf
+
+
+def draw_sheets(answered: Answered) -> Sheets:
+    """Chooses the pictures and draws them.
+
+    Examples are drawn with the classes of the lowest recall first, where not all fit.
+    """
+    answers = answered.scores.argmax(axis=1)
+    sure = answered.scores.max(axis=1)
+    right = answers == answered.truth
+    wrong = np.flatnonzero(~right)
+    worst = wrong[np.argsort(-sure[wrong], kind="stable")][:MOST_MISTAKES]
+    mistakes, mistakes_jpeg = _sheet(answered, worst)
+    present = np.unique(answered.truth)
+    groups = []
+    for label in _classes_shown(answered.truth, right):
+        own = answered.truth == label
+        groups += [_spread(np.flatnonzero(own & right)), _spread(np.flatnonzero(own & ~right))]
+    rows = np.concatenate([np.empty(0, np.int64), *groups])
+    shown, examples_jpeg = _sheet(answered, rows)
+    places = iter(shown)
+    parts = [tuple(next(places) for _ in group) for group in groups]
+    return Sheets(
+        mistakes,
+        len(wrong),
+        tuple(
+            ClassExamples(answered.labels[label], *parts[2 * i : 2 * i + 2])
+            for i, label in enumerate(_classes_shown(answered.truth, right))
+        ),
+        len(present),
+        mistakes_jpeg,
+        examples_jpeg,
+    )
+
+
+def _classes_shown(truth: NDArray[np.int64], right: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """All classes of the split, or those with the lowest recall; in the order of their indices."""
+    present = np.unique(truth)
+    recall = np.array([right[truth == label].mean() for label in present])
+    return np.sort(present[np.argsort(recall, kind="stable")][:MOST_CLASSES])
+
+
+def _spread(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """A few of them from the first to the last, not neighbours, which are often alike."""
+    places = np.linspace(0, len(rows) - 1, min(EACH, len(rows))).astype(np.int64)
+    return np.asarray(rows[places], np.int64)
+
+
+def _sheet(answered: Answered, rows: NDArray[np.int64]) -> tuple[tuple[Shown, ...], bytes]:
+    """Pictures in rows of eight, and where each of them is."""
+    if not len(rows):
+        return (), b""
+    side = TILE_PX + _GAP_PX
+    high, wide = -(-len(rows) // _COLUMNS), min(_COLUMNS, len(rows))
+    sheet = np.full((high * side - _GAP_PX, wide * side - _GAP_PX, 3), 255, np.uint8)
+    shown = []
+    answers = answered.scores.argmax(axis=1)
+    for place, (row, picture) in enumerate(zip(rows, answered.pixels_of(rows), strict=True)):
+        y, x = (side * number for number in divmod(place, _COLUMNS))
+        sheet[y : y + TILE_PX, x : x + TILE_PX] = tile(picture)
+        shown.append(
+            Shown(
+                answered.names[row],
+                answered.labels[answered.truth[row]],
+                answered.labels[answers[row]],
+                float(answered.scores[row].max()),
+                x,
+                y,
+            )
+        )
+    return tuple(shown), jpeg(sheet)
