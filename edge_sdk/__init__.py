@@ -15,22 +15,35 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from edge_sdk.answers import Decisions
     from edge_sdk.artifact import Artifact
+    from edge_sdk.attention import Attention
     from edge_sdk.classifier import Classifier
     from edge_sdk.errors import EdgeClsError
+    from edge_sdk.hotswap import ReloadingClassifier
     from edge_sdk.images import read_image
-    from edge_sdk.pipeline import RunStatistics, run
-    from edge_sdk.ports import Engine, FrameSource, Sink
+    from edge_sdk.motion import Motion
+    from edge_sdk.pipeline import run
+    from edge_sdk.ports import Engine, FrameSink, FrameSource, LiveSource, Sink
     from edge_sdk.preprocess import Preprocessing
     from edge_sdk.records import (
         ClassificationRecord,
         ErrorRecord,
+        EventRecord,
         FrameRecord,
         HealthRecord,
         Record,
     )
+    from edge_sdk.regions import Region
     from edge_sdk.sinks.jsonl import JsonLines
+    from edge_sdk.smoothing import Exponential, Hysteresis, Majority
+    from edge_sdk.sources.camera import open_camera
+    from edge_sdk.sources.fake import FakeCamera
     from edge_sdk.sources.folder import FolderSource
+    from edge_sdk.sources.latest import LatestFrame
+    from edge_sdk.sources.specification import SourceSpec, open_source, parse_source
+    from edge_sdk.sources.video import VideoSource
+    from edge_sdk.statistics import LiveStatistics, RunStatistics
     from edge_sdk.tensors import Normalization
     from edge_sdk.types import Frame, Prediction, Quantization, Ranked, TensorSpec, Timing
 
@@ -38,54 +51,94 @@ __version__ = "0.1.0"
 
 _HOME = {
     "Artifact": "artifact",
+    "Attention": "attention",
     "ClassificationRecord": "records",
     "Classifier": "classifier",
+    "Decisions": "answers",
     "EdgeClsError": "errors",
     "Engine": "ports",
     "ErrorRecord": "records",
+    "EventRecord": "records",
+    "Exponential": "smoothing",
+    "FakeCamera": "sources.fake",
     "FolderSource": "sources.folder",
     "Frame": "types",
     "FrameRecord": "records",
+    "FrameSink": "ports",
     "FrameSource": "ports",
+    "Health": "types",
     "HealthRecord": "records",
+    "Hysteresis": "smoothing",
     "JsonLines": "sinks.jsonl",
+    "LatestFrame": "sources.latest",
+    "LiveSource": "ports",
+    "LiveStatistics": "statistics",
+    "Majority": "smoothing",
+    "Motion": "motion",
     "Normalization": "tensors",
     "Prediction": "types",
     "Preprocessing": "preprocess",
     "Quantization": "types",
     "Ranked": "types",
     "Record": "records",
-    "RunStatistics": "pipeline",
+    "Region": "regions",
+    "ReloadingClassifier": "hotswap",
+    "RunStatistics": "statistics",
     "Sink": "ports",
+    "SourceSpec": "sources.specification",
     "TensorSpec": "types",
     "Timing": "types",
+    "VideoSource": "sources.video",
+    "open_camera": "sources.camera",
+    "open_source": "sources.specification",
+    "parse_source": "sources.specification",
     "read_image": "images",
     "run": "pipeline",
 }
 
 __all__ = [
     "Artifact",
+    "Attention",
     "ClassificationRecord",
     "Classifier",
+    "Decisions",
     "EdgeClsError",
     "Engine",
     "ErrorRecord",
+    "EventRecord",
+    "Exponential",
+    "FakeCamera",
     "FolderSource",
     "Frame",
     "FrameRecord",
+    "FrameSink",
     "FrameSource",
+    "Health",
     "HealthRecord",
+    "Hysteresis",
     "JsonLines",
+    "LatestFrame",
+    "LiveSource",
+    "LiveStatistics",
+    "Majority",
+    "Motion",
     "Normalization",
     "Prediction",
     "Preprocessing",
     "Quantization",
     "Ranked",
     "Record",
+    "Region",
+    "ReloadingClassifier",
     "RunStatistics",
     "Sink",
+    "SourceSpec",
     "TensorSpec",
     "Timing",
+    "VideoSource",
+    "open_camera",
+    "open_source",
+    "parse_source",
     "read_image",
     "run",
 ]

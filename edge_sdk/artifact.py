@@ -1,4 +1,4 @@
-"""Opening a model file: ours, in which everything is said, or anybody's ``.tflite``.
+"""Opening a model file: ours, in which everything is said, or anybody's ``.tflite`` or ``.onnx``.
 
 ``Artifact.open`` reads the file once, checks those bytes, and finds out what a picture must become
 and what the answers are called. It starts no interpreter; ``Classifier.open`` does.
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_sdk.container import Container, read_container
+from edge_sdk.container import Container, Kind, read_container
 from edge_sdk.errors import (
     CorruptArtifactError,
     UndescribedArtifactError,
@@ -35,8 +35,9 @@ class Artifact:
 
     Attributes:
         path: where it was read from.
+        kind: ``tflite`` or ``onnx``, by the content.
         data: the whole file; an interpreter loads these bytes, never the path again.
-        model_bytes: size of the flatbuffer at the start of ``data``; the rest is the appended zip.
+        model_bytes: size of the model at the start of ``data``; the rest is what travels with it.
         labels: one name per score; empty where a foreign file names none.
         input, output: the model's tensors.
         normalization: from pixels to the model's numbers; None where a foreign file does not say.
@@ -48,6 +49,7 @@ class Artifact:
     """
 
     path: Path
+    kind: Kind
     data: bytes
     model_bytes: int
     labels: tuple[str, ...]
@@ -72,7 +74,7 @@ class Artifact:
         """Reads and checks a model file.
 
         Args:
-            path: a ``.tflite`` file.
+            path: a ``.tflite`` or ``.onnx`` file.
             labels: for a foreign model, a file with one label per line, or the labels themselves.
             normalize: for a foreign model, ``raw`` (0..255), ``unit`` (0..1), ``symmetric``
                 (-1..1) or ``MEAN,STD``.
@@ -99,6 +101,7 @@ class Artifact:
             notes = _notes_on_foreign(path, summary, preprocessing, crop, logits)
         return cls(
             path=path,
+            kind=container.kind,
             data=container.data,
             model_bytes=container.model_bytes,
             labels=_labels(path, output, labels, container),

@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_sdk.artifact import Artifact
-from edge_sdk.engines import open_engine, parse_backend, runtime_version
-from edge_sdk.errors import ConcurrentUseError, DelegateError, EngineError, SelfTestError
+from edge_sdk.engines import backend_for, open_engine, runtime_version
+from edge_sdk.errors import ConcurrentUseError, EngineError, SelfTestError
 from edge_sdk.manifest import SelfTest
 from edge_sdk.ports import Engine
 from edge_sdk.preprocess import Crop, Preprocessor
-from edge_sdk.tensors import Encoder, Normalization, decode
+from edge_sdk.tensors import NO_TEMPERATURE, Encoder, Normalization, decode, temper
 from edge_sdk.types import Frame, Prediction, Timing
 
 # Engines differ by a few counts in int8; a damaged model or a wrong engine differs by far more.
@@ -35,6 +35,9 @@ class Classifier:
         artifact: what the model is; must be fully described.
         engine: what runs it; closed with the classifier.
 
+    Attributes:
+        threshold, temperature: of the scores, the artifact's own; may be set to others.
+
     Raises:
         UndescribedArtifactError: labels or input range of a foreign model are not known.
     """
@@ -45,6 +48,7 @@ class Classifier:
         self.artifact = artifact
         self.labels = artifact.labels
         self.threshold = artifact.manifest.threshold if artifact.manifest else 0.0
+        self.temperature = artifact.manifest.temperature if artifact.manifest else NO_TEMPERATURE
         self._engine = engine
         self._preprocess = Preprocessor(artifact.preprocessing)
         self._encode = Encoder(artifact.input, artifact.normalization)
@@ -67,9 +71,9 @@ class Classifier:
         child process, since a damaged one can crash the interpreter.
 
         Args:
-            path: a ``.tflite`` file.
-            backend: ``cpu``, ``litert``, ``tflite-runtime``, ``litert-noxnnpack``,
-                ``edgetpu[:usb:N|:pci:N]``.
+            path: a ``.tflite`` or ``.onnx`` file.
+            backend: ``cpu``, ``litert``, ``tflite-runtime``, ``litert-noxnnpack``, ``onnx``,
+                ``edgetpu[:usb:N|:pci:N]``; ``cpu`` is ONNX Runtime for an ``.onnx``.
             threads: CPU threads for one inference.
             labels, normalize, crop: for foreign models, see ``Artifact.open``.
 
@@ -80,18 +84,8 @@ class Classifier:
         """
         artifact = Artifact.open(path, labels=labels, normalize=normalize, crop=crop)
         artifact.require_described()
-        chosen = parse_backend(backend)
-        if artifact.needs_edgetpu and chosen.name != "edgetpu":
-            raise DelegateError(
-                f"{path}: compiled for the Coral Edge TPU, which the CPU cannot stand in for; "
-                "use --backend edgetpu with a Coral, or the file it was compiled from"
-            )
-        if chosen.name == "edgetpu" and not artifact.needs_edgetpu:
-            raise DelegateError(
-                f"{path}: not compiled for the Edge TPU, so the CPU would run it; compile it with "
-                "edgetpu_compiler, or choose --backend cpu"
-            )
-        if artifact.manifest is None and chosen.name != "edgetpu":
+        backend = backend_for(artifact, backend)
+        if artifact.manifest is None and not artifact.needs_edgetpu:
             from edge_sdk.engines.trial import try_in_child  # loads subprocess: 10 ms
 
             try_in_child(
@@ -131,6 +125,7 @@ class Classifier:
                     f"{artifact.path}: gave {len(scores)} scores for {len(self.labels)} labels; the "
                     "file says otherwise of itself, convert it again"
                 )
+            scores = temper(scores, self.temperature)
             if not np.isfinite(scores).all():
                 raise EngineError(f"{artifact.path}: the model answered with NaN; convert it again")
             done = time.perf_counter_ns()
@@ -149,6 +144,8 @@ class Classifier:
     def check(self, selftest: SelfTest) -> None:
         """Runs a golden self-test: same top-1, each probability within 0.05.
 
+        It looks at the model alone: probabilities before the temperature.
+
         Raises:
             SelfTestError: it differs: a damaged file, or an engine that computes it wrongly.
         """
@@ -164,7 +161,8 @@ class Classifier:
                 raise SelfTestError(
                     f"{artifact.path}: answers its golden self-test differently than when it was "
                     "made; the file is damaged, or this runtime computes it wrongly: copy the file "
-                    "again, then try --backend litert-noxnnpack"
+                    "again"
+                    + (", then try --backend litert-noxnnpack" if artifact.kind == "tflite" else "")
                 )
 
     def close(self) -> None:

@@ -1,4 +1,6 @@
-"""The two parts of a ``.tflite`` file, the flatbuffer and the zip appended to it, read and checked.
+"""A model file taken apart and checked: the model, and the files that travel with it.
+
+In a ``.tflite`` they are a zip behind the flatbuffer, in an ``.onnx`` metadata entries at its end.
 
 The file is read once; those bytes are hashed and later loaded, so that nobody can change it between
 the check and the use, and a file truncated while mapped cannot kill the process.
@@ -13,12 +15,20 @@ import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from edge_sdk.errors import ArtifactNotFoundError, CorruptArtifactError
 from edge_sdk.manifest import LABELS_FILE, MANIFEST_FILE, Manifest, parse_manifest
 from edge_sdk.metadata import Metadata, read_metadata
+from edge_sdk.onnxfile import DIGEST_FILE, PRODUCER, is_onnx, read_onnx
+from edge_sdk.tensors import RAW
 from edge_sdk.tflite import ModelSummary, summarize
 
+Kind = Literal["tflite", "onnx"]
+
+# What TFLite Metadata says in a .tflite of ours; an .onnx has no room for it, and needs none: every
+# one of ours is as docs/artifact.md says.
+_OURS = Metadata("", "", RAW, (LABELS_FILE, DIGEST_FILE, MANIFEST_FILE), LABELS_FILE)
 # Labels and manifests are small; a hostile zip may claim otherwise.
 _FILES_LIMIT_BYTES = 128 << 20
 # What Python's zipfile lets through when a zip is damaged, beside its own BadZipFile.
@@ -33,12 +43,14 @@ class Container:
     """A model file, taken apart.
 
     Attributes:
+        kind: of the file, whatever it is called.
         data: the whole file.
-        model_bytes: size of the flatbuffer; the rest of ``data`` is the appended zip.
+        model_bytes: size of the model; the rest of ``data`` holds the appended files.
         files: the appended files by name.
         summary, metadata, manifest: what the parts say; the latter two None where there are none.
     """
 
+    kind: Kind
     data: bytes
     model_bytes: int
     files: dict[str, bytes]
@@ -57,12 +69,20 @@ def read_container(path: Path) -> Container:
     """
     name = str(path)
     data = _read(path)
-    summary = summarize(data, name)
-    metadata = read_metadata(summary.metadata, name) if summary.metadata else None
-    files, model_bytes = _appended_files(data, name)
+    kind: Kind = "onnx" if is_onnx(data, name) else "tflite"
+    if kind == "onnx":
+        parts = read_onnx(data, name, _OURS.files)
+        summary, files, model_bytes = parts.summary, parts.files, parts.model_bytes
+        metadata = _OURS if parts.producer == PRODUCER else None
+    else:
+        summary = summarize(data, name)
+        metadata = read_metadata(summary.metadata, name) if summary.metadata else None
+        files, model_bytes = _appended_files(data, name)
     _check_complete(path, metadata, files)
     manifest = None
     if MANIFEST_FILE in files:
+        if kind == "onnx":
+            _check_digest(path, files)
         manifest = parse_manifest(files[MANIFEST_FILE], name)
         _check_hashes(path, manifest, data[:model_bytes], files)
         if manifest.model_bytes != model_bytes:
@@ -70,7 +90,17 @@ def read_container(path: Path) -> Container:
                 f"{path}: its manifest was written for a model of {manifest.model_bytes} bytes, this "
                 f"one has {model_bytes}; copy or convert it again"
             )
-    return Container(data, model_bytes, files, summary, metadata, manifest)
+    return Container(kind, data, model_bytes, files, summary, metadata, manifest)
+
+
+def summarize_model(model: bytes, name: str) -> ModelSummary:
+    """The outside of a model of either kind.
+
+    Raises:
+        CorruptArtifactError: neither, or a damaged one.
+        UnsupportedArtifactError: a model without a graph, or with its weights in other files.
+    """
+    return read_onnx(model, name).summary if is_onnx(model, name) else summarize(model, name)
 
 
 def _read(path: Path) -> bytes:
@@ -110,6 +140,14 @@ def _check_complete(path: Path, metadata: Metadata | None, files: dict[str, byte
         raise CorruptArtifactError(
             f"{path}: stripped or truncated: it should carry {', '.join(missing)} and does not; "
             "copy the whole file again"
+        )
+
+
+def _check_digest(path: Path, files: dict[str, bytes]) -> None:
+    digest = hashlib.sha256(files[MANIFEST_FILE]).hexdigest()
+    if files.get(DIGEST_FILE) != digest.encode():
+        raise CorruptArtifactError(
+            f"{path}: {MANIFEST_FILE} is damaged or edited; copy or convert it again"
         )
 
 

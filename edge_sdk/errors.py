@@ -9,15 +9,23 @@
     │   └── UndescribedArtifactError     labels or range unknown: ask     (ValueError)
     ├── EngineError                    what runs a model
     │   ├── UnknownBackendError          no backend has this name         (ValueError)
+    │   ├── WrongBackendError            it runs files of another kind    (ValueError)
     │   ├── EngineNotInstalledError      the package is missing           (ImportError)
     │   ├── DelegateError                the accelerator is missing       (OSError)
     │   └── ConcurrentUseError           two threads, one classifier      (RuntimeError)
     ├── SourceError                    where pictures come from
+    │   ├── SourceSpecError              no source is written so          (ValueError)
     │   ├── SourceNotFoundError          nothing there                    (FileNotFoundError)
+    │   │   └── CameraNotFoundError        no camera, or nothing drives it
     │   ├── SourceLostError              was there, is gone               (ConnectionError)
+    │   ├── NoFrameYetError              nothing new for now, ask again   (TimeoutError)
     │   ├── UnreadableImageError         one picture cannot be decoded    (ValueError)
     │   └── FrameError                   an array that is no picture      (ValueError)
     ├── SinkError                      where results go
+    │   ├── SinkSpecError                no sink is written so            (ValueError)
+    │   ├── SinkNotInstalledError        the package is missing           (ImportError)
+    │   ├── SpoolInUseError              another process has it open      (RuntimeError)
+    │   ├── DeliveryError                not now; the spool tries again   (ConnectionError)
     │   └── WriteError                   disk full, no permission         (OSError)
     └── HostToolsError                 training, conversion, validation
         ├── MissingExtraError            pip install 'edgecls[...]'       (ImportError)
@@ -69,6 +77,10 @@ class UnknownBackendError(EngineError, ValueError):
     """No backend has the name that was asked for."""
 
 
+class WrongBackendError(EngineError, ValueError):
+    """A backend was asked to run a file that only another one can: ``.tflite`` or ``.onnx``."""
+
+
 class EngineNotInstalledError(EngineError, ImportError):
     """The package behind a backend is not installed."""
 
@@ -89,8 +101,20 @@ class SourceNotFoundError(SourceError, FileNotFoundError):
     """The folder, file or camera is not there."""
 
 
+class SourceSpecError(SourceError, ValueError):
+    """A text that names no source: an unknown kind, scheme or option."""
+
+
+class CameraNotFoundError(SourceNotFoundError):
+    """There is no such camera, it is busy or forbidden, or the package that drives it is missing."""
+
+
 class SourceLostError(SourceError, ConnectionError):
     """A source that had delivered frames is gone."""
+
+
+class NoFrameYetError(SourceError, TimeoutError):
+    """A live source has nothing new for now; the next ``read()`` goes on."""
 
 
 class UnreadableImageError(SourceError, ValueError):
@@ -116,6 +140,30 @@ class FrameError(SourceError, ValueError):
 
 class SinkError(EdgeClsError):
     """Something about where results go."""
+
+
+class SinkSpecError(SinkError, ValueError):
+    """A text or a number that describes no sink: an unknown scheme or option, a password in a URL."""
+
+
+class SinkNotInstalledError(SinkError, ImportError):
+    """The package behind a sink is not installed."""
+
+
+class SpoolInUseError(SinkError, RuntimeError):
+    """A spool belongs to one process at a time."""
+
+
+class DeliveryError(SinkError, ConnectionError):
+    """A sender could deliver nothing for now; whoever holds the records tries again later.
+
+    Attributes:
+        wait_s: how long the receiver asked to be left alone, in seconds; 0: it did not say.
+    """
+
+    def __init__(self, message: str, wait_s: float = 0.0) -> None:
+        super().__init__(message)
+        self.wait_s = wait_s
 
 
 class WriteError(SinkError, OSError):

@@ -51,5 +51,6 @@ def read_labels(path: str | Path) -> tuple[str, ...]:
         return parse_labels(Path(path).read_text("utf-8-sig"))
     except (OSError, UnicodeDecodeError) as error:
         raise UndescribedArtifactError(
-            f"--labels {path}: cannot be read as text ({error})"
+            f"--labels {path}: cannot be read as UTF-8 text ({error}); expected one label per line, "
+            f"as iconv -f latin1 -t utf-8 {path} > labels.txt makes of an older file"
         ) from error

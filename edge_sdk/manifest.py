@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from edge_sdk.errors import CorruptArtifactError, UnsupportedArtifactError
 from edge_sdk.preprocess import CROPS, Preprocessing
+from edge_sdk.tensors import NO_TEMPERATURE, TEMPERATURES
 
 MANIFEST_FILE = "edgecls.json"
 LABELS_FILE = "labels.txt"
@@ -45,13 +46,15 @@ class Manifest:
 
     Attributes:
         name: of the model, for people.
-        format: ``float32``, ``float16``, ``dynamic``, ``int8`` or ``int16x8``.
+        format: one of those in ``docs/artifact.md``.
         preprocessing: from a picture to the model's input.
-        threshold: score below which the answer is "unknown"; 0: never.
+        threshold: score below which the answer is "unknown"; 0: never. Compared with scores after
+            the temperature.
         model_bytes, model_sha256: of the flatbuffer, the file up to the appended zip.
         labels_sha256: of ``labels.txt``.
         selftest: the golden self-test.
         provenance: where the model comes from: recipe, data set, tool versions, validation.
+        temperature: of the scores, within ``TEMPERATURES``, see ``tensors.temper``; 1: as they are.
     """
 
     name: str
@@ -63,10 +66,14 @@ class Manifest:
     labels_sha256: str
     selftest: SelfTest
     provenance: dict[str, Any]
+    temperature: float = NO_TEMPERATURE
 
     def to_json(self) -> str:
         """The text of ``edgecls.json``."""
         how = self.preprocessing
+        score = {"threshold": self.threshold}
+        if self.temperature != NO_TEMPERATURE:  # files of before there was one stay as they are
+            score["temperature"] = self.temperature
         return json.dumps(
             {
                 "schema": SCHEMA,
@@ -79,7 +86,7 @@ class Manifest:
                     "width": how.width,
                     "height": how.height,
                 },
-                "score": {"threshold": self.threshold},
+                "score": score,
                 "hashes": {
                     "model_bytes": self.model_bytes,
                     "model_sha256": self.model_sha256,
@@ -114,16 +121,18 @@ def parse_manifest(text: bytes, name: str) -> Manifest:
                 "pip install --upgrade edgecls"
             )
         preprocess, hashes = root.section("preprocess"), root.section("hashes")
+        score = root.section("score")
         return Manifest(
             name=root.get("name", str),
             format=root.get("format", str),
             preprocessing=_preprocessing(preprocess),
-            threshold=_share(root.section("score").get("threshold", (int, float))),
+            threshold=_share(score.get("threshold", (int, float))),
             model_bytes=hashes.get("model_bytes", int),
             model_sha256=hashes.get("model_sha256", str),
             labels_sha256=hashes.get("labels_sha256", str),
             selftest=_selftest(root.section("selftest")),
             provenance=root.get("provenance", dict),
+            temperature=_temperature(score),
         )
     except UnsupportedArtifactError:
         raise
@@ -145,6 +154,9 @@ class _Section:
             raise ValueError(f"{key!r} is {'missing' if value is None else 'of the wrong kind'}")
         return value
 
+    def has(self, key: str) -> bool:
+        return key in self._value
+
     def section(self, key: str) -> _Section:
         return _Section(self.get(key, dict))
 
@@ -165,6 +177,16 @@ def _share(value: Any) -> float:
     # Also refuses NaN, and true, which is an int to Python. A softmax may round to above 1.
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value <= 1.001:
         raise ValueError(f"{value!r} is not a number in 0..1")
+    return float(value)
+
+
+def _temperature(score: _Section) -> float:
+    if not score.has("temperature"):
+        return NO_TEMPERATURE
+    value: float = score.get("temperature", (int, float))
+    low, high = TEMPERATURES
+    if not low <= value <= high:  # also refuses NaN
+        raise ValueError(f"a temperature of {value!r}, expected {low:g} to {high:g}")
     return float(value)
 
 

@@ -1,6 +1,6 @@
 """TFLite Metadata, read: the flatbuffer in which a model names its labels and its normalisation.
 
-Field numbers follow the public ``metadata_schema.fbs``; ``host_tools/package.py`` writes it.
+Field numbers follow the public ``metadata_schema.fbs``; ``host_tools/tflite_metadata.py`` writes it.
 """
 
 from __future__ import annotations

@@ -2,92 +2,247 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
 
-from edge_sdk.classifier import Classifier
-from edge_sdk.errors import UnreadableImageError
-from edge_sdk.ports import FrameSource, Sink
-from edge_sdk.records import FrameRecord, HealthRecord, Record, utc_now
+from edge_sdk.answers import Decisions, Seen, Stream
+from edge_sdk.artifact import Artifact
+from edge_sdk.attention import Attention, Pace
+from edge_sdk.errors import FrameError, NoFrameYetError, SinkError, UnreadableImageError
+from edge_sdk.motion import MotionGate
+from edge_sdk.ports import FrameSink, FrameSource, LiveSource, Sink
+from edge_sdk.records import HealthRecord, Record, utc_now
+from edge_sdk.regions import Region, view
+from edge_sdk.statistics import LiveStatistics, RunStatistics
+from edge_sdk.types import Frame, Health, Prediction
+
+# A source that gives nothing but such frames is broken: nobody is helped by a record of each.
+BROKEN_FRAMES_MAX = 100
+# The longest sleep between two looks at whether to stop.
+_NAP_S = 0.2
+
+Stop = threading.Event | Callable[[], bool]
 
 
-@dataclass(frozen=True, slots=True)
-class RunStatistics:
-    """What a run amounted to: frames classified, frames that could not be read, seconds."""
+class Classifies(Protocol):
+    """What ``run`` needs of a classifier: a ``Classifier``, or one that wraps it."""
 
-    frames: int
-    unreadable: int
-    seconds: float
+    @property
+    def artifact(self) -> Artifact:
+        """What the model is."""
+        ...
+
+    def classify(self, frame: Frame) -> Prediction:
+        """What the model says about a frame."""
+        ...
 
 
 def run(
     source: FrameSource,
-    classifier: Classifier,
+    classifier: Classifies,
     sinks: Sequence[Sink],
     *,
     top_k: int = 5,
     threshold: float | None = None,
     limit: int | None = None,
+    attention: Attention | None = None,
+    decisions: Decisions | None = None,
+    stop: Stop | None = None,
+    statistics: LiveStatistics | None = None,
 ) -> RunStatistics:
     """Classifies frames until the source ends; source, classifier and sinks stay open.
 
-    A picture that cannot be read becomes a ``HealthRecord``, and the loop goes on.
+    A frame that cannot be read becomes a ``HealthRecord``, and the loop goes on; so does what a live
+    source, or anything else with a ``take_health()``, tells of itself.
 
     Args:
         source: where frames come from.
         classifier: what classifies them.
-        sinks: where the records go, in this order.
+        sinks: where the records go, in this order; a ``FrameSink`` sees the frames as well.
         top_k: how many labels each record ranks.
         threshold: best score (0..1) below which the label is None; None: the artifact's own.
-        limit: stop after so many frames; None: never.
+        limit: stop after so many frames were classified; None: never.
+        attention: which frames are looked at, and which parts; None: all of each.
+        decisions: labels that may be answers, smoothing, events; None: none of it.
+        stop: an event that is set, or a function that returns True, when the run is to end; asked
+            between frames, at least twice a second.
+        statistics: filled as the run goes on, for other threads to read.
 
     Raises:
-        SourceLostError: the source is gone.
+        SourceLostError: the source is gone for good.
+        FrameError: the source gives nothing but frames that are no pictures.
         EngineError: an inference failed.
         SinkError: a record could not be written.
+        ValueError: ``decisions`` names labels that the model does not have.
     """
-    model = str(classifier.artifact.path)
-    limit_score = classifier.threshold if threshold is None else threshold
-    frames = unreadable = 0
-    began = time.perf_counter()
-    while limit is None or frames < limit:
-        started = time.perf_counter_ns()
+    decisions = decisions or Decisions()
+    decisions.check(classifier.artifact.labels)
+    loop = _Loop(
+        source,
+        classifier,
+        sinks,
+        attention or Attention(),
+        lambda labels: Stream(labels, decisions, top_k),
+        threshold,
+        statistics or LiveStatistics(),
+    )
+    return loop.run(limit, _asked(stop))
+
+
+class _Loop:
+    def __init__(
+        self,
+        source: FrameSource,
+        classifier: Classifies,
+        sinks: Sequence[Sink],
+        attention: Attention,
+        open_stream: Callable[[tuple[str, ...]], Stream],
+        threshold: float | None,
+        statistics: LiveStatistics,
+    ) -> None:
+        self._source = source
+        self._live = source if isinstance(source, LiveSource) else None
+        self._classifier = classifier
+        self._sinks = sinks
+        self._viewers = [sink for sink in sinks if isinstance(sink, FrameSink)]
+        self._pace = Pace(attention)
+        self._regions: tuple[Region | None, ...] = attention.regions or (None,)
+        motion = attention.motion
+        self._gates = {region: MotionGate(motion) for region in self._regions} if motion else {}
+        self._open_stream = open_stream
+        self._streams: dict[Region | None, Stream] = {}
+        self._threshold = threshold
+        self._statistics = statistics
+        self._name = str(getattr(source, "name", ""))
+        self._broken = 0
+
+    def run(self, limit: int | None, asked_to_stop: Callable[[float], bool]) -> RunStatistics:
+        self._statistics.begin()
         try:
-            frame = source.read()
-        except UnreadableImageError as error:
-            unreadable += 1
-            _write(sinks, HealthRecord(utc_now(), error.name, "unreadable", error.reason))
-            continue
-        if frame is None:
-            break
-        captured = time.perf_counter_ns()
-        prediction = classifier.classify(frame)
+            self._turn(limit, asked_to_stop)
+        except SinkError:
+            raise
+        except Exception:
+            with contextlib.suppress(SinkError):  # what ended the run matters more
+                self._tell_health()
+            raise
+        else:
+            self._tell_health()
+        finally:
+            self._step()
+            self._statistics.end()
+        return self._statistics.now()
+
+    def _turn(self, limit: int | None, asked_to_stop: Callable[[float], bool]) -> None:
+        classified, wait_s = 0, 0.0
+        while (limit is None or classified < limit) and not asked_to_stop(wait_s):
+            self._step()
+            self._tell_health()
+            wait_s = min(self._pace.wait_s(time.monotonic()), _NAP_S)
+            if wait_s > 0:
+                continue
+            started = time.perf_counter_ns()
+            try:
+                frame = self._source.read()
+                if frame is None:
+                    break
+                classified += self._take(frame, (time.perf_counter_ns() - started) / 1e6)
+                self._broken = 0
+            except NoFrameYetError:
+                continue
+            except UnreadableImageError as error:
+                self._unreadable(error.name, error.reason)
+            except FrameError as error:
+                self._broken += 1
+                self._unreadable(self._name, str(error))
+                if self._broken >= BROKEN_FRAMES_MAX:
+                    raise
+
+    def _step(self) -> None:
+        self._statistics.step(0 if self._live is None else self._live.dropped)
+
+    def _take(self, frame: Frame, capture_ms: float) -> bool:
+        """Classifies a frame, or parts of it; False where nothing in it was worth that."""
+        now_s = time.monotonic()
+        self._name = frame.name or self._name
+        if not self._pace.takes(now_s):
+            self._statistics.skip()
+            return False
+        seen = False
+        for region, part in self._parts(frame):
+            gate = self._gates.get(region)
+            if gate is None or gate.passes(part, now_s):
+                self._answer(part, region, capture_ms)
+                seen = True
+        if seen:
+            self._statistics.frame()
+        else:
+            self._statistics.skip()
+        return seen
+
+    def _parts(self, frame: Frame) -> Iterator[tuple[Region | None, Frame]]:
+        for region in self._regions:
+            yield region, frame if region is None else view(frame, region)
+
+    def _answer(self, frame: Frame, region: Region | None, capture_ms: float) -> None:
+        prediction = self._classifier.classify(frame)
         age_ms = None
         if frame.timestamp_ns is not None:
             age_ms = (time.monotonic_ns() - frame.timestamp_ns) / 1e6
-        best = prediction.top(top_k)
-        _write(
-            sinks,
-            FrameRecord(
-                ts=utc_now(),
-                frame=frame.index,
-                source=frame.name,
-                label=best[0].label if best[0].score >= limit_score else None,
-                score=best[0].score,
-                topk=best,
-                capture_ms=(captured - started) / 1e6,
-                preprocess_ms=prediction.timing.preprocess_ms,
-                inference_ms=prediction.timing.inference_ms,
-                postprocess_ms=prediction.timing.postprocess_ms,
-                age_ms=age_ms,
-                model=model,
+        stream = self._streams.get(region)
+        if stream is None or stream.labels != prediction.labels:  # the first one, or a new model
+            stream = self._streams[region] = self._open_stream(prediction.labels)
+        record, events = stream.records(
+            prediction,
+            prediction.threshold if self._threshold is None else self._threshold,
+            Seen(
+                frame.index,
+                frame.name,
+                None if region is None else str(region),
+                capture_ms,
+                age_ms,
+                str(self._classifier.artifact.path),
+                time.monotonic(),
             ),
         )
-        frames += 1
-    return RunStatistics(frames, unreadable, time.perf_counter() - began)
+        self._write(record)
+        for event in events:
+            self._write(event)
+        self._statistics.answer(record)
+        for viewer in self._viewers:
+            viewer.see(frame, record)
+
+    def _tell_health(self) -> None:
+        for part in (self._source, self._classifier, *self._sinks):
+            take_health = getattr(part, "take_health", None)
+            if take_health is not None:
+                for health in take_health():
+                    self._trouble(health)
+
+    def _unreadable(self, name: str, reason: str) -> None:
+        self._trouble(Health("unreadable", reason), name, unreadable=True)
+
+    def _trouble(self, health: Health, name: str = "", *, unreadable: bool = False) -> None:
+        record = HealthRecord(utc_now(), name or self._name, health.what, health.detail)
+        self._statistics.trouble(record, unreadable=unreadable)
+        self._write(record)
+
+    def _write(self, record: Record) -> None:
+        for sink in self._sinks:
+            sink.write(record)
 
 
-def _write(sinks: Sequence[Sink], record: Record) -> None:
-    for sink in sinks:
-        sink.write(record)
+def _asked(stop: Stop | None) -> Callable[[float], bool]:
+    """A function that sleeps for so many seconds, less if need be, and says whether to stop."""
+    if isinstance(stop, threading.Event):
+        return lambda wait_s: stop.wait(wait_s) if wait_s > 0 else stop.is_set()
+
+    def asked(wait_s: float) -> bool:
+        if wait_s > 0:
+            time.sleep(wait_s)
+        return stop is not None and stop()
+
+    return asked

@@ -1,13 +1,18 @@
-"""The three ports: any object with the one verb and ``close()`` will do, without a base class."""
+"""The three ports: any object with the one verb and ``close()`` will do, without a base class.
+
+A source that runs live may say more of itself: ``LiveSource``. A sink may ask for the pictures too:
+``FrameSink``.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from edge_sdk.types import Frame, Tensor
+from edge_sdk.types import Frame, Health, Tensor
 
 if TYPE_CHECKING:  # a classifier alone needs no records
-    from edge_sdk.records import Record
+    from edge_sdk.records import FrameRecord, Record
 
 
 @runtime_checkable
@@ -19,12 +24,28 @@ class FrameSource(Protocol):
 
         Raises:
             UnreadableImageError: this one picture is bad; the next ``read()`` goes on behind it.
+            NoFrameYetError: a live source has nothing new for now; the next ``read()`` goes on. It is
+                raised within half a second, so that whoever reads can look after other things.
             SourceLostError: the source is gone for good.
         """
         ...
 
     def close(self) -> None:
         """Gives back what the source holds; a second call does nothing."""
+        ...
+
+
+@runtime_checkable
+class LiveSource(FrameSource, Protocol):
+    """A source that goes on whether somebody reads or not; ``run`` asks it how it is."""
+
+    @property
+    def dropped(self) -> int:
+        """Frames so far that nobody read because a newer one had come."""
+        ...
+
+    def take_health(self) -> Sequence[Health]:
+        """What has happened to the source since the last call, oldest first."""
         ...
 
 
@@ -59,4 +80,22 @@ class Sink(Protocol):
 
     def close(self) -> None:
         """Flushes and gives back what the sink holds; a second call does nothing."""
+        ...
+
+
+@runtime_checkable
+class FrameSink(Sink, Protocol):
+    """A sink that also wants to see what was classified."""
+
+    def see(self, frame: Frame, record: FrameRecord) -> None:
+        """Takes a look at a frame, after ``write(record)``.
+
+        Args:
+            frame: valid during this call alone: who keeps its pixels copies them. With regions, the
+                part that was classified.
+            record: the answer.
+
+        Raises:
+            SinkError: what was made of it could not be kept.
+        """
         ...

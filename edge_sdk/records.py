@@ -18,7 +18,10 @@ def utc_now() -> str:
 
 @dataclass(frozen=True, slots=True)
 class FrameRecord:
-    """One classified frame of a running loop; times in milliseconds, ``age_ms`` None if unknown."""
+    """One classified frame of a running loop; times in milliseconds, ``age_ms`` None if unknown.
+
+    ``region`` is the part of the frame that was classified, None for all of it.
+    """
 
     ts: str
     frame: int
@@ -32,10 +35,11 @@ class FrameRecord:
     postprocess_ms: float
     age_ms: float | None
     model: str
+    region: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """The JSON object, ready for ``json.dumps``."""
-        return {
+        """The JSON object, ready for ``json.dumps``; it has a region only where there is one."""
+        content = {
             "schema": SCHEMA,
             "type": "frame",
             "ts": self.ts,
@@ -53,6 +57,44 @@ class FrameRecord:
             "age_ms": self.age_ms,
             "model": self.model,
         }
+        return content if self.region is None else {**content, "region": self.region}
+
+
+@dataclass(frozen=True, slots=True)
+class EventRecord:
+    """A label appeared or left.
+
+    Attributes:
+        ts: when the frame that showed it was classified.
+        source: ``FrameRecord.source`` of that frame.
+        what: ``appeared`` or ``left``.
+        label: of what.
+        score: when it appeared; when it left, the highest it had.
+        seconds: how long it had been there; 0 when it appeared.
+        region: as in ``FrameRecord``.
+    """
+
+    ts: str
+    source: str
+    what: str
+    label: str
+    score: float
+    seconds: float
+    region: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON object, ready for ``json.dumps``; it has a region only where there is one."""
+        content = {
+            "schema": SCHEMA,
+            "type": "event",
+            "ts": self.ts,
+            "source": self.source,
+            "what": self.what,
+            "label": self.label,
+            "score": self.score,
+            "seconds": self.seconds,
+        }
+        return content if self.region is None else {**content, "region": self.region}
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,4 +156,4 @@ class ErrorRecord:
         return {"schema": SCHEMA, "type": "error", "path": self.path, "error": self.error}
 
 
-Record = FrameRecord | HealthRecord | ClassificationRecord | ErrorRecord
+Record = FrameRecord | EventRecord | HealthRecord | ClassificationRecord | ErrorRecord

@@ -27,6 +27,11 @@ RAW = Normalization((0.0,), (1.0,))  # 0..255
 UNIT = Normalization((0.0,), (255.0,))  # 0..1
 SYMMETRIC = Normalization((127.5,), (127.5,))  # -1..1
 
+# Temperatures that scores may have. Trained networks want 0.5 to 5 (Guo et al. 2017, table S2);
+# far beyond, every answer is certain, or none is, whatever the picture.
+TEMPERATURES = (0.01, 100.0)
+NO_TEMPERATURE = 1.0
+
 
 class Encoder:
     """Turns input pixels into the tensor a model stores.
@@ -112,8 +117,30 @@ def decode(
 
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Softmax of ``(C,)`` logits, shifted by their maximum so that it cannot overflow."""
+    """Softmax over the last axis, shifted by its maximum so that it cannot overflow."""
     with np.errstate(over="ignore"):  # the whole float range apart: -inf, whose power is 0
-        powers = np.exp(logits - logits.max())
-    result: NDArray[np.float32] = powers / powers.sum()
+        powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    result: NDArray[np.float32] = powers / powers.sum(axis=-1, keepdims=True)
     return result
+
+
+def temper(scores: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
+    """Scores as they would be, had the logits been divided by a temperature (Guo et al. 2017).
+
+    ``softmax(log p / T)``: the logits are log p up to a constant, which the softmax does not see.
+    Above 1 answers become less certain, below 1 more; the order of a picture's scores stays, though
+    scores that float32 can hardly tell apart may become equal. A score of 0 stays 0.
+
+    Args:
+        scores: ``(C,)`` or ``(N, C)`` float32 probabilities.
+        temperature: within ``TEMPERATURES``. At 1 ``scores`` itself comes back, untouched.
+
+    Returns:
+        float32 probabilities of the same shape; NaN where scores are all 0, negative or no numbers.
+    """
+    if temperature == NO_TEMPERATURE:
+        return scores
+    with np.errstate(divide="ignore", invalid="ignore"):  # log 0 = -inf, whose power is 0
+        logits = np.log(scores)
+        logits /= np.float32(temperature)
+        return softmax(logits)

@@ -27,6 +27,7 @@ class Frame:
         index: 0-based number of the frame within its source.
         timestamp_ns: when the sensor saw it, on the monotonic clock; None where nobody knows.
         name: what a person would call it: a path, a device.
+        presentation_ns: when a video shows it, from the video's start; None where it is from none.
     """
 
     pixels: NDArray[np.uint8]
@@ -34,6 +35,20 @@ class Frame:
     index: int = 0
     timestamp_ns: int | None = None
     name: str = ""
+    presentation_ns: int | None = None
+
+
+class Health(NamedTuple):
+    """Something about a source that whoever runs it should know; not an error by itself.
+
+    Attributes:
+        what: a word: ``stalled``, ``lost``, ``reopened``, ``frozen``, ``black``, ``changed``,
+            ``recovered`` (no longer frozen or black).
+        detail: a sentence for a person.
+    """
+
+    what: str
+    detail: str
 
 
 class Quantization(NamedTuple):

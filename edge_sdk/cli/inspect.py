@@ -69,6 +69,10 @@ def _describe(artifact: Artifact) -> dict[str, Any]:
             "mean": list(normalization.mean) if normalization else None,
             "std": list(normalization.std) if normalization else None,
         },
+        "score": {
+            "threshold": artifact.manifest.threshold if artifact.manifest else 0.0,
+            "temperature": artifact.manifest.temperature if artifact.manifest else 1.0,
+        },
         "provenance": artifact.manifest.provenance if artifact.manifest else {},
         "ops": artifact.operators,
     }

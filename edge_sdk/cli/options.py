@@ -11,6 +11,7 @@ import click
 
 if TYPE_CHECKING:
     from edge_sdk.classifier import Classifier
+    from edge_sdk.hotswap import ReloadingClassifier
     from edge_sdk.preprocess import Crop
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -27,10 +28,25 @@ class ModelOptions(NamedTuple):
 
     def open(self, model: Path) -> Classifier:
         """Opens the model and says what was assumed about it."""
-        from edge_sdk.classifier import Classifier
         from edge_sdk.cli.output import echo_notes
 
-        classifier = Classifier.open(
+        classifier = self._open(model)
+        echo_notes(classifier.artifact)
+        return classifier
+
+    def open_reloading(self, model: Path) -> ReloadingClassifier:
+        """As ``open``; the model may be replaced later, in silence."""
+        from edge_sdk.cli.output import echo_notes
+        from edge_sdk.hotswap import ReloadingClassifier
+
+        classifier = ReloadingClassifier(model, self._open)
+        echo_notes(classifier.artifact)
+        return classifier
+
+    def _open(self, model: Path) -> Classifier:
+        from edge_sdk.classifier import Classifier
+
+        return Classifier.open(
             model,
             self.backend,
             threads=self.threads,
@@ -38,8 +54,6 @@ class ModelOptions(NamedTuple):
             normalize=self.normalize,
             crop=self.crop,
         )
-        echo_notes(classifier.artifact)
-        return classifier
 
 
 def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -54,7 +68,7 @@ def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
         "--backend",
         default="cpu",
         show_default=True,
-        help="cpu, litert, tflite-runtime, litert-noxnnpack, edgetpu[:usb:N|:pci:N].",
+        help="cpu, litert, tflite-runtime, litert-noxnnpack, onnx, edgetpu[:usb:N|:pci:N].",
     )
     threads = click.option(
         "--threads",

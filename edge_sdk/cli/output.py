@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+
 import click
 
 from edge_sdk.artifact import Artifact
-from edge_sdk.records import ClassificationRecord, ErrorRecord, FrameRecord, HealthRecord, Record
+from edge_sdk.records import (
+    ClassificationRecord,
+    ErrorRecord,
+    EventRecord,
+    FrameRecord,
+    HealthRecord,
+    Record,
+)
+
+# Standing still, a camera's answer is repeated so often: a terminal that stands still looks dead.
+_REPEAT_S = 10.0
 
 
 class TextLines:
@@ -15,8 +28,9 @@ class TextLines:
         """Prints one line."""
         match record:
             case FrameRecord():
-                total = record.preprocess_ms + record.inference_ms + record.postprocess_ms
-                click.echo(f"{record.source}  {_answer(record)}  {total:.1f} ms")
+                click.echo(f"{_place(record)}  {_answer(record)}  {_total_ms(record):.1f} ms")
+            case EventRecord():
+                click.echo(f"{_place(record)}  {_event(record)}")
             case ClassificationRecord():
                 click.echo(f"{record.path}  {_answer(record)}")
             case ErrorRecord():
@@ -26,6 +40,53 @@ class TextLines:
 
     def close(self) -> None:
         """Nothing to give back."""
+
+
+class LiveText:
+    """A sink for people before a camera: a line when the answer changes, and one now and then.
+
+    Thirty lines a second cannot be read, and fill a log.
+
+    Args:
+        clock: monotonic seconds, for tests.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lines = TextLines()
+        self._said: dict[str | None, tuple[str | None, float]] = {}
+
+    def write(self, record: Record) -> None:
+        """Prints what is news."""
+        if not isinstance(record, FrameRecord):
+            self._lines.write(record)
+            return
+        now_s = self._clock()
+        label, said_s = self._said.get(record.region, (None, -_REPEAT_S))
+        if label == record.label and now_s - said_s < _REPEAT_S:
+            return
+        self._said[record.region] = record.label, now_s
+        age = "" if record.age_ms is None else f", {record.age_ms:.0f} ms old"
+        where = f"  {record.region}" if record.region else ""
+        text = f"{record.ts[11:19]}{where}  {_answer(record)}  {_total_ms(record):.1f} ms{age}"
+        click.echo(text)
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+
+def _place(record: FrameRecord | EventRecord) -> str:
+    return f"{record.source} [{record.region}]" if record.region else record.source
+
+
+def _total_ms(record: FrameRecord) -> float:
+    return record.preprocess_ms + record.inference_ms + record.postprocess_ms
+
+
+def _event(record: EventRecord) -> str:
+    if record.what == "left":
+        return f"{record.label} left after {record.seconds:.1f} s"
+    return f"{record.label} appeared ({record.score:.2f})"
 
 
 def _answer(record: FrameRecord | ClassificationRecord) -> str:

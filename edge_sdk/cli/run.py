@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,64 +15,131 @@ from edge_sdk.cli.options import (
     threshold_option,
     top_k_option,
 )
+from edge_sdk.cli.run_options import attention_options, decision_options, source_options
+from edge_sdk.cli.run_sinks import SinkOptions, sink_options
+
+if TYPE_CHECKING:
+    from edge_sdk.answers import Decisions
+    from edge_sdk.attention import Attention
+    from edge_sdk.cli.run_options import Source
+    from edge_sdk.hotswap import ReloadingClassifier
+    from edge_sdk.statistics import LiveStatistics, RunStatistics
 
 
 @click.command()
-@click.argument("model", type=click.Path(path_type=Path), envvar="EDGECLS_MODEL")
-@click.option(
-    "--source",
-    "paths",
-    metavar="PATH",
-    type=click.Path(path_type=Path, exists=True),
-    multiple=True,
-    required=True,
-    help="A folder of pictures, or one picture; may be given several times.",
+@click.argument(
+    "model", type=click.Path(path_type=Path), envvar="EDGECLS_MODEL", required=False, default=None
 )
+@source_options
+@max_megapixels_option
 @model_options
 @top_k_option
 @threshold_option
 @click.option("--limit", type=click.IntRange(min=1), help="Stop after so many frames.")
-@max_megapixels_option
+@attention_options
+@decision_options
 @json_option
+@sink_options
 def run(
     model: Path,
-    paths: tuple[Path, ...],
+    source: Source,
     options: ModelOptions,
     top_k: int,
     threshold: float | None,
     limit: int | None,
-    max_pixels: int,
+    attention: Attention,
+    decisions: Decisions,
     as_json: bool,
+    sinks: SinkOptions,
 ) -> None:
-    """Classify every frame of a source, one line each.
+    """Classify every frame of a camera, or of pictures and videos, one line each.
 
-    MODEL may also stand in $EDGECLS_MODEL. A picture that cannot be read is reported, the loop goes
-    on, and the exit code is 1.
+    MODEL may also stand in $EDGECLS_MODEL. It may be replaced while this runs (rename the new file
+    over the old one, or send SIGHUP): a good one takes over between two frames, a bad one is refused.
+
+    \b
+    SPEC is one of
+      auto             the Pi camera, else the first webcam (this is the default)
+      picamera[:N]     webcam[:N]     /dev/videoN     rtsp://...     http://...
+      fake:PATH?fps=30&stall@100      pictures or a video, played as a camera with faults
+
+    A picture that cannot be read is reported, the loop goes on, and with --source the exit code is
+    1. Ctrl-C and SIGTERM end cleanly.
 
     \b
     Example:
+      edgecls run trash_int8.tflite --camera
       edgecls run trash_int8.tflite --source photos/ --json
     """
-    from edge_sdk.cli.output import TextLines
     from edge_sdk.pipeline import run as run_pipeline
-    from edge_sdk.sinks.jsonl import JsonLines
-    from edge_sdk.sources.folder import FolderSource
+    from edge_sdk.service import Service
+    from edge_sdk.statistics import LiveStatistics
 
-    source = FolderSource(*paths, max_pixels=max_pixels)
-    with options.open(model) as classifier:
-        statistics = run_pipeline(
-            source,
-            classifier,
-            [JsonLines() if as_json else TextLines()],
-            top_k=top_k,
-            threshold=threshold,
-            limit=limit,
-        )
-    rate = statistics.frames / statistics.seconds if statistics.seconds else 0.0
-    click.echo(
-        f"{statistics.frames} frames in {statistics.seconds:.1f} s ({rate:.0f} per second), "
-        f"{statistics.unreadable} unreadable",
-        err=True,
+    statistics = LiveStatistics()
+    models: list[ReloadingClassifier] = []
+
+    def reload_model() -> None:
+        for classifier in models:
+            classifier.reload()
+
+    service = Service(
+        steps=lambda: statistics.steps, status=lambda: _status(statistics), hangup=reload_model
     )
-    if statistics.unreadable:
+
+    def work() -> RunStatistics:
+        from contextlib import ExitStack
+
+        with ExitStack() as stack:
+            classifier = stack.enter_context(options.open_reloading(model))
+            models.append(classifier)
+            _check(decisions, classifier.labels)
+            opened = sinks.open(stack, statistics, as_json=as_json, live=source.live)
+            how = classifier.artifact.preprocessing
+            frames = source.open((how.width, how.height))
+            stack.callback(frames.close)
+            service.ready()
+            return run_pipeline(
+                frames,
+                classifier,
+                opened,
+                top_k=top_k,
+                threshold=threshold,
+                limit=limit,
+                attention=attention,
+                decisions=decisions,
+                stop=service.stop,
+                statistics=statistics,
+            )
+
+    try:
+        done = service.run(work)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(_summary(statistics.now())) from None
+    click.echo(_summary(done), err=True)
+    if done.unreadable and not source.live:
         raise click.exceptions.Exit(1)
+
+
+def _check(decisions: Decisions, labels: tuple[str, ...]) -> None:
+    try:
+        decisions.check(labels)
+    except ValueError as error:
+        raise click.UsageError(f"--allow, --deny: {error}") from error
+
+
+def _summary(done: RunStatistics) -> str:
+    rate = done.frames / done.seconds if done.seconds else 0.0
+    parts = [
+        f"{done.frames} frames in {done.seconds:.1f} s ({rate:.0f} per second)",
+        f"{done.unreadable} unreadable",
+    ]
+    for count, word in ((done.dropped, "dropped"), (done.skipped, "skipped")):
+        if count:
+            parts.append(f"{count} {word}")
+    return ", ".join(parts)
+
+
+def _status(statistics: LiveStatistics) -> str:
+    now: Any = statistics.now()
+    last = f"; {now.last.label or 'unknown'} {now.last.score:.2f}" if now.last else ""
+    return f"{now.frames} frames, {now.fps:.1f} per second{last}"

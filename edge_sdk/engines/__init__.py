@@ -4,11 +4,23 @@ from __future__ import annotations
 
 import importlib.util
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from edge_sdk.errors import EngineError, EngineNotInstalledError, UnknownBackendError
+from edge_sdk.errors import (
+    DelegateError,
+    EngineError,
+    EngineNotInstalledError,
+    UnknownBackendError,
+    WrongBackendError,
+)
 from edge_sdk.ports import Engine
 
-BACKENDS = ("cpu", "litert", "tflite-runtime", "litert-noxnnpack", "edgetpu")
+if TYPE_CHECKING:
+    from edge_sdk.artifact import Artifact
+
+BACKENDS = ("cpu", "litert", "tflite-runtime", "litert-noxnnpack", "onnx", "edgetpu")
+
+_DISTRIBUTIONS = {"litert": "ai-edge-litert", "onnx": "onnxruntime"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +32,7 @@ class Backend:
 
 
 def parse_backend(text: str) -> Backend:
-    """Reads ``cpu``, ``litert``, ``tflite-runtime``, ``litert-noxnnpack``, ``edgetpu[:usb:N|:pci:N]``.
+    """Reads a name of ``BACKENDS``; ``edgetpu`` may be followed by ``:usb:N`` or ``:pci:N``.
 
     Raises:
         UnknownBackendError: anything else.
@@ -39,13 +51,51 @@ def parse_backend(text: str) -> Backend:
     return Backend(name, device or None)
 
 
+def backend_for(artifact: Artifact, backend: str) -> str:
+    """The backend that runs an artifact, where ``backend`` was asked for; never a substitute.
+
+    ``cpu`` means ONNX Runtime for an ``.onnx`` file, which is the only one there is; any other
+    backend is the one named or an error.
+
+    Raises:
+        UnknownBackendError: no such backend.
+        DelegateError: compiled for the Edge TPU and asked for elsewhere, or the other way round.
+        WrongBackendError: a ``.tflite`` for ONNX Runtime, or an ``.onnx`` for an interpreter of
+            TensorFlow Lite.
+    """
+    chosen, path = parse_backend(backend), artifact.path
+    if artifact.kind == "onnx":
+        if chosen.name not in ("cpu", "onnx"):
+            raise WrongBackendError(
+                f"{path}: an ONNX model, which backend {chosen.name} cannot run; leave --backend out, "
+                "or convert the model with edgecls convert --format int8"
+            )
+        return "onnx"
+    if chosen.name == "onnx":
+        raise WrongBackendError(
+            f"{path}: a TensorFlow Lite model, which backend onnx cannot run; leave --backend out, or "
+            "convert the model with edgecls convert --format onnx"
+        )
+    if artifact.needs_edgetpu and chosen.name != "edgetpu":
+        raise DelegateError(
+            f"{path}: compiled for the Coral Edge TPU, which the CPU cannot stand in for; "
+            "use --backend edgetpu with a Coral, or the file it was compiled from"
+        )
+    if chosen.name == "edgetpu" and not artifact.needs_edgetpu:
+        raise DelegateError(
+            f"{path}: not compiled for the Edge TPU, so the CPU would run it; compile it with "
+            "edgetpu_compiler, or choose --backend cpu"
+        )
+    return backend
+
+
 def open_engine(model: bytes, backend: str = "cpu", *, threads: int = 1) -> Engine:
     """Loads ``model`` into the engine that ``backend`` names; never into another one.
 
     Args:
-        model: the bytes of a ``.tflite`` file.
+        model: the bytes of a ``.tflite`` file, or of an ``.onnx`` file for ``onnx``.
         backend: see ``parse_backend``; ``cpu`` is LiteRT, or tflite-runtime where only that is
-            installed.
+            installed. See also ``backend_for``.
         threads: CPU threads for one inference, at least 1.
 
     Raises:
@@ -62,6 +112,10 @@ def open_engine(model: bytes, backend: str = "cpu", *, threads: int = 1) -> Engi
         from edge_sdk.engines import edgetpu
 
         return edgetpu.open_edgetpu(model, chosen.device)
+    if chosen.name == "onnx":
+        from edge_sdk.engines import onnx
+
+        return onnx.OnnxEngine(model, threads=threads)
     from edge_sdk.engines import litert
 
     package = chosen.name.removesuffix("-noxnnpack")
@@ -86,12 +140,13 @@ def runtime_version(backend: str) -> str:
     name = parse_backend(backend).name.removesuffix("-noxnnpack")
     if name in ("cpu", "edgetpu"):
         name = _first_installed()
-    distribution = "ai-edge-litert" if name == "litert" else name
+    distribution = _DISTRIBUTIONS.get(name, name)
     try:
         return f"{distribution} {version(distribution)}"
     except PackageNotFoundError as error:
+        wanted = "'edgecls[onnx]'" if name == "onnx" else distribution
         raise EngineNotInstalledError(
-            f"backend {name} needs the package {distribution}; pip install {distribution}"
+            f"backend {name} needs the package {distribution}; pip install {wanted}"
         ) from error
 
 

@@ -1,6 +1,6 @@
 """One trial of an unknown model in a child process, remembered by its SHA-256.
 
-A damaged ``.tflite`` can crash the interpreter, and with it whoever loaded it. A file whose
+A damaged model can crash the interpreter, and with it whoever loaded it. A file whose
 manifest vouches for it needs no trial.
 """
 
@@ -19,9 +19,9 @@ _CHILD = """
 import sys
 import numpy as np
 from edge_sdk.engines import open_engine
-from edge_sdk.tflite import summarize
+from edge_sdk.container import summarize_model
 model = sys.stdin.buffer.read()
-summary = summarize(model, "trial")
+summary = summarize_model(model, "trial.onnx" if sys.argv[1] == "onnx" else "trial")
 spec = summary.inputs[0]
 answer = open_engine(model, sys.argv[1]).infer(np.zeros(spec.shape, spec.dtype))
 if answer.shape != summary.outputs[0].shape or answer.dtype != summary.outputs[0].dtype:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from edge_sdk.engines import litert, open_engine
+from edge_sdk.engines import litert, onnx, open_engine
 from edge_sdk.errors import CorruptArtifactError, EngineError, EngineNotInstalledError
 from edge_sdk.images import read_image
 from edge_sdk.ports import Engine
@@ -31,17 +32,19 @@ def _fake() -> FakeEngine:
 
 
 def _need(backend: str) -> None:
-    package = backend.removesuffix("-noxnnpack")
-    module = {"litert": "ai_edge_litert", "tflite-runtime": "tflite_runtime"}.get(package)
-    if module is not None and importlib.util.find_spec(module) is None:
+    package = {"onnx": "onnxruntime"}.get(backend, backend.removesuffix("-noxnnpack"))
+    module = {"litert": "ai_edge_litert", "tflite-runtime": "tflite_runtime"}.get(package, package)
+    if package != "cpu" and importlib.util.find_spec(module) is None:
         pytest.skip(f"{package} is not installed")
 
 
-@pytest.fixture(params=[*_REAL, "fake"])
-def engine(request: pytest.FixtureRequest, int8_artifact: Path) -> Engine:
+@pytest.fixture(params=[*_REAL, "onnx", "fake"])
+def engine(request: pytest.FixtureRequest, int8_artifact: Path, onnx_artifact: Path) -> Engine:
     if request.param == "fake":
         return _fake()
     _need(request.param)
+    if request.param == "onnx":
+        return onnx.OnnxEngine(onnx_artifact.read_bytes())
     return litert.LiteRTEngine(
         int8_artifact.read_bytes(),
         package=request.param.removesuffix("-noxnnpack"),
@@ -117,21 +120,25 @@ def test_closing_twice_is_closing_once(engine: Engine) -> None:
         engine.infer(_tensor())
 
 
-@pytest.mark.parametrize("backend", _REAL)
-def test_a_tensor_of_another_dtype_is_refused(backend: str, int8_artifact: Path) -> None:
+@pytest.mark.parametrize("backend", [*_REAL, "onnx"])
+def test_a_tensor_of_another_dtype_is_refused(
+    backend: str, int8_artifact: Path, onnx_artifact: Path
+) -> None:
     _need(backend)
-    engine = open_engine(int8_artifact.read_bytes(), backend)
+    model = onnx_artifact if backend == "onnx" else int8_artifact
+    engine = open_engine(model.read_bytes(), backend)
     with pytest.raises(EngineError):
         engine.infer(_tensor().astype(np.float32))
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("backend", ["cpu", *_REAL])
+@pytest.mark.parametrize("backend", ["cpu", *_REAL, "onnx"])
 def test_every_backend_knows_the_digits(
-    backend: str, threads: int, int8_artifact: Path, digit_pictures: Path
+    backend: str, threads: int, int8_artifact: Path, onnx_artifact: Path, digit_pictures: Path
 ) -> None:
     _need(backend)
-    engine = open_engine(int8_artifact.read_bytes(), backend, threads=threads)
+    model = onnx_artifact if backend == "onnx" else int8_artifact
+    engine = open_engine(model.read_bytes(), backend, threads=threads)
     for picture in sorted(digit_pictures.rglob("*.png")):
         scores = engine.infer(read_image(picture).pixels[np.newaxis])
         assert scores.argmax() == int(picture.parent.name)
@@ -145,7 +152,7 @@ _DAMAGES: dict[str, Callable[[bytes], bytes]] = {
 
 
 @pytest.mark.parametrize("damage", _DAMAGES.values(), ids=_DAMAGES)
-@pytest.mark.parametrize("backend", _REAL)
+@pytest.mark.parametrize("backend", [*_REAL, "onnx"])
 def test_what_is_no_model_is_refused(
     backend: str, damage: Callable[[bytes], bytes], int8_artifact: Path
 ) -> None:
@@ -159,3 +166,11 @@ def test_a_missing_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setitem(litert._MODULES, "litert", absent)
     with pytest.raises(EngineNotInstalledError, match="pip install ai-edge-litert"):
         litert.LiteRTEngine(b"", package="litert")
+
+
+def test_a_missing_onnx_runtime_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, onnx_artifact: Path
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(EngineNotInstalledError, match=r"pip install 'edgecls\[onnx\]'"):
+        open_engine(onnx_artifact.read_bytes(), "onnx")

@@ -7,7 +7,8 @@ import io
 import json
 import os
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from edge_sdk.errors import SinkError, WriteError
 from edge_sdk.ports import Sink
 from edge_sdk.records import ErrorRecord, FrameRecord, HealthRecord, Record
 from edge_sdk.sinks.jsonl import JsonLines
+from edge_sdk.sinks.sender import Delivery, Parcel
+from edge_sdk.sinks.spool import Spool
 from edge_sdk.testing import MemorySink
 from edge_sdk.types import Ranked
 
@@ -41,18 +44,59 @@ def _lines(text: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.split("\n")[:-1]]
 
 
-@pytest.fixture(params=["json-lines-file", "json-lines-stream", "json-lines-stdout", "memory"])
+class _Receiver:
+    """What a spool delivers to."""
+
+    window = 2
+
+    def __init__(self) -> None:
+        self.bodies: list[dict[str, Any]] = []
+
+    def deliver(self, parcels: Sequence[Parcel]) -> Delivery:
+        self.bodies += [json.loads(parcel.body) for parcel in parcels]
+        return Delivery(tuple(parcel.seq for parcel in parcels))
+
+    def close(self) -> None:
+        """Nothing to take leave of."""
+
+
+def _spool(path: Path) -> _Case:
+    receiver = _Receiver()
+    spool = Spool(path, receiver, device="door", linger_s=30)
+
+    def arrived() -> list[dict[str, Any]]:
+        end = time.monotonic() + 30
+        while spool.statistics.depth and time.monotonic() < end:
+            time.sleep(0.01)
+        added = ("device", "boot_id", "seq")
+        return [{k: v for k, v in b.items() if k not in added} for b in receiver.bodies]
+
+    return _Case(spool, arrived)
+
+
+_KINDS = ("file", "rotating", "stream", "stdout", "memory", "spool")
+
+
+@pytest.fixture(params=_KINDS)
 def case(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> _Case:
     if request.param == "memory":
         memory = MemorySink()
         return _Case(memory, lambda: [record.to_json() for record in memory.records])
     stream = io.StringIO()
-    if request.param == "json-lines-stream":
+    if request.param == "spool":
+        return _spool(tmp_path / "a.spool")
+    if request.param == "stream":
         return _Case(JsonLines(stream), lambda: _lines(stream.getvalue()))
-    if request.param == "json-lines-stdout":
+    if request.param == "stdout":
         monkeypatch.setattr(sys, "stdout", stream)
         return _Case(JsonLines(), lambda: _lines(stream.getvalue()))
     path = tmp_path / "a.jsonl"
+    if request.param == "rotating":
+        files = [path.with_name("a.jsonl.2"), path.with_name("a.jsonl.1"), path]
+        return _Case(
+            JsonLines(path, max_bytes=60),
+            lambda: _lines("".join(f.read_text("utf-8") for f in files if f.exists())),
+        )
     return _Case(JsonLines(path), lambda: _lines(path.read_text("utf-8")))
 
 

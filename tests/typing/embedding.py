@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_sdk import (
+    Attention,
     Classifier,
+    Decisions,
     Engine,
+    EventRecord,
     FolderSource,
     Frame,
+    FrameRecord,
+    FrameSink,
     FrameSource,
     JsonLines,
+    LiveSource,
+    LiveStatistics,
+    Majority,
+    Motion,
     Prediction,
     Ranked,
     Record,
+    Region,
+    ReloadingClassifier,
     RunStatistics,
     Sink,
+    open_camera,
     read_image,
     run,
 )
@@ -53,3 +67,29 @@ def embed() -> RunStatistics:
         answer: str | None = prediction.label
         assert label == answer
         return run(sources[0], classifier, sinks, limit=1)
+
+
+class OwnViewer(OwnSink):
+    """A sink that sees the pictures, too."""
+
+    def see(self, frame: Frame, record: FrameRecord) -> None: ...
+
+
+def embed_a_camera() -> float:
+    live, stop = LiveStatistics(), threading.Event()
+    viewer: FrameSink = OwnViewer()
+    with ReloadingClassifier("model.tflite") as classifier, open_camera("auto") as camera:
+        source: LiveSource = camera
+        done = run(
+            source,
+            classifier,
+            [viewer],
+            attention=Attention(max_fps=5, regions=(Region(0, 0, 0.5, 1),), motion=Motion()),
+            decisions=Decisions(allow=("bottle",), smoothing=Majority(5), events=True),
+            stop=stop,
+            statistics=live,
+        )
+        classifier.reload()
+    label: str | None = done.last.label if done.last else None
+    event = EventRecord("", "", "left", label or "", 0.5, 3.2)
+    return live.now().fps + event.seconds

@@ -2,20 +2,39 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import itertools
 import json
+import threading
 import time
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from edge_sdk.answers import Decisions
 from edge_sdk.artifact import Artifact
+from edge_sdk.attention import Attention
 from edge_sdk.classifier import Classifier
-from edge_sdk.errors import EngineError, SinkError, SourceLostError, UnreadableImageError
-from edge_sdk.pipeline import run
-from edge_sdk.records import FrameRecord, HealthRecord
+from edge_sdk.errors import (
+    EngineError,
+    FrameError,
+    NoFrameYetError,
+    SinkError,
+    SourceLostError,
+    UnreadableImageError,
+)
+from edge_sdk.motion import Motion
+from edge_sdk.pipeline import BROKEN_FRAMES_MAX, run
+from edge_sdk.ports import FrameSink
+from edge_sdk.records import EventRecord, FrameRecord, HealthRecord
+from edge_sdk.regions import Region
+from edge_sdk.smoothing import Majority
+from edge_sdk.statistics import LiveStatistics
 from edge_sdk.testing import FakeEngine, FakeSource, MemorySink
-from edge_sdk.types import Frame, Ranked, Tensor
+from edge_sdk.types import Frame, Health, PixelFormat, Ranked, Tensor
 
 # What the engine answers: "3" is likely, "7" less so.
 _SCORES = np.array([[0, 0, 0, 0.75, 0, 0, 0, 0.25, 0, 0]], np.float32)
@@ -174,3 +193,382 @@ def test_what_was_passed_in_stays_open(int8_artifact: Path) -> None:
     run(source, classifier, [sink], limit=1)
     assert (engine.closed, sink.closed, engine.inferences) == (False, False, 1)
     assert source.read() is not None
+
+
+# A source that runs live
+
+
+class _Camera(FakeSource):
+    """A fake that drops frames and tells of its troubles."""
+
+    name = "camera 0"
+
+    def __init__(self, script: Iterable[Frame | Exception]) -> None:
+        super().__init__(script)
+        self.dropped = 0
+        self.troubles: list[Health] = []
+
+    def read(self) -> Frame | None:
+        self.dropped += 2
+        return super().read()
+
+    def take_health(self) -> list[Health]:
+        taken, self.troubles = self.troubles, []
+        return taken
+
+
+def _types(sink: MemorySink) -> list[str]:
+    return [str(record.to_json()["type"]) for record in sink.records]
+
+
+def test_a_source_that_has_nothing_yet_is_asked_again(classifier: Classifier) -> None:
+    sink, live = MemorySink(), LiveStatistics()
+    nothing = NoFrameYetError("ask again")
+    script = [nothing, nothing, _frame(0), nothing, _frame(1)]
+    statistics = run(FakeSource(script), classifier, [sink], statistics=live)
+    assert (statistics.frames, statistics.unreadable) == (2, 0)
+    assert _types(sink) == ["frame", "frame"]
+    assert live.steps >= 5  # each turn counts as getting on
+
+
+def test_what_a_live_source_tells_is_a_record_between_the_frames(classifier: Classifier) -> None:
+    sink = MemorySink()
+    camera = _Camera([_frame(0), NoFrameYetError("x"), _frame(1)])
+    camera.troubles = [Health("stalled", "no frame for 3 s"), Health("reopened", "frames again")]
+    statistics = run(camera, classifier, [sink])
+    assert _types(sink) == ["health", "health", "frame", "frame"]
+    first = sink.records[0]
+    assert isinstance(first, HealthRecord)
+    assert (first.source, first.what, first.detail) == ("camera 0", "stalled", "no frame for 3 s")
+    assert statistics.dropped == camera.dropped == 8
+    assert (statistics.troubles, statistics.unreadable) == (2, 0)
+    assert statistics.health is not None
+    assert statistics.health.what == "reopened"
+
+
+def test_why_a_source_was_lost_is_told_before_the_end(classifier: Classifier) -> None:
+    sink, camera = MemorySink(), _Camera([])
+
+    def read() -> Frame | None:
+        camera.troubles.append(Health("lost", "unplugged"))
+        raise SourceLostError("the camera is gone")
+
+    camera.read = read  # type: ignore[method-assign]
+    with pytest.raises(SourceLostError):
+        run(camera, classifier, [sink])
+    assert _types(sink) == ["health"]
+
+
+def test_a_full_sink_is_not_asked_for_last_words(classifier: Classifier) -> None:
+    camera = _Camera([_frame(0)])
+    camera.troubles = [Health("stalled", "x")]
+    with pytest.raises(SinkError, match="full"):
+        run(camera, classifier, [MemorySink(capacity=0)])
+
+
+# Asked to stop
+
+
+def test_an_event_that_is_set_ends_the_run_before_the_next_frame(classifier: Classifier) -> None:
+    stop, sink = threading.Event(), MemorySink()
+
+    class Stops(FakeSource):
+        def read(self) -> Frame | None:
+            frame = super().read()
+            if frame is not None and frame.index == 2:
+                stop.set()
+            return frame
+
+    source = Stops(_frame(i) for i in range(9))
+    assert run(source, classifier, [sink], stop=stop).frames == 3
+    rest = source.read()
+    assert rest is not None
+    assert rest.index == 3
+
+
+def test_a_function_can_end_it_too(classifier: Classifier) -> None:
+    sink = MemorySink()
+    source = FakeSource(_frame(i) for i in range(9))
+    assert run(source, classifier, [sink], stop=lambda: len(sink.records) == 4).frames == 4
+
+
+def test_stopping_does_not_wait_for_a_slow_beat(classifier: Classifier) -> None:
+    stop = threading.Event()
+    threading.Timer(0.3, stop.set).start()
+    began = time.monotonic()
+    source = FakeSource(_frame(i) for i in range(9))
+    run(source, classifier, [MemorySink()], stop=stop, attention=Attention(max_fps=0.01))
+    assert time.monotonic() - began < 5
+
+
+def test_it_can_be_watched_from_another_thread(classifier: Classifier) -> None:
+    stop, live = threading.Event(), LiveStatistics()
+    endless = FakeSource(_frame(i % 200, time.monotonic_ns()) for i in itertools.count())
+    thread = threading.Thread(
+        target=run,
+        args=(endless, classifier, [MemorySink()]),
+        kwargs={"statistics": live, "stop": stop},
+    )
+    thread.start()
+    deadline_s = time.monotonic() + 30
+    while live.now().frames < 20 and time.monotonic() < deadline_s:
+        time.sleep(0.01)
+    now = live.now()
+    stop.set()
+    thread.join(30)
+    assert not thread.is_alive()
+    assert now.frames >= 20
+    assert now.fps > 0
+    assert now.latency_ms is not None
+    assert now.age_ms is not None
+    assert now.last is not None
+    assert now.last.label == "3"
+
+
+# Frames that are no pictures
+
+
+@pytest.mark.parametrize(
+    "pixels",
+    [
+        None,
+        "text",
+        np.zeros((4, 4, 3), np.float32),
+        np.zeros((4, 4, 4), np.uint8),
+        np.zeros((0, 4, 3)),
+    ],
+    ids=["none", "text", "float", "four channels called rgb", "empty"],
+)
+@pytest.mark.parametrize("regions", [(), (Region(0, 0, 0.5, 0.5),)], ids=["whole", "region"])
+def test_a_frame_that_is_no_picture_is_told_and_the_loop_goes_on(
+    pixels: Any, regions: tuple[Region, ...], classifier: Classifier
+) -> None:
+    sink = MemorySink()
+    script = [_frame(0), Frame(pixels, "rgb", 1, None, "broken"), _frame(200)]
+    statistics = run(
+        FakeSource(script),
+        classifier,
+        [sink],
+        attention=Attention(regions=regions, motion=Motion()),
+    )
+    assert statistics.unreadable == 1
+    assert _types(sink) == ["frame", "health", "frame"]
+    health = sink.records[1]
+    assert isinstance(health, HealthRecord)
+    assert (health.source, health.what) == ("broken", "unreadable")
+
+
+def test_a_source_that_gives_nothing_else_is_given_up(classifier: Classifier) -> None:
+    sink = MemorySink()
+    endless = FakeSource(Frame(None) for _ in itertools.count())  # type: ignore[arg-type]
+    with pytest.raises(FrameError):
+        run(endless, classifier, [sink])
+    assert _types(sink) == ["health"] * BROKEN_FRAMES_MAX
+
+
+@pytest.mark.parametrize(
+    ("shape", "format_"),
+    [((48, 64, 4), "rgba"), ((48, 64), "gray"), ((48, 64, 1), "gray"), ((72, 64), "i420")],
+)
+def test_cameras_of_four_channels_and_of_one_are_fine(
+    shape: tuple[int, ...], format_: PixelFormat, classifier: Classifier
+) -> None:
+    frame = Frame(np.full(shape, 90, np.uint8), format_)
+    for regions in ((), (Region(0.25, 0.25, 0.5, 0.5),)):
+        attention = Attention(regions=regions, motion=Motion())
+        assert run(FakeSource([frame]), classifier, [MemorySink()], attention=attention).frames == 1
+
+
+# Clocks
+
+
+@pytest.mark.parametrize("years", [-20, 20])
+def test_a_clock_that_jumps_by_decades_changes_the_date_and_nothing_else(
+    years: int, classifier: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, jumped = time.time, 0.0
+
+    class Jumps(FakeSource):
+        def read(self) -> Frame | None:
+            nonlocal jumped
+            frame = super().read()
+            if frame is not None and frame.index == 3:
+                jumped = years * 365.25 * 86400
+            return frame
+
+    class Clock(dt.datetime):
+        @classmethod
+        def now(cls, tz: dt.tzinfo | None = None) -> dt.datetime:  # type: ignore[override]
+            return dt.datetime.fromtimestamp(real() + jumped, tz)
+
+    monkeypatch.setattr("edge_sdk.records.dt.datetime", Clock)
+    monkeypatch.setattr(time, "time", lambda: real() + jumped)
+    sink = MemorySink()
+    frames = Jumps(_frame(i, time.monotonic_ns()) for i in range(8))
+    statistics = run(
+        frames,
+        classifier,
+        [sink],
+        attention=Attention(max_fps=200, motion=Motion(refresh_s=1e-6)),
+        decisions=Decisions(smoothing=Majority(3), events=True),
+    )
+    assert statistics.frames == 8
+    assert 0 < statistics.seconds < 30
+    answers = [record for record in sink.records if isinstance(record, FrameRecord)]
+    assert all(record.age_ms is not None and 0 <= record.age_ms < 30_000 for record in answers)
+    begun, ended = (dt.datetime.fromisoformat(r.ts).year for r in (answers[0], answers[-1]))
+    assert abs(ended - begun) in (19, 20, 21)
+
+
+# What is looked at, and what is made of it
+
+
+def test_each_region_has_answers_of_its_own(classifier: Classifier) -> None:
+    sink = MemorySink()
+    regions = (Region(0, 0, 0.5, 1, "left"), Region(0.5, 0, 0.5, 1))
+    decisions = Decisions(events=True, smoothing=Majority(3))
+    attention = Attention(regions=regions)
+    statistics = run(
+        FakeSource(_frame(i) for i in range(2)),
+        classifier,
+        [sink],
+        attention=attention,
+        decisions=decisions,
+        limit=2,
+    )
+    assert statistics.frames == 2
+    places = [(str(r.to_json()["type"]), r.to_json().get("region")) for r in sink.records]
+    right = "0.5,0,0.5,1"
+    assert places == [
+        *(("frame", "left"), ("event", "left"), ("frame", right), ("event", right)),
+        *(("frame", "left"), ("frame", right)),
+    ]
+
+
+def test_events_say_what_appeared_and_what_left(int8_artifact: Path) -> None:
+    answers = iter([3, 3, 7, 7, None])
+
+    def answer(_: Tensor) -> Tensor:
+        scores = np.full((1, 10), 0.01, np.float32)
+        label = next(answers)
+        if label is not None:
+            scores[0, label] = 0.9
+        return scores
+
+    sink = MemorySink()
+    with Classifier(Artifact.open(int8_artifact), FakeEngine(answer)) as classifier:
+        run(
+            FakeSource(_frame(i) for i in range(5)),
+            classifier,
+            [sink],
+            threshold=0.5,
+            decisions=Decisions(events=True),
+        )
+    events = [record for record in sink.records if isinstance(record, EventRecord)]
+    assert [(e.what, e.label) for e in events] == [
+        *(("appeared", "3"), ("left", "3"), ("appeared", "7"), ("left", "7"))
+    ]
+    line = json.loads(json.dumps(events[1].to_json()))
+    assert list(line) == ["schema", "type", "ts", "source", "what", "label", "score", "seconds"]
+    assert (line["type"], line["source"]) == ("event", "frame 2")
+    assert 0 <= line["seconds"] < 30
+
+
+@pytest.mark.parametrize(
+    ("decisions", "label", "topk"),
+    [
+        (Decisions(deny=("3",)), "7", ["7", "0"]),
+        (Decisions(allow=("7", "9")), "7", ["7", "9"]),
+        (Decisions(allow=("3", "7"), deny=("3",)), "7", ["7"]),
+    ],
+    ids=["deny", "allow", "both"],
+)
+def test_lists_of_labels_bound_the_answers(
+    decisions: Decisions, label: str, topk: list[str], classifier: Classifier
+) -> None:
+    sink = MemorySink()
+    run(FakeSource([_frame()]), classifier, [sink], top_k=2, decisions=decisions)
+    record = _only(sink)
+    assert record.label == label
+    assert [ranked.label for ranked in record.topk] == topk
+
+
+@pytest.mark.parametrize(
+    ("decisions", "words"),
+    [
+        (Decisions(allow=("seven",)), "no label 'seven'"),
+        (Decisions(deny=("33",)), "did you mean '3'"),
+        (Decisions(deny=tuple("0123456789")), "no label is left"),
+    ],
+)
+def test_lists_that_do_not_fit_the_model_are_refused(
+    decisions: Decisions, words: str, classifier: Classifier
+) -> None:
+    with pytest.raises(ValueError, match=words):
+        run(FakeSource([]), classifier, [], decisions=decisions)
+
+
+def test_every_third_frame_is_classified_and_the_others_are_counted(
+    classifier: Classifier,
+) -> None:
+    sink = MemorySink()
+    source = FakeSource(_frame(i) for i in range(10))
+    statistics = run(source, classifier, [sink], attention=Attention(every=3))
+    assert (statistics.frames, statistics.skipped) == (4, 6)
+    assert [r.frame for r in sink.records if isinstance(r, FrameRecord)] == [0, 3, 6, 9]
+
+
+def test_at_most_so_many_per_second(classifier: Classifier) -> None:
+    began = time.monotonic()
+    source = FakeSource(_frame(i) for i in range(11))
+    run(source, classifier, [MemorySink()], attention=Attention(max_fps=50))
+    assert time.monotonic() - began >= 0.2
+
+
+def test_where_nothing_moves_nothing_is_computed(int8_artifact: Path) -> None:
+    engine = FakeEngine(_answer)
+    with Classifier(Artifact.open(int8_artifact), engine) as classifier:
+        source = FakeSource(_frame(90) for _ in range(10))
+        statistics = run(
+            source, classifier, [MemorySink()], attention=Attention(motion=Motion()), limit=5
+        )
+    assert (statistics.frames, statistics.skipped, engine.inferences) == (1, 9, 1)
+
+
+def test_a_sink_that_wants_to_see_is_shown_frame_and_answer(classifier: Classifier) -> None:
+    class Viewer(MemorySink):
+        def __init__(self) -> None:
+            super().__init__()
+            self.seen: list[tuple[int, int, FrameRecord]] = []
+
+        def see(self, frame: Frame, record: FrameRecord) -> None:
+            assert self.records[-1] == record  # after it was written
+            self.seen.append((frame.index, int(frame.pixels[0, 0, 0]), record))
+
+    viewer, blind = Viewer(), MemorySink()
+    assert isinstance(viewer, FrameSink)
+    assert not isinstance(blind, FrameSink)
+    run(FakeSource(_frame(i) for i in range(3)), classifier, [blind, viewer])
+    assert [(i, p) for i, p, _ in viewer.seen] == [(0, 0), (1, 1), (2, 2)]
+    assert [record for _, _, record in viewer.seen] == viewer.records
+
+
+def test_smoothing_changes_the_answer_and_not_the_ranking(int8_artifact: Path) -> None:
+    answers = iter([3, 3, 7, 3])
+
+    def answer(_: Tensor) -> Tensor:
+        scores = np.full((1, 10), 0.01, np.float32)
+        scores[0, next(answers)] = 0.9
+        return scores
+
+    sink = MemorySink()
+    with Classifier(Artifact.open(int8_artifact), FakeEngine(answer)) as classifier:
+        run(
+            FakeSource(_frame(i) for i in range(4)),
+            classifier,
+            [sink],
+            decisions=Decisions(smoothing=Majority(3)),
+        )
+    records = [record for record in sink.records if isinstance(record, FrameRecord)]
+    assert [record.label for record in records] == ["3", "3", "3", "3"]
+    assert [record.topk[0].label for record in records] == ["3", "3", "7", "3"]

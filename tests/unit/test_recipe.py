@@ -21,6 +21,7 @@ from host_tools.recipe import (
     GatesRecipe,
     ModelRecipe,
     Recipe,
+    ScoresRecipe,
     StageRecipe,
     TrainingRecipe,
     builtin_recipes,
@@ -99,7 +100,12 @@ def test_the_defaults_are_these() -> None:
         "feature_variants": 1,
         "stages": [],
     }
-    assert defaults["conversion"] == {"formats": ["int8", "float16"], "calibration_images": 200}
+    assert defaults["conversion"] == {
+        "formats": ["int8", "float16"],
+        "calibration_images": 200,
+        "io": "uint8",
+    }
+    assert defaults["scores"] == {"temperature": False}
     assert "gates" not in defaults  # no budget, no verdict
 
 
@@ -169,6 +175,8 @@ def test_a_name_that_makes_no_file_name_is_refused(name: str, tmp_path: Path) ->
         ("training.learning_rate", '"0.1"', "a number"),
         ("training.learning_rate", "false", "a number"),
         ("gates.max_drop", '"none"', "a number"),
+        ("scores.temperature", "1.5", "true or false"),
+        ("scores.coverage", '"most"', "a number"),
         ("gates.max_class_drop", "true", "a number"),
         ("data.seed", "0.5", "a whole number"),
         ("data.color", "3", "text"),
@@ -218,6 +226,7 @@ _RANGES = {
     "training.label_smoothing": ("-0.1", "0", "0.9", "1"),
     "training.patience": ("-1", "0", "100000", "100001"),
     "conversion.calibration_images": ("0", "1", "1000000", "1000001"),
+    "scores.coverage": ("0.00009", "0.0001", "0.9999", "1"),
     "gates.max_drop": ("-0.1", "0", "100", "101"),
     "gates.max_class_drop": ("-0.1", "0", "100", "101"),
 }
@@ -536,6 +545,7 @@ _TWO = "training.stages=[{trainable='head'},{trainable='last-2'}]"
     [
         (["model.trainable=head"], "needs pretrained weights"),
         (["model.trainable=last-3"], "needs pretrained weights"),
+        (["scores.coverage=0.9", "scores.accuracy=0.9"], "one threshold serves one goal"),
         (["training.stages=[{trainable='head'},{}]"], "needs pretrained weights"),
         ([*_PRETRAINED, "model.trainable=head"], "first pass is not augmented"),
         ([*_FROZEN, "training.feature_variants=2", "augmentation.mixup=0.5"], "no mixed batches"),
@@ -650,6 +660,9 @@ _RECIPES = st.builds(
     conversion=st.builds(
         ConversionRecipe,
         formats=st.lists(st.sampled_from(["float32", "int8", "int16x8"]), min_size=1).map(tuple),
+    ),
+    scores=st.builds(
+        ScoresRecipe, temperature=st.booleans(), coverage=st.none() | st.floats(0.0001, 0.9999)
     ),
     gates=st.builds(GatesRecipe, max_drop=st.none() | st.floats(0, 100)),
 )

@@ -1,0 +1,112 @@
+"""Where ``run`` sends its records: options, and the sinks that they open."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import click
+
+if TYPE_CHECKING:
+    from contextlib import ExitStack
+
+    from edge_sdk.ports import Sink
+    from edge_sdk.sinks.spool import Spool, SpoolStatistics
+    from edge_sdk.statistics import LiveStatistics
+
+
+class SinkOptions(NamedTuple):
+    """The command line's words, each None where it was not given."""
+
+    log_file: Path | None
+    mqtt: str | None
+    webhook: str | None
+    metrics: str | None
+    save_frames: Path | None
+
+    def open(
+        self, stack: ExitStack, statistics: LiveStatistics, *, as_json: bool, live: bool
+    ) -> list[Sink]:
+        """Opens them all, standard output first; ``stack`` closes them."""
+        from edge_sdk.cli.output import LiveText, TextLines
+        from edge_sdk.sinks.jsonl import JsonLines, open_json_lines
+        from edge_sdk.sinks.together import close_together
+
+        sinks: list[Sink] = []
+        stack.callback(lambda: close_together(sinks))
+        sinks.append(JsonLines() if as_json else LiveText() if live else TextLines())
+        if self.log_file is not None:
+            sinks.append(open_json_lines(self.log_file))
+        if self.save_frames is not None:
+            from edge_sdk.sinks.save_frames import open_save_frames
+
+            sinks.append(open_save_frames(self.save_frames))
+        spools = self._open_spools(sinks)
+        if self.metrics is not None:
+            from edge_sdk.sinks.metrics import open_metrics
+
+            sinks.append(
+                open_metrics(
+                    self.metrics,
+                    dropped=lambda: statistics.dropped,
+                    spools={name: _asking(spool) for name, spool in spools.items()},
+                )
+            )
+        return sinks
+
+    def _open_spools(self, sinks: list[Sink]) -> dict[str, Spool]:
+        spools = {}
+        if self.mqtt is not None:
+            from edge_sdk.sinks.mqtt import open_mqtt
+
+            sinks.append(spool := open_mqtt(self.mqtt))
+            spools["mqtt"] = spool
+        if self.webhook is not None:
+            from edge_sdk.sinks.webhook import open_webhook
+
+            sinks.append(spool := open_webhook(self.webhook))
+            spools["webhook"] = spool
+        return spools
+
+
+def _asking(spool: Spool) -> Callable[[], SpoolStatistics]:
+    return lambda: spool.statistics
+
+
+def sink_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of ``SinkOptions``, given to the callback as ``sinks``."""
+
+    @wraps(function)
+    def collected(**values: Any) -> Any:
+        sinks = SinkOptions(*(values.pop(name) for name in SinkOptions._fields))
+        return function(sinks=sinks, **values)
+
+    log_file = click.option(
+        "--log-file",
+        metavar="PATH",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help="Append JSON lines to a file, begun anew at 16 MB; five old ones stay.",
+    )
+    mqtt = click.option(
+        "--mqtt",
+        metavar="URL",
+        help="Send records to a broker: mqtt://HOST[:PORT][/TOPIC], mqtts:// encrypts. Name and "
+        "password: $EDGECLS_MQTT_USERNAME, $EDGECLS_MQTT_PASSWORD.",
+    )
+    webhook = click.option(
+        "--webhook",
+        metavar="URL",
+        help="POST records to a server. Token: $EDGECLS_WEBHOOK_TOKEN.",
+    )
+    metrics = click.option(
+        "--metrics", metavar="HOST:PORT", help="Answer Prometheus at /metrics; a port alone: here."
+    )
+    save_frames = click.option(
+        "--save-frames",
+        metavar="DIR",
+        type=click.Path(path_type=Path, file_okay=False),
+        help="Keep uncertain pictures for the next training, 1 GB at most.",
+    )
+    return log_file(mqtt(webhook(metrics(save_frames(collected)))))

@@ -1,0 +1,212 @@
+"""A classifier whose model file can be replaced while it runs.
+
+The file is looked at between frames, at most so often. A new one is opened in a thread, golden
+self-test included, while the old model goes on; the change happens between two frames. A file that
+does not open is refused, and the old model goes on until the file changes again.
+
+Replace a model by renaming a finished file over it. One that is written in place is safe, too, but
+is seen only when it has stood still for a moment, and tried in vain if it stands still half-written.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_sdk.artifact import Artifact
+from edge_sdk.classifier import Classifier
+from edge_sdk.errors import EdgeClsError
+from edge_sdk.types import Frame, Health, Prediction
+
+_log = logging.getLogger("edgecls.hotswap")
+
+# Longer than that is not waited at the end for a model that is just being opened.
+_CLOSE_S = 1.0
+
+
+class _Stamp(NamedTuple):
+    """What tells one content of a path from another, without reading it."""
+
+    device: int
+    inode: int
+    size: int
+    modified_ns: int
+
+
+class ReloadingClassifier:
+    """Classifies with the newest good model at a path. Used by one thread, like ``Classifier``.
+
+    Args:
+        path: the model file.
+        open_model: opens it, as ``Classifier.open`` does; called in another thread later on.
+        interval_s: how often the file is looked at, in seconds.
+        clock: monotonic seconds, for tests.
+
+    Raises:
+        ArtifactError, EngineError: as ``open_model``, for the first model.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        open_model: Callable[[Path], Classifier] = Classifier.open,
+        *,
+        interval_s: float = 1.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._path = Path(path)
+        self._open_model = open_model
+        self._interval_s = interval_s
+        self._clock = clock
+        self._tried = _stamp(self._path)  # before it is opened: what comes later is newer
+        self._waiting: _Stamp | None = None
+        self._current = open_model(self._path)
+        self._look_s = clock() + interval_s
+        self._asked = threading.Event()
+        self._opening: _Opening | None = None
+        self._health: list[Health] = []
+
+    @property
+    def artifact(self) -> Artifact:
+        """The model that answers now."""
+        return self._current.artifact
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Those of the model that answers now."""
+        return self._current.labels
+
+    def reload(self) -> None:
+        """Opens the file again at the next frame, changed or not; callable from any thread."""
+        self._asked.set()
+
+    def classify(self, frame: Frame | NDArray[np.uint8]) -> Prediction:
+        """Classifies one frame with the model of now, see ``Classifier.classify``."""
+        self._look()
+        return self._current.classify(frame)
+
+    def take_health(self) -> Sequence[Health]:
+        """What has happened to the model since the last call: ``model swapped``, ``model refused``.
+
+        Looks at the file, too, so that a model is replaced while no frame comes.
+        """
+        self._look()
+        health, self._health = self._health, []
+        return health
+
+    def _look(self) -> None:
+        if self._opening is not None:
+            if self._opening.done:
+                self._change(self._opening)
+                self._opening = None
+            return
+        now_s = self._clock()
+        if self._asked.is_set():
+            self._asked.clear()
+            self._open(_stamp(self._path))
+        elif now_s >= self._look_s:
+            self._look_s = now_s + self._interval_s
+            stamp = _stamp(self._path)
+            if stamp is None or stamp == self._tried:
+                self._waiting = None
+            elif stamp == self._waiting:  # as it was a moment ago: nobody is writing it
+                self._open(stamp)
+            else:
+                self._waiting = stamp
+
+    def _open(self, stamp: _Stamp | None) -> None:
+        self._waiting, self._tried = None, stamp
+        self._opening = _Opening(self._path, self._open_model)
+
+    def _change(self, opening: _Opening) -> None:
+        if opening.classifier is None:
+            reason = f"the old model goes on: {opening.reason}"
+            _log.warning("%s", reason)
+            self._health.append(Health("model refused", reason))
+            return
+        old, self._current = self._current, opening.classifier
+        detail = f"{self._path}: {old.artifact.sha256[:12]} -> {self._current.artifact.sha256[:12]}"
+        if old.labels != self._current.labels:
+            detail += f"; other labels: {len(self._current.labels)} instead of {len(old.labels)}"
+        _log.info("%s", detail)
+        self._health.append(Health("model swapped", detail))
+        old.close()
+
+    def close(self) -> None:
+        """Closes the model, and one that is being opened as soon as it is open; twice is once."""
+        opening, self._opening = self._opening, None
+        if opening is not None:
+            opening.abandon()
+        self._current.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class _Opening:
+    """One attempt to open a model, in a thread of its own."""
+
+    def __init__(self, path: Path, open_model: Callable[[Path], Classifier]) -> None:
+        self.classifier: Classifier | None = None
+        self.reason = ""
+        self._path = path
+        self._open_model = open_model
+        self._abandoned = False
+        self._lock = threading.Lock()
+        self._thread = threading.Thread(target=self._work, name="edgecls-reload", daemon=True)
+        self._thread.start()
+
+    @property
+    def done(self) -> bool:
+        """Whether there is a classifier, or a reason why there is none."""
+        return not self._thread.is_alive()
+
+    def _work(self) -> None:
+        try:
+            classifier = self._open_model(self._path)
+        except EdgeClsError as error:
+            self.reason = str(error)
+            return
+        except Exception as error:  # noqa: BLE001  # whatever a file can do to a parser, the old model goes on
+            _log.exception("a model could not be opened")
+            self.reason = f"{self._path}: {type(error).__name__}: {error}"
+            return
+        with self._lock:
+            if not self._abandoned:
+                self.classifier = classifier
+                return
+        classifier.close()
+
+    def abandon(self) -> None:
+        """Nobody wants the model any more."""
+        with self._lock:
+            self._abandoned = True
+            classifier, self.classifier = self.classifier, None
+        if classifier is not None:
+            classifier.close()
+        self._thread.join(_CLOSE_S)
+
+
+def _stamp(path: Path) -> _Stamp | None:
+    """None where there is nothing, as for a moment while somebody moves files."""
+    with contextlib.suppress(OSError):
+        status = path.stat()
+        return _Stamp(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+    return None

@@ -1,0 +1,194 @@
+"""Work that goes on until it is told to end: signals, systemd, and an end within two seconds.
+
+The work is done by a thread of its own. The main thread does nothing but listen, so that no driver
+and no disk can keep a signal from being heard.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import select
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Generic, TypeVar
+
+from edge_sdk.systemd import Notifier
+
+T = TypeVar("T")
+
+_log = logging.getLogger("edgecls.service")
+
+# Who asked for the end waits two seconds; a work that has not ended by then is left where it is.
+END_S = 1.8
+_BEAT_S = 0.5
+INTERRUPTED = 130
+
+
+class Service:
+    """Does some work under the eyes of whoever started the process.
+
+    SIGTERM and Ctrl-C set ``stop``, which the work looks at. Where it does not end in time, the
+    process ends without it, which loses what was under way but tears nothing: records are written
+    whole. A second Ctrl-C ends at once.
+
+    Args:
+        steps: a count that grows while the work gets on; systemd's watchdog is fed only then.
+        status: one line for ``systemctl status``.
+        hangup: called upon SIGHUP, in the main thread.
+        notifier: of systemd; None: as the environment says.
+
+    Attributes:
+        stop: set when the work is to end.
+    """
+
+    def __init__(
+        self,
+        *,
+        steps: Callable[[], int],
+        status: Callable[[], str] = str,
+        hangup: Callable[[], None] = lambda: None,
+        notifier: Notifier | None = None,
+    ) -> None:
+        self.stop = threading.Event()
+        self._steps = steps
+        self._status = status
+        self._hangup = hangup
+        self._notifier = notifier or Notifier()
+        self._ready = False
+        self._signals: list[int] = []
+        self._listen, self._speak = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def ready(self) -> None:
+        """To be called by the work when everything is open."""
+        self._ready = True
+        self._notifier.ready(self._status())
+
+    def run(self, work: Callable[[], T]) -> T:
+        """Does the work; once per service.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C; the work has ended before.
+            Exception: what the work raised.
+        """
+        worker = _Worker(work, self._wake)
+        try:
+            if threading.current_thread() is not threading.main_thread():
+                return work()  # signals are for the program's main thread, which is not ours
+            with self._listening():
+                worker.start()
+                self._attend(worker)
+        finally:
+            self._notifier.close()
+            if worker.done:
+                worker.join()  # its last word goes through the pipe
+            os.close(self._listen)
+            os.close(self._speak)
+        if signal.SIGINT in self._signals:
+            raise KeyboardInterrupt
+        return worker.result()
+
+    def _attend(self, worker: _Worker[T]) -> None:
+        heard, ends_s = 0, float("inf")
+        beat = _Heartbeat(self._notifier, self._steps, self._status)
+        while not worker.done:
+            self._sleep(max(0.0, min(_BEAT_S, beat.every_s, ends_s - time.monotonic())))
+            while heard < len(self._signals):
+                if self._signals[heard] == signal.SIGHUP:
+                    self._hangup()
+                elif not self.stop.is_set():
+                    ends_s = time.monotonic() + END_S
+                    self.stop.set()
+                    self._notifier.stopping()
+                heard += 1
+            if time.monotonic() >= ends_s and not worker.done:
+                _log.warning("did not end within %.1f s, and is left where it is", END_S)
+                self._leave()
+            if self._ready and not self.stop.is_set():
+                beat.beat()
+
+    def _sleep(self, seconds: float) -> None:
+        """Until a signal comes, the work is done, or the time is over."""
+        ready, _, _ = select.select([self._listen], [], [], seconds)
+        if ready:
+            with contextlib.suppress(BlockingIOError):
+                os.read(self._listen, 4096)
+
+    def _wake(self) -> None:
+        with contextlib.suppress(OSError):  # full: it is awake already; closed: nobody listens
+            os.write(self._speak, b".")
+
+    def _hear(self, number: int, _frame: FrameType | None) -> None:
+        # Nothing here may take a lock: the main thread may be holding it.
+        if number == signal.SIGINT and number in self._signals:
+            os._exit(INTERRUPTED)
+        self._signals.append(number)
+        self._wake()
+
+    def _leave(self) -> None:
+        sys.stderr.flush()
+        os._exit(INTERRUPTED if signal.SIGINT in self._signals else 0)
+
+    @contextlib.contextmanager
+    def _listening(self) -> Iterator[None]:
+        before = {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
+        if before[signal.SIGHUP] == signal.SIG_IGN:  # nohup: it was asked for
+            del before[signal.SIGHUP]
+        for number in before:
+            signal.signal(number, self._hear)
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+class _Heartbeat:
+    """Feeds systemd's watchdog, but only while the work gets on."""
+
+    def __init__(
+        self, notifier: Notifier, steps: Callable[[], int], status: Callable[[], str]
+    ) -> None:
+        self._notifier = notifier
+        self._steps = steps
+        self._status = status
+        self._last = -1
+        self._next_s = 0.0
+        # Three times within the time allowed, so that a late one does no harm.
+        self.every_s = notifier.watchdog_s / 3 if notifier.watchdog_s else float("inf")
+
+    def beat(self) -> None:
+        now_s, steps = time.monotonic(), self._steps()
+        if now_s >= self._next_s and steps != self._last and self._notifier.watchdog_s:
+            self._last, self._next_s = steps, now_s + self.every_s * 0.9
+            self._notifier.alive(self._status())
+
+
+class _Worker(threading.Thread, Generic[T]):
+    def __init__(self, work: Callable[[], T], wake: Callable[[], None]) -> None:
+        super().__init__(name="edgecls-work", daemon=True)
+        self._work = work
+        self._wake = wake
+        self._value: T | None = None
+        self._error: BaseException | None = None
+        self.done = False
+
+    def run(self) -> None:
+        try:
+            self._value = self._work()
+        except BaseException as error:  # noqa: BLE001  # it is raised again in the main thread
+            self._error = error
+        self.done = True
+        self._wake()
+
+    def result(self) -> T:
+        """What the work gave; raises what it raised."""
+        self.join()
+        if self._error is not None:
+            raise self._error
+        return self._value  # type: ignore[return-value]  # None only where T allows it

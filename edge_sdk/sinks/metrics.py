@@ -1,0 +1,220 @@
+"""Numbers for Prometheus, through prometheus_client (extra ``[metrics]``)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from edge_sdk.errors import SinkNotInstalledError, SinkSpecError, WriteError
+from edge_sdk.records import FrameRecord, HealthRecord, Record
+from edge_sdk.sinks.address import host_and_port
+from edge_sdk.sinks.spool import SpoolStatistics
+from edge_sdk.sinks.version import version
+
+try:
+    import prometheus_client as prometheus
+    from prometheus_client import core
+except ImportError:
+    prometheus = None  # type: ignore[assignment]
+
+_LOG = logging.getLogger("edgecls.metrics")
+_EXAMPLE = "127.0.0.1:9464"
+# A series per label, for ever, in every Prometheus that reads us: more than these are counted together.
+_MAX_LABELS = 100
+_OTHERS = "(others)"
+_UNKNOWN = "(unknown)"
+# From a small network on a Coral (2 ms) to a large one on a Pi 3.
+_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+def open_metrics(
+    place: str,
+    *,
+    dropped: Callable[[], int] | None = None,
+    spools: Mapping[str, Callable[[], SpoolStatistics]] | None = None,
+) -> Metrics:
+    """The sink for ``--metrics HOST:PORT``; a port alone listens on this machine only.
+
+    Raises:
+        SinkSpecError: no such place.
+        SinkNotInstalledError, WriteError: see ``Metrics``.
+    """
+    host, port = host_and_port(place, example=_EXAMPLE)
+    return Metrics(host, port, dropped=dropped, spools=spools)
+
+
+class Metrics:
+    """Counts records, and answers ``GET /metrics`` from a thread of its own.
+
+    There are no passwords on this page: listen on loopback, the default, or in a network of which
+    everyone may know what the camera sees.
+
+    Args:
+        host: address to listen at.
+        port: 0 takes a free one, see ``port``.
+        dropped: frames that a live source dropped so far, asked when somebody reads the page.
+        spools: ``{"mqtt": lambda: spool.statistics}``, asked likewise.
+
+    Attributes:
+        port: where it listens.
+
+    Raises:
+        SinkNotInstalledError: prometheus_client is missing.
+        WriteError: the port is taken, or the address is not of this machine.
+    """
+
+    def __init__(
+        self,
+        host: str = "127.0.0.1",
+        port: int = 9464,
+        *,
+        dropped: Callable[[], int] | None = None,
+        spools: Mapping[str, Callable[[], SpoolStatistics]] | None = None,
+    ) -> None:
+        if prometheus is None:
+            raise SinkNotInstalledError(
+                "metrics need the package prometheus-client, which is not installed; type: "
+                "pip install 'edgecls[metrics]'"
+            )
+        registry = prometheus.CollectorRegistry()
+        self._count(registry)
+        registry.register(_Pulled(dropped, dict(spools or {})))
+        prometheus.ProcessCollector(registry=registry)
+        self._labels: set[str] = set()
+        self._kinds: set[str] = set()
+        self._closed = False
+        try:
+            self._server, self._thread = prometheus.start_http_server(port, host, registry)
+        except OSError as error:
+            raise WriteError(
+                f"{host}:{port}: cannot listen there ({error.strerror or error}); name an address of "
+                f"this machine and a free port, as in {_EXAMPLE}"
+            ) from error
+        except (OverflowError, UnicodeError) as error:
+            raise SinkSpecError(
+                f"{host}:{port}: is no place to listen at; expected one as in {_EXAMPLE}"
+            ) from error
+        self.port = int(self._server.server_port)
+        if host not in _LOOPBACK:
+            _LOG.warning(
+                "%s:%d: whoever reaches this address can read the metrics", host, self.port
+            )
+
+    def _count(self, registry: Any) -> None:
+        about = prometheus.Info("edgecls", "What runs here", registry=registry)
+        about.info({"version": version()})
+        self._frames = prometheus.Counter("edgecls_frames", "Frames classified", registry=registry)
+        self._last = prometheus.Gauge(
+            "edgecls_last_frame_timestamp_seconds", "When the last one was", registry=registry
+        )
+        self._stages = prometheus.Histogram(
+            "edgecls_stage_seconds",
+            "How long a stage takes",
+            ("stage",),
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self._age = prometheus.Histogram(
+            "edgecls_decision_age_seconds",
+            "From the sensor to the answer",
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self._answers = prometheus.Counter(
+            "edgecls_answers", "Frames by answer", ("label",), registry=registry
+        )
+        self._health = prometheus.Counter(
+            "edgecls_health", "Reports about sources and sinks", ("what",), registry=registry
+        )
+        self._records = prometheus.Counter(
+            "edgecls_records", "Records by type", ("type",), registry=registry
+        )
+
+    def write(self, record: Record) -> None:
+        """Counts one record.
+
+        Raises:
+            WriteError: the sink is closed.
+        """
+        if self._closed:
+            raise WriteError("this sink is closed")
+        self._records.labels(str(record.to_json()["type"])).inc()
+        if isinstance(record, FrameRecord):
+            self._write_frame(record)
+        elif isinstance(record, HealthRecord):
+            self._health.labels(_bounded(record.what, self._kinds)).inc()
+
+    def _write_frame(self, record: FrameRecord) -> None:
+        self._frames.inc()
+        self._last.set_to_current_time()
+        for stage in ("capture", "preprocess", "inference", "postprocess"):
+            self._stages.labels(stage).observe(getattr(record, f"{stage}_ms") / 1000)
+        if record.age_ms is not None:
+            self._age.observe(record.age_ms / 1000)
+        label = _UNKNOWN if record.label is None else _bounded(record.label, self._labels)
+        self._answers.labels(label).inc()
+
+    def close(self) -> None:
+        """Stops listening; a second call does nothing."""
+        if self._closed:
+            return
+        self._closed = True
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+class _Pulled:
+    """What is asked for when the page is read."""
+
+    def __init__(
+        self,
+        dropped: Callable[[], int] | None,
+        spools: dict[str, Callable[[], SpoolStatistics]],
+    ) -> None:
+        self._dropped = dropped
+        self._spools = spools
+
+    def describe(self) -> list[Any]:
+        """Nothing is asked before the page is read."""
+        return []
+
+    def collect(self) -> Iterator[Any]:
+        """The families of metrics, as prometheus_client wants them."""
+        if self._dropped is not None:
+            yield core.CounterMetricFamily(
+                "edgecls_dropped_frames",
+                "Frames that nobody read because a newer one had come",
+                self._dropped(),
+            )
+        waiting = core.GaugeMetricFamily(
+            "edgecls_spool_records", "Records waiting for delivery", labels=("sink",)
+        )
+        used = core.GaugeMetricFamily("edgecls_spool_bytes", "What they take", labels=("sink",))
+        stuck = core.GaugeMetricFamily(
+            "edgecls_spool_stuck", "1 while nothing can be delivered", labels=("sink",)
+        )
+        done = core.CounterMetricFamily(
+            "edgecls_spool_finished", "Records by what became of them", labels=("sink", "how")
+        )
+        for name, ask in self._spools.items():
+            now = ask()
+            waiting.add_metric((name,), now.depth)
+            used.add_metric((name,), now.used_bytes)
+            stuck.add_metric((name,), float(bool(now.trouble)))
+            for how in ("delivered", "dropped", "refused", "unwritten"):
+                done.add_metric((name, how), getattr(now, how))
+        if self._spools:
+            yield from (waiting, used, stuck, done)
+
+
+def _bounded(text: str, known: set[str]) -> str:
+    """``text`` as the value of a metric's label: UTF-8, and one of few."""
+    plain = text.encode("utf-8", "backslashreplace").decode()
+    if plain not in known:
+        if len(known) >= _MAX_LABELS:
+            return _OTHERS
+        known.add(plain)
+    return plain

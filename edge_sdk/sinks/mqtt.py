@@ -1,0 +1,299 @@
+"""Records to an MQTT broker, through paho-mqtt (extra ``[mqtt]``) and behind a spool."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import ssl
+import threading
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edge_sdk.errors import DeliveryError, SinkNotInstalledError, SinkSpecError
+from edge_sdk.sinks.address import Address, options, parse_address, plain_path
+from edge_sdk.sinks.credentials import MQTT_PASSWORD, MQTT_USERNAME, Credentials, mqtt_credentials
+from edge_sdk.sinks.home_assistant import discovery, topic_level
+from edge_sdk.sinks.sender import Delivery, Parcel
+from edge_sdk.sinks.spool import DEFAULT_MAX_BYTES, Spool
+from edge_sdk.sinks.spool_place import default_spool, device_name
+
+try:
+    from paho.mqtt import client as paho
+    from paho.mqtt.enums import CallbackAPIVersion
+except ImportError:
+    paho = None  # type: ignore[assignment]
+
+_LOG = logging.getLogger("edgecls.mqtt")
+_PORTS = {"mqtt": 1883, "mqtts": 8883}
+_EXAMPLE = "mqtt://broker.local or mqtts://broker.local:8883/kitchen?ca=ca.pem"
+_OPTIONS = ("ca", "cert", "key", "credentials", "discovery")
+# As many as a broker's own default (Mosquitto: max_inflight_messages 20).
+_WINDOW = 20
+_CONNECT_S = 5.0
+_ACKNOWLEDGE_S = 10.0
+_KEEPALIVE_S = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Broker:
+    """Where results go, all of it checked.
+
+    Attributes:
+        address: ``mqtts`` encrypts.
+        topic: what the topics of the device begin with.
+        tls: None for ``mqtt://``.
+        credentials: None: nobody in particular.
+        announce: whether Home Assistant is told.
+    """
+
+    address: Address
+    topic: str
+    tls: ssl.SSLContext | None
+    credentials: Credentials | None
+    announce: bool
+
+
+def open_mqtt(
+    url: str,
+    *,
+    device: str | None = None,
+    spool_path: str | Path | None = None,
+    max_bytes: int = DEFAULT_MAX_BYTES,
+) -> Spool:
+    """The sink for ``--mqtt URL``: records wait in a spool until the broker acknowledges them.
+
+    Topics are ``TOPIC/frame``, ``TOPIC/event``, ``TOPIC/health``, each with the record's JSON, and
+    ``TOPIC/status`` (retained) with ``online`` or ``offline``; TOPIC is the URL's path, by default
+    ``edgecls/DEVICE``. A broker that is not there yet is no error; see ``Spool.statistics``.
+
+    Args:
+        url: ``mqtt://HOST[:1883][/TOPIC][?OPTION=VALUE&...]``, ``mqtts://`` for TLS. Options: ``ca``
+            (a PEM file to trust instead of the system's), ``cert`` and ``key`` (of this client),
+            ``credentials`` (a file: name, then password), ``discovery=off``. Name and password may
+            also stand in ``$EDGECLS_MQTT_USERNAME`` and ``$EDGECLS_MQTT_PASSWORD``.
+        device: its name; None: ``$EDGECLS_DEVICE``, else the host's.
+        spool_path: None: ``spool_place.default_spool``.
+        max_bytes: of the spool.
+
+    Raises:
+        SinkSpecError: the URL, a file it names, or the credentials are wrong.
+        SinkNotInstalledError: paho-mqtt is missing.
+        SpoolInUseError, WriteError: see ``Spool``.
+    """
+    device = device_name(device)
+    broker = parse_broker(url, device)
+    path = Path(spool_path) if spool_path is not None else default_spool("mqtt", url)
+    place = f"{uuid.getnode():x}:{path.absolute()}:{device}"
+    sender = MqttSender(
+        broker, device, hashlib.sha256(place.encode("utf-8", "replace")).hexdigest()
+    )
+    return Spool(path, sender, max_bytes=max_bytes, device=device)
+
+
+def parse_broker(url: str, device: str) -> Broker:
+    """What a URL and the environment say of a broker, see ``open_mqtt``.
+
+    Raises:
+        SinkSpecError: see ``open_mqtt``; no message repeats a password.
+    """
+    address = parse_address(
+        url,
+        _PORTS,
+        example=_EXAMPLE,
+        instead=f"set {MQTT_USERNAME} and {MQTT_PASSWORD}, or add ?credentials=FILE",
+    )
+    given = options(address, _OPTIONS)
+    topic = plain_path(address) or f"edgecls/{topic_level(device)}"
+    if any(letter in topic for letter in "+#\0") or topic.startswith("$"):
+        raise SinkSpecError(
+            f"{address}: the topic {topic!r} has a wildcard, or begins with $; expected a plain one, "
+            "as in mqtt://broker.local/kitchen/camera"
+        )
+    announce = given.get("discovery", "on")
+    if announce not in ("on", "off"):
+        raise SinkSpecError(f"{address}: discovery={announce}; expected on or off")
+    file = given.get("credentials")
+    credentials = mqtt_credentials(Path(file) if file else None)
+    tls = _tls(address, given)
+    if credentials and credentials.password and tls is None and not address.is_loopback:
+        _LOG.warning("%s: the password travels unencrypted; mqtts:// encrypts it", address)
+    return Broker(address, topic, tls, credentials, announce == "on")
+
+
+def _tls(address: Address, given: dict[str, str]) -> ssl.SSLContext | None:
+    files = [name for name in ("ca", "cert", "key") if given.get(name)]
+    if address.scheme != "mqtts":
+        if files:
+            raise SinkSpecError(
+                f"{address}: {', '.join(files)} given, but mqtt:// does not encrypt; write mqtts://"
+            )
+        return None
+    if ("key" in files) != ("cert" in files):
+        raise SinkSpecError(f"{address}: only one of cert and key given; expected both or none")
+    try:
+        context = ssl.create_default_context(cafile=given.get("ca") or None)
+        if "cert" in files:
+            context.load_cert_chain(given["cert"], given["key"], password=lambda: "")
+    except (OSError, ValueError) as error:  # an SSLError is an OSError
+        raise SinkSpecError(
+            f"{address}: {', '.join(f'{n}={given[n]}' for n in files)} cannot be used "
+            f"({getattr(error, 'strerror', None) or error}); expected PEM files that this user may "
+            "read, the key without a passphrase"
+        ) from error
+    return context
+
+
+class MqttSender:
+    """Publishes with QoS 1 and waits for the broker's acknowledgement; the ``Sender`` of a broker.
+
+    Each connection is a new client: paho-mqtt would keep what it had under way in memory and send it
+    again beside the spool.
+
+    Args:
+        broker: where to.
+        device: its name.
+        client_id: the same at every start, so that a broker ends the connection that a power cut
+            left behind before it begins the next, and its last will does not come too late.
+
+    Raises:
+        SinkNotInstalledError: paho-mqtt is missing.
+    """
+
+    def __init__(self, broker: Broker, device: str, client_id: str) -> None:
+        if paho is None:
+            raise SinkNotInstalledError(
+                "MQTT needs the package paho-mqtt, which is not installed; type: "
+                "pip install 'edgecls[mqtt]'"
+            )
+        self._broker = broker
+        self._client_id = f"edgecls-{client_id[:15]}"  # 23 letters, which every broker must take
+        self._announcements = discovery(device, broker.topic) if broker.announce else {}
+        self._status = f"{broker.topic}/status"
+        self._client: Any = None
+        self._changed = threading.Condition()
+        self._answer: str | None = None  # of the broker to the connection, "" for welcome
+        self._lost = False
+        self._arrived: set[int] = set()
+
+    @property
+    def window(self) -> int:
+        """How many parcels may be under way."""
+        return _WINDOW
+
+    def deliver(self, parcels: Sequence[Parcel]) -> Delivery:
+        """Publishes parcels, having connected where that is due.
+
+        Raises:
+            DeliveryError: no connection, or nothing was acknowledged in time.
+        """
+        if self._lost:
+            self._leave()
+        if self._client is None:
+            self._connect()
+        numbers = self._publish(
+            [(f"{self._broker.topic}/{p.kind}", p.body, False) for p in parcels]
+        )
+        arrived = self._wait(numbers)
+        if len(arrived) < len(parcels):
+            self._leave()
+            if not arrived:
+                raise DeliveryError(f"{self._broker.address}: the broker went away, or is silent")
+        return Delivery(tuple(p.seq for p, n in zip(parcels, numbers, strict=True) if n in arrived))
+
+    def close(self) -> None:
+        """Says that the device is offline, and disconnects."""
+        if self._client is not None and not self._lost:
+            self._wait(self._publish([(self._status, b"offline", True)]), seconds=0.5)
+        self._leave()
+
+    def _connect(self) -> None:
+        client = paho.Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=self._client_id,
+            protocol=paho.MQTTv311,
+            reconnect_on_failure=False,
+        )
+        client.connect_timeout = _CONNECT_S
+        client.max_inflight_messages_set(_WINDOW + len(self._announcements) + 1)
+        if self._broker.credentials is not None:
+            client.username_pw_set(
+                self._broker.credentials.username, self._broker.credentials.password
+            )
+        if self._broker.tls is not None:
+            client.tls_set_context(self._broker.tls)
+        client.will_set(self._status, b"offline", qos=1, retain=True)
+        client.on_connect = self._on_connect
+        client.on_disconnect = self._on_disconnect
+        client.on_publish = self._on_publish
+        self._answer, self._lost = None, False
+        self._arrived.clear()
+        address = self._broker.address
+        try:
+            client.connect(address.host, address.port, keepalive=_KEEPALIVE_S)
+        except (OSError, ValueError) as error:  # ValueError: a host name that is none
+            raise DeliveryError(f"{address}: no connection ({_reason(error)})") from error
+        client.loop_start()
+        self._client = client
+        answer = self._hear()
+        if answer != "":
+            self._leave()
+            raise DeliveryError(f"{address}: {answer or 'the broker does not answer'}")
+        retained = [(topic, text.encode(), True) for topic, text in self._announcements.items()]
+        self._wait(self._publish([*retained, (self._status, b"online", True)]))
+
+    def _hear(self) -> str | None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._answer is not None or self._lost, _CONNECT_S)
+            return self._answer
+
+    def _publish(self, messages: list[tuple[str, bytes, bool]]) -> list[int]:
+        return [
+            self._client.publish(topic, body, qos=1, retain=retain).mid
+            for topic, body, retain in messages
+        ]
+
+    def _wait(self, numbers: list[int], seconds: float = _ACKNOWLEDGE_S) -> set[int]:
+        """Which of these messages the broker acknowledged in time."""
+        wanted = set(numbers)
+        with self._changed:
+            self._changed.wait_for(lambda: self._lost or wanted <= self._arrived, seconds)
+            arrived = wanted & self._arrived
+            self._arrived -= wanted  # paho counts to 65535 and begins again
+        return arrived
+
+    def _leave(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            client.on_disconnect = None
+            client.disconnect()
+            client.loop_stop()
+        self._lost = False
+
+    # Called from paho's thread.
+
+    def _on_connect(self, _c: Any, _u: Any, _f: Any, reason: Any, _p: Any) -> None:
+        with self._changed:
+            refusal = f"the broker refuses the connection ({reason})"
+            if str(reason) in ("Not authorized", "Bad user name or password"):
+                refusal += f"; check {MQTT_USERNAME} and {MQTT_PASSWORD}"
+            self._answer = refusal if reason.is_failure else ""
+            self._changed.notify_all()
+
+    def _on_disconnect(self, _c: Any, _u: Any, _f: Any, _reason: Any, _p: Any) -> None:
+        with self._changed:
+            self._lost = True
+            self._changed.notify_all()
+
+    def _on_publish(self, _c: Any, _u: Any, number: int, _reason: Any, _p: Any) -> None:
+        with self._changed:
+            self._arrived.add(number)
+            self._changed.notify_all()
+
+
+def _reason(error: OSError | ValueError) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted: {error.verify_message}; name its CA with ?ca=FILE"
+    return getattr(error, "strerror", None) or str(error)

@@ -1,0 +1,297 @@
+"""Uncertain pictures, kept for the next training."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import queue
+import shutil
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_sdk.errors import SinkSpecError, WriteError
+from edge_sdk.files import write_atomically
+from edge_sdk.preprocess import Preprocessing, preprocess
+from edge_sdk.records import FrameRecord, Record
+from edge_sdk.sinks.frame_names import file_name, folder_name
+from edge_sdk.types import Frame
+
+_LOG = logging.getLogger("edgecls.save_frames")
+_QUALITY = 95  # the chroma and edges that training sees are close to the camera's
+_THUMBNAIL_PX = 16
+_REMEMBERED = 8
+# Of two 16x16 gray thumbnails, 0..255: a camera's noise averages out to well below 1 there, and its
+# exposure wanders by a few; what comes or goes changes the squares where it is.
+_SAME_LEVEL = 12
+_SAME_SCENE_SQUARES = 2
+_RESCAN_S = 60.0
+_NO_LABEL = "unsorted"
+
+Layout = Literal["by-label", "unsorted"]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which frames are kept: whichever of these holds. None switches one off.
+
+    Attributes:
+        below_score: the best score (0..1) is below this.
+        below_margin: the best two scores are closer than this.
+        per_hour: so many an hour whatever the model says, evenly spread: the uncertain ones alone
+            would teach it a crooked world.
+    """
+
+    below_score: float | None = 0.6
+    below_margin: float | None = None
+    per_hour: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SavedFrames:
+    """What a ``SaveFrames`` has done: kept, and passed over for what reason."""
+
+    saved: int
+    same_scene: int
+    no_room: int
+    failed: int
+
+
+def open_save_frames(
+    folder: str | Path,
+    *,
+    below_score: float | None = 0.6,
+    below_margin: float | None = None,
+    per_hour: float | None = None,
+    max_bytes: int = 1_000_000_000,
+    layout: Layout = "by-label",
+) -> SaveFrames:
+    """The sink for ``--save-frames DIR``, see ``SaveFrames`` and ``Wanted``.
+
+    Raises:
+        SinkSpecError, WriteError: see ``SaveFrames``.
+    """
+    wanted = Wanted(below_score, below_margin, per_hour)
+    return SaveFrames(folder, wanted, max_bytes=max_bytes, layout=layout)
+
+
+class SaveFrames:
+    """Writes frames as JPEG files, in the layout that training reads; a ``FrameSink``.
+
+    The person who labels them finds a folder per label with the pictures that the model put there,
+    moves the wrong ones, and trains: most are right, so most stay where they are. Each file's name
+    tells time, score and runner-up. With ``unsorted`` all lie in one folder, for whoever does not want
+    to be led by the model.
+
+    Encoding and writing are done by a thread; a frame that comes while it is busy is passed over, and
+    so is one that shows what one of the last few showed. Nothing is ever deleted: at the quota, or
+    with too little room on the disk, no more are kept until somebody has taken some away.
+
+    Args:
+        folder: made if absent.
+        wanted: which frames.
+        layout: ``by-label`` or ``unsorted``.
+        max_bytes: of all pictures below ``folder``.
+        min_free_bytes: what stays free on the disk.
+        min_interval_s: between two pictures.
+
+    Raises:
+        SinkSpecError: a score or number out of range, or nothing is wanted at all.
+        WriteError: the folder cannot be made or written to.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        wanted: Wanted = Wanted(),
+        *,
+        layout: Layout = "by-label",
+        max_bytes: int = 1_000_000_000,
+        min_free_bytes: int = 500_000_000,
+        min_interval_s: float = 5.0,
+    ) -> None:
+        _check(wanted, max_bytes)
+        self._folder = Path(folder)
+        self._wanted = wanted
+        self._layout = layout
+        self._max_bytes = max_bytes
+        self._min_free_bytes = min_free_bytes
+        self._min_interval_s = min_interval_s
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            writable = os.access(self._folder, os.W_OK | os.X_OK)
+        except OSError as error:
+            raise WriteError(
+                f"{folder}: cannot be made ({error.strerror or error}); name a folder that may be "
+                "written to"
+            ) from error
+        if not writable:
+            raise WriteError(f"{folder}: must not be written to; name another folder")
+        self._used = _used_bytes(self._folder)
+        self._scanned_s = time.monotonic()
+        self._last_s = self._last_sample_s = -float("inf")
+        self._seen: deque[NDArray[np.int16]] = deque(maxlen=_REMEMBERED)
+        self._saved = self._same_scene = self._no_room = self._failed = 0
+        self._full = self._told = self._closed = False
+        self._jobs: queue.Queue[tuple[Frame, FrameRecord] | None] = queue.Queue(maxsize=1)
+        self._thread = threading.Thread(target=self._work, name="edgecls-save", daemon=True)
+        self._thread.start()
+
+    @property
+    def statistics(self) -> SavedFrames:
+        """What it has done so far."""
+        return SavedFrames(self._saved, self._same_scene, self._no_room, self._failed)
+
+    def write(self, record: Record) -> None:  # noqa: ARG002
+        """Nothing: a record has no pixels.
+
+        Raises:
+            WriteError: the sink is closed.
+        """
+        if self._closed:
+            raise WriteError("this sink is closed")
+
+    def see(self, frame: Frame, record: FrameRecord) -> None:
+        """Looks at a frame with its answer, and keeps a copy if it is wanted.
+
+        Raises:
+            WriteError: the sink is closed.
+        """
+        self.write(record)
+        now = time.monotonic()
+        if now - self._last_s < self._min_interval_s or self._jobs.full():
+            return
+        sample = self._is_sample(now)
+        if not (sample or _is_uncertain(record, self._wanted)):
+            return
+        if not self._has_room(now):
+            self._no_room += 1
+            return
+        thumbnail = _thumbnail(frame)
+        if any(_is_same(thumbnail, seen) for seen in self._seen):
+            self._same_scene += 1
+            return
+        self._seen.append(thumbnail)
+        self._last_s = now
+        if sample:
+            self._last_sample_s = now
+        copy = Frame(frame.pixels.copy(), frame.format, frame.index, frame.timestamp_ns, frame.name)
+        self._jobs.put_nowait((copy, record))
+
+    def close(self) -> None:
+        """Finishes the picture that is being written; a second call does nothing."""
+        if self._closed:
+            return
+        self._closed = True
+        self._jobs.put(None)
+        self._thread.join()
+
+    def _is_sample(self, now: float) -> bool:
+        per_hour = self._wanted.per_hour
+        return per_hour is not None and now - self._last_sample_s >= 3600 / per_hour
+
+    def _has_room(self, now: float) -> bool:
+        if self._full and now - self._scanned_s >= _RESCAN_S:  # somebody may have tidied up
+            self._scanned_s = now
+            self._used = _used_bytes(self._folder)
+        free = shutil.disk_usage(self._folder).free if self._folder.exists() else 0
+        self._full = self._used >= self._max_bytes or free < self._min_free_bytes
+        if self._full and not self._told:
+            _LOG.warning(
+                "%s: no more frames are kept: %d of %d MB used, %d MB free on the disk; take some "
+                "away, and it goes on",
+                self._folder,
+                self._used // 10**6,
+                self._max_bytes // 10**6,
+                free // 10**6,
+            )
+        self._told = self._full
+        return not self._full
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            try:
+                self._used += self._save(*job)
+                self._saved += 1
+            except (OSError, cv2.error) as error:  # pictures are an extra: the loop goes on
+                self._failed += 1
+                if self._failed == 1:
+                    _LOG.warning("a frame could not be kept: %s", error)
+
+    def _save(self, frame: Frame, record: FrameRecord) -> int:
+        label = record.topk[0].label if record.topk else None
+        known = self._layout == "by-label" and record.label is not None
+        folder = self._folder / (folder_name(label) if known and label is not None else _NO_LABEL)
+        jpeg = _jpeg(frame)
+        path = folder / file_name(record)
+        number = 2
+        while path.exists():  # the clock was set back, and the frame has the same number
+            path = folder / f"{Path(file_name(record)).stem}-{number}.jpg"
+            number += 1
+        write_atomically(path, jpeg)
+        return len(jpeg)
+
+
+def _is_uncertain(record: FrameRecord, wanted: Wanted) -> bool:
+    if not record.topk:
+        return False
+    best = record.topk[0].score
+    if wanted.below_score is not None and best < wanted.below_score:
+        return True
+    if wanted.below_margin is None or len(record.topk) < 2:
+        return False
+    return best - record.topk[1].score < wanted.below_margin
+
+
+def _check(wanted: Wanted, max_bytes: int) -> None:
+    if wanted == Wanted(None, None, None):
+        raise SinkSpecError(
+            "no frame would ever be kept; name a score, a margin, or so many per hour"
+        )
+    for what, value in (("score", wanted.below_score), ("margin", wanted.below_margin)):
+        if value is not None and not 0 <= value <= 1:
+            raise SinkSpecError(f"a {what} of {value}; expected 0 to 1, as in 0.6")
+    if wanted.per_hour is not None and not 0 < wanted.per_hour <= 3600:
+        raise SinkSpecError(f"{wanted.per_hour} frames per hour; expected more than 0, up to 3600")
+    if max_bytes < 1:
+        raise SinkSpecError(f"a quota of {max_bytes} bytes; expected 1 or more")
+
+
+def _is_same(one: NDArray[np.int16], other: NDArray[np.int16]) -> bool:
+    changed = np.count_nonzero(np.abs(one - other) > _SAME_LEVEL)
+    return bool(changed <= _SAME_SCENE_SQUARES)
+
+
+def _thumbnail(frame: Frame) -> NDArray[np.int16]:
+    how = Preprocessing(_THUMBNAIL_PX, _THUMBNAIL_PX, channels=1, crop="squash")
+    return preprocess(frame, how).astype(np.int16)
+
+
+def _jpeg(frame: Frame) -> bytes:
+    height, width = frame.pixels.shape[:2]
+    if frame.format == "i420":
+        height = height * 2 // 3
+    channels = 1 if frame.format == "gray" else 3
+    pixels = preprocess(frame, Preprocessing(width, height, channels, "squash"))
+    stored = np.ascontiguousarray(pixels[..., ::-1])  # OpenCV's encoder takes blue first
+    done, data = cv2.imencode(".jpg", stored, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
+    if not done:
+        raise WriteError(f"frame {frame.index}: cannot be encoded as JPEG")
+    return data.tobytes()
+
+
+def _used_bytes(folder: Path) -> int:
+    total = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):  # taken away at this moment
+                total += Path(place, name).lstat().st_size
+    return total

@@ -1,0 +1,123 @@
+"""Whose a spool is, and where it stands."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import socket
+import uuid
+from pathlib import Path
+
+from edge_sdk.errors import SinkSpecError, SpoolInUseError, WriteError
+
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+def default_spool(kind: str, target: str) -> Path:
+    """Where records for ``target`` wait unless somebody says otherwise.
+
+    systemd's ``StateDirectory=`` where a service has one, else ``$XDG_STATE_HOME/edgecls``, else
+    ``~/.local/state/edgecls``.
+
+    Args:
+        kind: ``mqtt``, ``webhook``.
+        target: the URL; each has a spool of its own.
+
+    Raises:
+        SinkSpecError: this user has no home.
+    """
+    name = f"{kind}-{hashlib.sha256(target.encode('utf-8', 'replace')).hexdigest()[:12]}.spool"
+    services = os.environ.get("STATE_DIRECTORY", "").split(":")[0]
+    if services:
+        return Path(services) / name
+    base = os.environ.get("XDG_STATE_HOME")
+    try:
+        folder = Path(base) if base else Path.home() / ".local" / "state"
+    except RuntimeError as error:
+        raise SinkSpecError(
+            "no place for the records that wait: this user has no home; name a file for the spool, "
+            "or set STATE_DIRECTORY"
+        ) from error
+    return folder / "edgecls" / name
+
+
+def device_name(given: str | None = None) -> str:
+    """What records say they come from: as given, ``$EDGECLS_DEVICE``, or the name of the host."""
+    return given or os.environ.get("EDGECLS_DEVICE") or socket.gethostname() or "edgecls"
+
+
+def boot_id() -> str:
+    """This start of the machine; of this process, where the system has no name for it."""
+    try:
+        return _BOOT_ID.read_text("ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        return str(uuid.uuid4())
+
+
+def lock(path: Path) -> tuple[int, bool]:
+    """Takes a spool for this process, until the descriptor is closed or the process ends.
+
+    Returns:
+        The descriptor, and whether there has been a spool here before.
+
+    Raises:
+        SpoolInUseError: it is taken.
+        WriteError: no file can be made here.
+    """
+    beside = _beside(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        known = beside.exists()
+        descriptor = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise WriteError(
+            f"{path}: no spool can be made here ({error.strerror or error}); name a file in a folder "
+            "that may be written to"
+        ) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip()
+        os.close(descriptor)
+        raise SpoolInUseError(
+            f"{path}: the spool is in use by process {holder or 'unknown'}; a spool serves one "
+            "process, stop that one or name another file"
+        ) from error
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    return descriptor, known
+
+
+def unlock(path: Path, descriptor: int, *, forget: bool = False) -> None:
+    """Gives a spool back.
+
+    Args:
+        path: as in ``lock``.
+        descriptor: what ``lock`` gave.
+        forget: no spool came to be here, leave no trace.
+    """
+    if forget:
+        _beside(path).unlink(missing_ok=True)
+    os.close(descriptor)
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f"{path.name}-lock")
+
+
+def put_aside(path: Path) -> Path:
+    """Renames a damaged database and its log, under a name that is free; the new name.
+
+    Raises:
+        OSError: the folder does not allow it.
+    """
+    number = 1
+    while (aside := path.with_name(f"{path.name}.damaged-{number}")).exists():
+        number += 1
+    os.replace(path, aside)
+    for suffix in ("-wal", "-shm"):
+        log = path.with_name(path.name + suffix)
+        if log.exists():
+            os.replace(log, aside.with_name(aside.name + suffix))
+    return aside

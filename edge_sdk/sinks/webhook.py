@@ -1,0 +1,213 @@
+"""Records to a web server, one POST of JSON each, behind a spool."""
+
+from __future__ import annotations
+
+import contextlib
+import email.utils
+import http.client
+import logging
+import ssl
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from edge_sdk.errors import DeliveryError, SinkSpecError
+from edge_sdk.sinks.address import Address, parse_address
+from edge_sdk.sinks.credentials import WEBHOOK_TOKEN, webhook_token
+from edge_sdk.sinks.sender import Delivery, Parcel
+from edge_sdk.sinks.spool import DEFAULT_MAX_BYTES, Spool
+from edge_sdk.sinks.spool_place import default_spool, device_name
+from edge_sdk.sinks.version import version
+
+_LOG = logging.getLogger("edgecls.webhook")
+_PORTS = {"http": 80, "https": 443}
+_EXAMPLE = "https://example.org/results"
+_LONGEST_WAIT_S = 300.0
+# What says more of the moment, or of the token, than of the record: 401 and 403 and 407 are mended by
+# a person, and what was measured meanwhile is still wanted.
+_LATER = (401, 403, 407, 408, 425, 429)
+_NEEDS_TOKEN = (401, 403)
+
+
+def open_webhook(
+    url: str,
+    *,
+    device: str | None = None,
+    spool_path: str | Path | None = None,
+    max_bytes: int = DEFAULT_MAX_BYTES,
+    token_file: str | Path | None = None,
+    ca_file: str | Path | None = None,
+    timeout_s: float = 10.0,
+) -> Spool:
+    """The sink for ``--webhook URL``: records wait in a spool until the server answers 2xx.
+
+    Each is a POST with the record's JSON and an ``Idempotency-Key``, the same when it is repeated.
+    4xx drops the record and counts it, except 401, 403, 407, 408, 425 and 429; those, 3xx, 5xx and a
+    server that is away try again, with growing pauses, or as long as ``Retry-After`` says.
+
+    Args:
+        url: ``https://HOST[:PORT]/PATH``; its path and query are never printed.
+        device: its name; None: ``$EDGECLS_DEVICE``, else the host's.
+        spool_path: None: ``spool_place.default_spool``.
+        max_bytes: of the spool.
+        token_file: holds the token sent as ``Authorization: Bearer``; None:
+            ``$EDGECLS_WEBHOOK_TOKEN``, if set.
+        ca_file: certificates to trust instead of the system's, PEM.
+        timeout_s: for connecting, and for the server to answer.
+
+    Raises:
+        SinkSpecError: the URL, the token or ``ca_file`` is wrong.
+        SpoolInUseError, WriteError: see ``Spool``.
+    """
+    token = webhook_token(Path(token_file) if token_file is not None else None)
+    sender = WebhookSender(url, token=token, ca_file=ca_file, timeout_s=timeout_s)
+    path = Path(spool_path) if spool_path is not None else default_spool("webhook", url)
+    return Spool(path, sender, max_bytes=max_bytes, device=device_name(device))
+
+
+class WebhookSender:
+    """Posts one parcel at a time over a connection that is kept; the ``Sender`` of a web server.
+
+    Args:
+        url: see ``open_webhook``.
+        token: see ``open_webhook``.
+        ca_file: see ``open_webhook``.
+        timeout_s: see ``open_webhook``.
+
+    Raises:
+        SinkSpecError: the URL or ``ca_file`` is wrong.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        token: str | None = None,
+        ca_file: str | Path | None = None,
+        timeout_s: float = 10.0,
+    ) -> None:
+        self._address = parse_address(
+            url, _PORTS, example=_EXAMPLE, instead=f"put a token into {WEBHOOK_TOKEN}"
+        )
+        self._target = _target(self._address)
+        if token and self._address.scheme == "http" and not self._address.is_loopback:
+            _LOG.warning("%s: the token travels unencrypted; https:// encrypts it", self._address)
+        self._connection = self._prepare(ca_file, timeout_s)
+        self._headers = {
+            "Content-Type": "application/json",
+            "User-Agent": f"edgecls/{version()}",
+        }
+        if token:
+            self._headers["Authorization"] = f"Bearer {token}"
+
+    def _prepare(self, ca_file: str | Path | None, timeout_s: float) -> http.client.HTTPConnection:
+        address = self._address
+        if address.scheme == "http":
+            return http.client.HTTPConnection(address.host, address.port, timeout=timeout_s)
+        try:
+            context = ssl.create_default_context(cafile=str(ca_file) if ca_file else None)
+        except OSError as error:
+            raise SinkSpecError(
+                f"{ca_file}: cannot be used as certificates to trust ({error.strerror or error}); "
+                "expected a PEM file that this user may read"
+            ) from error
+        return http.client.HTTPSConnection(
+            address.host, address.port, timeout=timeout_s, context=context
+        )
+
+    @property
+    def window(self) -> int:
+        """One: a crash repeats no more than the record that was under way."""
+        return 1
+
+    def deliver(self, parcels: Sequence[Parcel]) -> Delivery:
+        """Posts parcels until one of them has to wait.
+
+        Raises:
+            DeliveryError: the first one has to.
+        """
+        arrived: list[int] = []
+        refused: list[int] = []
+        for parcel in parcels:
+            try:
+                taken = self._post(parcel)
+            except DeliveryError:
+                if not arrived and not refused:
+                    raise
+                break
+            (arrived if taken else refused).append(parcel.seq)
+        return Delivery(tuple(arrived), tuple(refused))
+
+    def close(self) -> None:
+        """Closes the connection."""
+        self._connection.close()
+
+    def _post(self, parcel: Parcel) -> bool:
+        """Whether the server took the parcel; False: it never will."""
+        kept = self._connection.sock is not None
+        try:
+            response = self._exchange(parcel)
+        except (http.client.HTTPException, OSError) as error:
+            self._connection.close()
+            # A server may close a connection that was kept for long; the parcel's key makes a second
+            # attempt harmless. A time-out is no such thing.
+            if not kept or isinstance(error, TimeoutError):
+                raise self._unreachable(error) from error
+            try:
+                response = self._exchange(parcel)
+            except (http.client.HTTPException, OSError) as again:
+                self._connection.close()
+                raise self._unreachable(again) from again
+        status = response.status
+        if 200 <= status < 300:
+            return True
+        if 400 <= status < 500 and status not in _LATER:
+            return False
+        advice = ""
+        if status in _NEEDS_TOKEN:
+            advice = f"; check the token in {WEBHOOK_TOKEN}"
+        elif 300 <= status < 400:
+            advice = "; it sends elsewhere, use that address instead"
+        wait_s = _retry_after(response.headers.get("Retry-After"))
+        raise DeliveryError(f"{self._address}: the server answers {status}{advice}", wait_s)
+
+    def _exchange(self, parcel: Parcel) -> http.client.HTTPResponse:
+        key = parcel.key.encode("ascii", "backslashreplace").decode()
+        headers = {**self._headers, "Idempotency-Key": key}
+        self._connection.request("POST", self._target, parcel.body, headers)
+        response = self._connection.getresponse()
+        with contextlib.suppress(http.client.IncompleteRead):
+            response.read(1 << 20)
+        if not response.isclosed():  # an endless answer
+            self._connection.close()
+        return response
+
+    def _unreachable(self, error: Exception) -> DeliveryError:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            reason = f"its certificate is not trusted: {error.verify_message}"
+        else:
+            reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        return DeliveryError(f"{self._address}: no answer ({reason})")
+
+
+def _target(address: Address) -> str:
+    target = (address.path or "/") + (f"?{address.query}" if address.query else "")
+    if not target.isascii() or not target.isprintable() or " " in target:
+        raise SinkSpecError(
+            f"{address}: the path has spaces, or letters beyond ASCII; expected them written as %20 "
+            "and the like"
+        )
+    return target
+
+
+def _retry_after(text: str | None) -> float:
+    """Seconds from a header that gives seconds or a date; 0 where it gives neither."""
+    if text is None:
+        return 0.0
+    if text.strip().isdecimal():
+        return min(float(text), _LONGEST_WAIT_S)
+    try:
+        wait = email.utils.parsedate_to_datetime(text).timestamp() - time.time()
+    except ValueError:
+        return 0.0
+    return min(max(wait, 0.0), _LONGEST_WAIT_S)

@@ -1,0 +1,180 @@
+"""A capture process as its parent sees it: started, listened to, killed, never waited for long."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pickle
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any, NamedTuple, cast
+
+from edge_sdk import errors
+from edge_sdk.errors import EdgeClsError, SourceError
+from edge_sdk.sources.capture_process import LENGTH, STOP
+from edge_sdk.sources.shared_frames import Descriptors, FrameReader
+from edge_sdk.sources.specification import SourceSpec
+
+_MODULE = "edge_sdk.sources.capture_process"
+# Smaller, and quiet beside the classifier: numpy's and OpenCV's pools of threads have nothing to do
+# in a process that copies pictures. What the user has set stays.
+_ENVIRONMENT = {
+    "OPENBLAS_NUM_THREADS": "1",
+    "OPENCV_FOR_THREADS_NUM": "1",
+    "MALLOC_ARENA_MAX": "2",
+}
+_READ_BYTES = 65536
+_REAP_S = 0.2
+
+
+class Events(NamedTuple):
+    """What a ``wait()`` has brought, besides frames.
+
+    Attributes:
+        spoke: there are messages, or the other side of their pipe was closed.
+        hung_up: it was closed: no message will follow those that are there.
+    """
+
+    spoke: bool
+    hung_up: bool
+
+
+_NOTHING = Events(False, False)
+
+
+class CaptureChild:
+    """One run of the child, from its start to its end.
+
+    Args:
+        spec: what it opens.
+        size: of the model's input, as for ``open_source``.
+        wake: an eventfd that ends a ``wait()`` when another thread raises it.
+
+    Raises:
+        OSError: the process cannot be started.
+    """
+
+    def __init__(self, spec: SourceSpec, size: tuple[int, int] | None, wake: int) -> None:
+        self.started_s = time.monotonic()
+        self._descriptors = Descriptors.new()
+        self._listen, speak = os.pipe()
+        self._text = b""
+        try:
+            self._process = self._start(speak)
+        except BaseException:
+            self._descriptors.close()
+            os.close(self._listen)
+            raise
+        finally:
+            os.close(speak)
+        self._events = select.poll()
+        self._events.register(self._descriptors.published, select.POLLIN)
+        self._events.register(self._listen, select.POLLIN)
+        self._events.register(wake, select.POLLIN)
+        os.set_blocking(self._listen, False)
+        self.frames = FrameReader(self._descriptors)
+        order = pickle.dumps((spec, size))
+        with contextlib.suppress(BrokenPipeError):  # it is dead already, which is found out soon
+            os.write(self._lifeline, LENGTH.pack(len(order)) + order)
+
+    def _start(self, speak: int) -> subprocess.Popen[bytes]:
+        passed = (*self._descriptors, speak)
+        words = [*map(str, passed), str(os.getpid())]
+        return subprocess.Popen(
+            [sys.executable, "-P", "-m", _MODULE, *words],
+            bufsize=0,
+            stdin=subprocess.PIPE,
+            stdout=_errors(),  # what a driver prints does not belong between the results
+            pass_fds=passed,
+            start_new_session=True,  # Ctrl-C in a terminal is for the parent
+            env={
+                **_ENVIRONMENT,
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
+            },
+        )
+
+    @property
+    def _lifeline(self) -> int:
+        assert self._process.stdin is not None
+        return self._process.stdin.fileno()
+
+    @property
+    def pid(self) -> int:
+        """Number of the process."""
+        return self._process.pid
+
+    def wait(self, seconds: float) -> Events:
+        """Sleeps until there is a frame or a message, or the child has ended, or the time is over."""
+        for descriptor, what in self._events.poll(max(0.0, seconds) * 1000):
+            if descriptor == self._listen:
+                return Events(True, bool(what & select.POLLHUP))
+        return _NOTHING
+
+    def messages(self) -> Sequence[dict[str, Any]]:
+        """What the child has said since the last call."""
+        while True:
+            try:
+                piece = os.read(self._listen, _READ_BYTES)
+            except BlockingIOError:
+                break
+            if not piece:
+                break
+            self._text += piece
+        *lines, self._text = self._text.split(b"\n")
+        return [json.loads(line) for line in lines]
+
+    def ending(self) -> str | None:
+        """How the process ended, in words; None while it runs."""
+        code = self._process.poll()
+        if code is None:
+            return None
+        if code >= 0:
+            return f"the capture process ended with status {code}"
+        with contextlib.suppress(ValueError):
+            name = signal.Signals(-code).name
+            return f"the capture process died of {name} ({signal.strsignal(-code)})"
+        return f"the capture process died of signal {-code}"
+
+    def close(self, grace_s: float) -> None:
+        """Asks the child to close its source, kills it where it has not within ``grace_s``.
+
+        A process that the kernel cannot end yet, since its driver does not let go, is left to end
+        when it does.
+        """
+        if grace_s > 0:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.send_signal(STOP)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(grace_s)
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_REAP_S)
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        os.close(self._listen)
+        self._descriptors.close()
+
+    def gone(self) -> bool:
+        """The process has ended and been collected."""
+        return self._process.poll() is not None
+
+
+def rebuild_error(name: str, *arguments: str) -> EdgeClsError:
+    """The error that ended a child, from its class's name and its arguments."""
+    kind = getattr(errors, name, SourceError)
+    return cast("EdgeClsError", kind(*arguments))
+
+
+def _errors() -> int:
+    try:
+        os.fstat(2)
+    except OSError:  # a service without a standard error
+        return subprocess.DEVNULL
+    return 2

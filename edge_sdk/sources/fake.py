@@ -1,0 +1,163 @@
+"""A camera without a camera: pictures or a video at a rate, with faults where they are asked for."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_sdk.errors import CameraNotFoundError, SourceLostError
+from edge_sdk.sources.faults import (
+    UNPLUGGED_S,
+    Fault,
+    Look,
+    Replay,
+    break_at,
+    look_at,
+    parse_replay,
+)
+from edge_sdk.sources.memory import Memory
+from edge_sdk.sources.pictures import open_pictures
+from edge_sdk.types import Frame
+
+# A dark picture of a sensor is not all zeros: it has its noise.
+_NOISE_MAX = 4
+_NOISE_ROWS = 61
+
+
+class FakeCamera:
+    """Behaves as a camera does: ``read()`` blocks until the next frame is due, frames have a time.
+
+    The rate is kept on a fixed beat. Whoever reads too late gets the frame of the last beat, and
+    the beats in between are lost, as in a driver with one buffer.
+
+    Args:
+        path: a folder of pictures or a video. All pictures are brought to one size, by
+            ``preprocess`` with a centre crop; those that cannot be read are left out.
+        replay: rate and faults, as a value or as text: ``"fps=30&stall@100"``, see
+            ``edge_sdk.sources.faults``.
+        memory: path of a file that keeps the count of frames from one opening to the next, in any
+            process; empty: every opening starts at 0.
+
+    Raises:
+        SourceNotFoundError: nothing to play there.
+        CameraNotFoundError: it is unplugged at the moment.
+        SourceSpecError: ``replay`` cannot be read.
+    """
+
+    def __init__(self, path: str | Path, replay: Replay | str = "", *, memory: str = "") -> None:
+        self._replay = parse_replay(replay) if isinstance(replay, str) else replay
+        self.name = f"fake:{path}"
+        self._memory = Memory(memory)
+        try:
+            away_s = (self._memory.back_at_ns - time.monotonic_ns()) / 1e9
+            if away_s > 0:
+                raise CameraNotFoundError(
+                    f"{self.name}: there is no such camera (it is unplugged for {away_s:.1f} s more); "
+                    "plug it in"
+                )
+            self._pictures = open_pictures(Path(path), self._replay.size)
+        except BaseException:
+            self._memory.close()
+            raise
+        self._opened_at = self._memory.number
+        self._index = 0
+        self._closed = threading.Event()
+        self._reading = threading.RLock()  # close() in another thread waits until a read() has left
+        self._lost = False
+        self._period_ns = round(1e9 / self._replay.fps) if self._replay.fps else 0
+        self._due_ns = time.monotonic_ns()
+        self._last: NDArray[np.uint8] | None = None
+        self._looks: dict[str, NDArray[np.uint8]] = {}
+
+    def read(self) -> Frame | None:
+        """Waits for the next frame; None after ``close()`` or, without ``loop``, at the end.
+
+        Raises:
+            SourceLostError: it was unplugged.
+        """
+        with self._reading:
+            return self._read()
+
+    def _read(self) -> Frame | None:
+        if self._closed.is_set():
+            return None
+        if self._lost:
+            raise self._gone()
+        number = self._memory.number
+        while (fault := break_at(self._replay, number)) is not None:
+            if self._breaks(fault, number):
+                return None
+            number += 1
+        seen_ns = self._wait()
+        pixels = self._pixels(look_at(self._replay, number, self._opened_at), number)
+        if pixels is None or self._closed.is_set():
+            self.close()
+            return None
+        self._memory.put(number + 1, 0)
+        index, self._index = self._index, self._index + 1
+        return Frame(pixels, self._pictures.format, index, seen_ns, self.name)
+
+    def _breaks(self, fault: Fault, number: int) -> bool:
+        """Lets the fault happen; True where the camera was closed meanwhile."""
+        if fault.kind == "unplug":
+            away_s = UNPLUGGED_S if fault.lasts is None else fault.lasts
+            self._memory.put(number + 1, time.monotonic_ns() + round(away_s * 1e9))
+            self._lost = True
+            raise self._gone()
+        self._memory.put(number + 1, 0)
+        return self._closed.wait(fault.lasts)
+
+    def _gone(self) -> SourceLostError:
+        return SourceLostError(f"{self.name}: the camera is gone (unplugged); plug it in again")
+
+    def _wait(self) -> int:
+        """Sleeps until the next beat; its monotonic time."""
+        now = time.monotonic_ns()
+        if not self._period_ns:
+            return now
+        late = max(0, now - self._due_ns)
+        seen_ns = self._due_ns + late // self._period_ns * self._period_ns
+        self._due_ns = seen_ns + self._period_ns
+        if seen_ns > now:
+            self._closed.wait((seen_ns - now) / 1e9)
+        return seen_ns
+
+    def _pixels(self, look: Look, number: int) -> NDArray[np.uint8] | None:
+        if not look.frozen or self._last is None:
+            self._last = self._pictures.next()
+            if self._last is None and self._replay.loop:
+                self._pictures.rewind()
+                self._last = self._pictures.next()
+            if self._last is None:
+                return None
+        pixels = self._last
+        if look.swapped:
+            pixels = np.bitwise_not(pixels[::-1], out=self._kept("swapped", pixels.shape))
+        if look.black:
+            pixels = self._dark(pixels.shape, number)
+        return pixels
+
+    def _dark(self, shape: tuple[int, ...], number: int) -> NDArray[np.uint8]:
+        if "dark" not in self._looks:
+            noise = np.random.default_rng(0)
+            tall = (shape[0] + _NOISE_ROWS, *shape[1:])
+            self._looks["dark"] = noise.integers(0, _NOISE_MAX + 1, tall, np.uint8)
+        row = number * 7 % _NOISE_ROWS  # another part of the noise at every frame
+        return self._looks["dark"][row : row + shape[0]]
+
+    def _kept(self, look: str, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+        if look not in self._looks:
+            self._looks[look] = np.empty(shape, np.uint8)
+        return self._looks[look]
+
+    def close(self) -> None:
+        """Ends the source, a ``read()`` that blocks in another thread too."""
+        if not self._closed.is_set():
+            self._closed.set()
+            with self._reading:
+                self._pictures.close()
+                self._memory.close()

@@ -1,0 +1,209 @@
+"""What a fake camera does and when: the words after the question mark, as one value.
+
+``fps=30&stall@100&freeze@200+60&black@300&unplug@400+2s&swap@500`` plays at 30 frames a second, with
+a fault at each of those frames. A fault may last: ``+60`` for so many frames, ``+2s`` for so long.
+
+==========  ========================================================  ==============================
+fault       from frame N on                                           without a duration
+==========  ========================================================  ==============================
+``stall``   ``read()`` blocks, as in a driver that hangs              until the camera is closed
+``freeze``  the same picture again and again, with new timestamps     until the next freeze or black,
+                                                                      or the camera is opened anew
+``black``   a dark picture with a sensor's noise                      until the next freeze or black
+``unplug``  the camera is lost, and cannot be opened for that time    two seconds
+``swap``    the pictures are turned upside down and negative          for good
+==========  ========================================================  ==============================
+
+Frames are counted over all openings of the camera, in whatever process, so each fault happens once:
+a camera that was lost at frame 400 goes on with frame 401 when it is opened again. ``repeat=N``
+starts the script over after every N frames.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, cast, get_args
+
+from edge_sdk.errors import SourceSpecError
+
+FaultKind = Literal["stall", "freeze", "black", "unplug", "swap"]
+FAULTS: tuple[FaultKind, ...] = get_args(FaultKind)
+OPTIONS = ("fps", "loop", "repeat", "size")
+
+UNPLUGGED_S = 2.0
+_FAULT = re.compile(
+    r"(?P<kind>[a-z]+)@(?P<at>\d{1,12})(?:\+(?P<lasts>\d{1,9}(?:\.\d{1,9})?)(?P<unit>s?))?"
+)
+_SIZE = re.compile(r"([1-9]\d{0,4})x([1-9]\d{0,4})")
+_MAX_FPS = 10_000.0
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing that goes wrong.
+
+    Attributes:
+        kind: what.
+        at: number of the first frame that is hit, from 0.
+        lasts: frames for ``freeze``, ``black`` and ``swap``, seconds for ``stall`` and ``unplug``;
+            None: as the table above says.
+    """
+
+    kind: FaultKind
+    at: int
+    lasts: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """How a fake camera plays its pictures.
+
+    Attributes:
+        fps: frames a second; None (``max``): as fast as they are read.
+        loop: start over at the end; otherwise the camera ends there.
+        size: ``(width, height)`` that every picture is brought to; None: that of the first.
+        faults: what goes wrong, in any order.
+        repeat: the faults come again after so many frames; None: once.
+    """
+
+    fps: float | None = 30.0
+    loop: bool = True
+    size: tuple[int, int] | None = None
+    faults: tuple[Fault, ...] = ()
+    repeat: int | None = None
+
+
+class Look(NamedTuple):
+    """What the pictures look like at one frame."""
+
+    frozen: bool
+    black: bool
+    swapped: bool
+
+
+def look_at(replay: Replay, number: int, opened_at: int) -> Look:
+    """What the faults make of frame ``number`` for a camera that was opened at ``opened_at``."""
+    start = number - number % replay.repeat if replay.repeat else 0
+    past = [fault for fault in replay.faults if start + fault.at <= number]
+    lasting = [f for f in past if f.lasts is None or number < start + f.at + f.lasts]
+    covering = [f for f in past if f.kind in ("freeze", "black")]
+    last = max(covering, key=lambda fault: fault.at, default=None)
+    holds = last if last in lasting else None
+    return Look(
+        frozen=holds is not None and holds.kind == "freeze" and opened_at <= start + holds.at,
+        black=holds is not None and holds.kind == "black",
+        swapped=any(fault.kind == "swap" for fault in lasting),
+    )
+
+
+def break_at(replay: Replay, number: int) -> Fault | None:
+    """The stall or the unplugging that happens at exactly this frame."""
+    place = number % replay.repeat if replay.repeat else number
+    broken = (f for f in replay.faults if f.at == place and f.kind in ("stall", "unplug"))
+    return next(broken, None)
+
+
+def parse_replay(text: str) -> Replay:
+    """Reads ``fps=30&stall@100...``; an empty text is the default.
+
+    Raises:
+        SourceSpecError: an unknown word, or a value that cannot be.
+    """
+    words = [word for word in text.split("&") if word]
+    values = dict(word.split("=", 1) for word in words if "=" in word)
+    for word in words:
+        name = re.split("[=@]", word, maxsplit=1)[0]
+        if name not in ((*OPTIONS,) if "=" in word else FAULTS):
+            raise _unknown(word, name)
+    fps = _fps(values.get("fps", "30"))
+    faults = tuple(_fault(word, fps) for word in words if "=" not in word)
+    repeat = _count("repeat", values["repeat"]) if "repeat" in values else None
+    if repeat is not None and (late := [f for f in faults if f.at >= repeat]):
+        raise SourceSpecError(
+            f"repeat={repeat} starts over before {late[0].kind}@{late[0].at} is reached; "
+            "make repeat larger than every fault's frame"
+        )
+    return Replay(
+        fps=fps,
+        loop=_yes(values.get("loop", "yes")),
+        size=_size(values["size"]) if "size" in values else None,
+        faults=faults,
+        repeat=repeat,
+    )
+
+
+def _unknown(word: str, name: str) -> SourceSpecError:
+    known = [*(f"{option}=" for option in OPTIONS), *(f"{fault}@" for fault in FAULTS)]
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f" Did you mean {near[0]}?" if near else ""
+    return SourceSpecError(
+        f"a fake camera has no option {word!r}; expected {' '.join(known)}, as in "
+        f"fake:DIR?fps=30&stall@100&unplug@400+2s.{hint}"
+    )
+
+
+def _fault(word: str, fps: float | None) -> Fault:
+    match = _FAULT.fullmatch(word)
+    if match is None:
+        raise SourceSpecError(
+            f"{word!r} is no fault: expected KIND@FRAME, KIND@FRAME+FRAMES or KIND@FRAME+SECONDSs, "
+            "as in stall@100, freeze@200+60 or unplug@400+2s"
+        )
+    kind, at = cast("FaultKind", match["kind"]), int(match["at"])
+    if match["lasts"] is None:
+        return Fault(kind, at)
+    lasts = float(match["lasts"])
+    in_seconds = kind in ("stall", "unplug")
+    if in_seconds == bool(match["unit"]):
+        return Fault(kind, at, lasts)
+    if fps is None:
+        unit = "seconds, as in +2s" if in_seconds else "frames, as in +60"
+        raise SourceSpecError(f"{word!r}: with fps=max a {kind} is given in {unit}")
+    return Fault(kind, at, lasts / fps if in_seconds else lasts * fps)
+
+
+def _fps(text: str) -> float | None:
+    if text == "max":
+        return None
+    try:
+        fps = float(text)
+    except ValueError:
+        fps = 0.0
+    if not 0.0 < fps <= _MAX_FPS:
+        raise SourceSpecError(
+            f"fps={text}: expected frames per second above 0 and up to {_MAX_FPS:g}, or max"
+        )
+    return fps
+
+
+def _count(name: str, text: str) -> int:
+    if not re.fullmatch(r"[1-9]\d{0,11}", text):
+        raise SourceSpecError(f"{name}={text}: expected a number of frames, as in {name}=100")
+    return int(text)
+
+
+def _yes(text: str) -> bool:
+    if text not in ("yes", "no"):
+        raise SourceSpecError(f"loop={text}: expected loop=yes or loop=no")
+    return text == "yes"
+
+
+def _size(text: str) -> tuple[int, int]:
+    match = _SIZE.fullmatch(text)
+    if match is None:
+        raise SourceSpecError(f"size={text}: expected WIDTHxHEIGHT in pixels, as in size=640x480")
+    return int(match[1]), int(match[2])
+
+
+def describe(faults: Sequence[Fault]) -> str:
+    """The faults as a text again, durations in their own units."""
+    return "&".join(f"{f.kind}@{f.at}" + _lasting(f) for f in faults)
+
+
+def _lasting(fault: Fault) -> str:
+    if fault.lasts is None:
+        return ""
+    return f"+{fault.lasts:g}" + ("s" if fault.kind in ("stall", "unplug") else "")

@@ -1,0 +1,281 @@
+"""The Raspberry Pi's own cameras, through picamera2; the only module that knows it.
+
+The image processor scales, but of the whole field of view: a sensor mode is chosen that crops
+nothing, and the size asked for has that mode's shape. What picamera2 made of the request is read
+back, since it adjusts what it cannot do without a word.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import inspect
+import logging
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_sdk.errors import CameraNotFoundError, SourceLostError
+from edge_sdk.sources.sensor_clock import on_monotonic_clock
+from edge_sdk.types import Frame, PixelFormat
+
+_log = logging.getLogger("edgecls.sources")
+
+_DEFAULT_SIZE = (640, 480)
+_BUFFERS = 4
+# Less of the sensor than this, along one side, is a crop and not a rounding of the size.
+_WHOLE = 0.98
+
+
+class _Layout(NamedTuple):
+    """How a picamera2 format lies in memory: what we call it, and channels (0: planes)."""
+
+    format: PixelFormat
+    channels: int
+
+
+# libcamera names formats after DRM: the first letter is the highest byte of a little-endian word, so
+# its RGB888 lies in memory as B, G, R (picamera2 manual, "Image formats"). The alpha of XRGB8888
+# lies behind B, G, R and is left out.
+_LAYOUTS = {
+    "RGB888": _Layout("bgr", 3),
+    "BGR888": _Layout("rgb", 3),
+    "XBGR8888": _Layout("rgba", 4),
+    "XRGB8888": _Layout("bgr", 4),
+    "YUV420": _Layout("i420", 0),
+}
+
+
+class PiCamera:
+    """Reads a camera on the Pi's camera connector; frames carry the sensor's own time.
+
+    Args:
+        number: as ``rpicam-hello --list-cameras`` counts; None: the first that is not on USB.
+        size: ``(width, height)`` in pixels that a frame must cover; None: 640 x 480.
+        say: is told what is not as it should be: frames too small, or cropped.
+
+    Raises:
+        CameraNotFoundError: picamera2 is missing, there is no such camera, or it is in use.
+    """
+
+    def __init__(
+        self,
+        number: int | None = None,
+        *,
+        size: tuple[int, int] | None = None,
+        say: Callable[[str], None] = _log.info,
+    ) -> None:
+        picamera2 = _import()
+        number = _choose(picamera2.Picamera2, number)
+        self.name = f"picamera:{number}"
+        self._say = say
+        try:
+            self._camera: Any = picamera2.Picamera2(number)
+        except Exception as error:
+            raise CameraNotFoundError(
+                f"{self.name}: is there, but cannot be opened ({error}): another program has it; close "
+                "that, or find it with fuser -v /dev/media*"
+            ) from error
+        self._index, self._lost = 0, False
+        try:
+            self._start(size)
+        except Exception as error:
+            self.close()
+            if isinstance(error, CameraNotFoundError):
+                raise
+            raise CameraNotFoundError(
+                f"{self.name}: cannot be started ({error}); try it with rpicam-hello --camera {number}"
+            ) from error
+
+    def _start(self, size: tuple[int, int] | None) -> None:
+        camera = self._camera
+        wanted = size or _DEFAULT_SIZE
+        mode = choose_mode(self._modes(), wanted)
+        self._field = tuple(mode["crop_limits"][2:]) if mode else None
+        shape = mode["size"] if mode else camera.sensor_resolution
+        main = {"size": covering(wanted, shape), "format": "RGB888"}
+        extra = _sensor_request(camera, mode) if mode else {}
+        camera.configure(
+            camera.create_video_configuration(main=main, buffer_count=_BUFFERS, **extra)
+        )
+        got = camera.camera_configuration()["main"]
+        self.size: tuple[int, int] = (int(got["size"][0]), int(got["size"][1]))
+        layout = _LAYOUTS.get(str(got["format"]))
+        if layout is None:
+            raise CameraNotFoundError(
+                f"{self.name}: gives pictures as {got['format']}; expected one of {' '.join(_LAYOUTS)}. "
+                "If it is a USB camera, name it as --camera webcam"
+            )
+        self._layout = layout
+        self._picamera_format = str(got["format"])
+        if size is not None and (self.size[0] < size[0] or self.size[1] < size[1]):
+            self._say(
+                f"{self.name} gives {self.size[0]} x {self.size[1]} pixels, less than the model's "
+                f"{size[0]} x {size[1]}: its pictures are enlarged"
+            )
+        camera.start()
+
+    def _modes(self) -> Sequence[Mapping[str, Any]]:
+        try:
+            modes: Sequence[Mapping[str, Any]] = self._camera.sensor_modes
+        except Exception as error:  # noqa: BLE001  # a driver without raw streams fails in its own way
+            self._say(
+                f"{self.name} does not tell its sensor modes ({error}); its view may be cropped"
+            )
+            return ()
+        return modes
+
+    def read(self) -> Frame | None:
+        """Waits for the next frame; None after ``close()``.
+
+        Raises:
+            SourceLostError: the camera gave an error, or a picture that is not as it was configured.
+        """
+        if self._lost:
+            raise SourceLostError(f"{self.name}: the camera was lost; open it again")
+        if self._camera is None:
+            return None
+        try:
+            request = self._camera.capture_request()
+            try:
+                array, metadata = request.make_array("main"), request.get_metadata()
+            finally:
+                request.release()
+        except Exception as error:
+            raise self._gone(str(error) or type(error).__name__) from error
+        pixels = self._pixels(array)
+        if self._index == 0:
+            self._look_at_crop(metadata)
+        index, self._index = self._index, self._index + 1
+        stamp_ns = on_monotonic_clock(metadata.get("SensorTimestamp"))
+        return Frame(pixels, self._layout.format, index, stamp_ns, self.name)
+
+    def _pixels(self, array: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The picture, if its shape is that of the configuration."""
+        width, height = self.size
+        channels = self._layout.channels
+        if not channels:
+            if array.ndim == 2 and array.shape[0] == height * 3 // 2 and array.shape[1] >= width:
+                return _without_padding(array, width, height)
+        elif array.shape == (height, width, channels):
+            if channels == 4 and self._layout.format == "bgr":
+                return np.ascontiguousarray(array[:, :, :3])
+            return array
+        raise self._gone(
+            f"a picture of shape {array.shape} came where {self._picamera_format} of "
+            f"{width} x {height} pixels was configured"
+        )
+
+    def _look_at_crop(self, metadata: Mapping[str, Any]) -> None:
+        crop = metadata.get("ScalerCrop")
+        if crop is None or self._field is None:
+            return
+        if crop[2] < _WHOLE * self._field[0] or crop[3] < _WHOLE * self._field[1]:
+            self._say(
+                f"{self.name} shows {crop[2]} x {crop[3]} of the sensor's {self._field[0]} x "
+                f"{self._field[1]} pixels: not its whole field of view"
+            )
+
+    def _gone(self, reason: str) -> SourceLostError:
+        self.close()
+        self._lost = True
+        return SourceLostError(
+            f"{self.name}: the camera is lost after {self._index} frames ({reason}); look at its cable "
+            "and at the end of dmesg"
+        )
+
+    def close(self) -> None:
+        """Stops the camera and gives it back."""
+        camera, self._camera = self._camera, None
+        if camera is not None:
+            with contextlib.suppress(Exception):  # a camera that is gone cannot be stopped
+                camera.stop()
+            with contextlib.suppress(Exception):
+                camera.close()
+
+
+def choose_mode(
+    modes: Sequence[Mapping[str, Any]], size: tuple[int, int]
+) -> Mapping[str, Any] | None:
+    """The sensor mode that sees most, then covers ``size``, then is smallest, then fastest.
+
+    None where the sensor tells no modes.
+    """
+    known = [mode for mode in modes if "size" in mode and "crop_limits" in mode]
+    if not known:
+        return None
+
+    def rank(mode: Mapping[str, Any]) -> tuple[float, ...]:
+        width, height = mode["size"]
+        covers = width >= size[0] and height >= size[1]
+        area = width * height
+        seen = mode["crop_limits"][2] * mode["crop_limits"][3]
+        return (-seen, not covers, area if covers else -area, -mode.get("fps", 0.0))
+
+    return min(known, key=rank)
+
+
+def covering(size: tuple[int, int], shape: tuple[int, int]) -> tuple[int, int]:
+    """The smallest even size of the sensor's shape that covers ``size``; all ``(width, height)``."""
+    scale = max(size[0] / shape[0], size[1] / shape[1])
+    return _even(max(size[0], shape[0] * scale)), _even(max(size[1], shape[1] * scale))
+
+
+def _even(length: float) -> int:
+    return 2 * math.ceil(round(length, 6) / 2)
+
+
+def _sensor_request(camera: Any, mode: Mapping[str, Any]) -> dict[str, Any]:
+    """How this version of picamera2 is asked for a sensor mode."""
+    if "sensor" in inspect.signature(camera.create_video_configuration).parameters:
+        return {"sensor": {"output_size": mode["size"], "bit_depth": mode["bit_depth"]}}
+    return {"raw": {"size": mode["size"], "format": str(mode["format"])}}
+
+
+def _without_padding(array: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
+    """I420 planes without what pads their rows; ``(H * 3 / 2, width)``.
+
+    Two rows of a half-width plane lie in one row of the array, each padded to half its stride.
+    """
+    stride = array.shape[1]
+    if stride == width:
+        return array
+    chroma = array[height:].reshape(height, stride // 2)[:, : width // 2]
+    return np.concatenate((array[:height, :width], chroma.reshape(height // 2, width)))
+
+
+def _import() -> Any:
+    try:
+        return importlib.import_module("picamera2")
+    except ImportError as error:
+        raise CameraNotFoundError(
+            f"picamera2 cannot be imported ({error}). On a Raspberry Pi type: sudo apt install -y "
+            "python3-picamera2 --no-install-recommends; and make the environment with python3 -m venv "
+            "--system-site-packages, since libcamera comes from apt alone"
+        ) from error
+    except Exception as error:  # apt's simplejpeg, built for numpy 1, beside pip's numpy 2
+        raise CameraNotFoundError(
+            f"picamera2 is installed, but cannot be imported ({error}): a package beside it does not "
+            "fit. Type: pip install 'edgecls[pi]'"
+        ) from error
+
+
+def _choose(picamera2: Any, number: int | None) -> int:
+    """The camera's number, if there is such a one."""
+    cameras = picamera2.global_camera_info()
+    on_usb = ["usb" in str(camera.get("Id", "")).lower() for camera in cameras]
+    if number is None:
+        number = next((i for i, usb in enumerate(on_usb) if not usb), None)
+    if number is not None and number < len(cameras) and not on_usb[number]:
+        return number
+    found = ", ".join(
+        f"{i} ({camera.get('Model', 'unknown')}{', USB: --camera webcam' if usb else ''})"
+        for i, (camera, usb) in enumerate(zip(cameras, on_usb, strict=True))
+    )
+    raise CameraNotFoundError(
+        f"there is no Pi camera{'' if number is None else f' {number}'}; libcamera sees: "
+        f"{found or 'none'}. Switch the Pi off, seat the cable, and try rpicam-hello --list-cameras"
+    )

@@ -1,0 +1,152 @@
+"""USB cameras: V4L2 through OpenCV."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+
+from edge_sdk.errors import CameraNotFoundError, NoFrameYetError, SourceLostError
+from edge_sdk.sources.capture import as_frame, grab, open_capture, quiet
+from edge_sdk.sources.sensor_clock import on_monotonic_clock
+from edge_sdk.sources.v4l2 import list_webcams
+from edge_sdk.types import Frame
+
+_log = logging.getLogger("edgecls.sources")
+
+# Sizes that every webcam knows; the first that covers the model's input is asked for.
+_SIZES = ((640, 480), (1280, 720), (1920, 1080))
+# Uncompressed pictures above this come at 10 or 5 a second over USB 2 (640 * 480 * 2 bytes * 30 fps
+# are 18 of its 35 MB/s); as JPEGs they keep their rate.
+_UNCOMPRESSED_MAX = 640 * 480
+_MAX_EMPTY = 30
+
+
+class Webcam:
+    """Reads a V4L2 camera; frames are ``bgr`` or ``gray``, with the driver's time if it is known.
+
+    OpenCV waits ten seconds for a camera that is silent (``$OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT``).
+
+    Args:
+        device: a path, a number N for ``/dev/videoN``, or empty: the first webcam there is.
+        size: ``(width, height)`` in pixels that a frame must cover; None: 640 x 480.
+        say: is told which camera it is where none was named, and where its frames are too small.
+
+    Raises:
+        CameraNotFoundError: there is none, or it may not be opened, or another program has it.
+    """
+
+    def __init__(
+        self,
+        device: str | int = "",
+        *,
+        size: tuple[int, int] | None = None,
+        say: Callable[[str], None] = _log.info,
+    ) -> None:
+        path = _find(str(device), say)
+        self.name = path
+        capture = open_capture(path, cv2.CAP_V4L2, {})
+        if capture is None:
+            raise CameraNotFoundError(
+                f"{path}: is there, but cannot be opened: another program has it, or it is no camera; "
+                f"find the program with fuser -v {path}, see all cameras with v4l2-ctl --list-devices"
+            )
+        self._capture: cv2.VideoCapture | None = capture
+        _configure(capture, _covering(size or _SIZES[0]))
+        self.size = (
+            int(capture.get(cv2.CAP_PROP_FRAME_WIDTH)),
+            int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT)),
+        )
+        if size is not None and (self.size[0] < size[0] or self.size[1] < size[1]):
+            say(
+                f"{path} gives {self.size[0]} x {self.size[1]} pixels at most, less than the model's "
+                f"{size[0]} x {size[1]}: its pictures are enlarged"
+            )
+        self._lost = False
+        self._index = self._empty = 0
+
+    def read(self) -> Frame | None:
+        """Waits for the next frame; None after ``close()``.
+
+        Raises:
+            NoFrameYetError: the driver gave an empty picture; the next call goes on.
+            SourceLostError: the camera was unplugged, or is silent.
+            FrameError: pictures in a format that cannot be used.
+        """
+        if self._lost:
+            raise self._gone()
+        if self._capture is None:
+            return None
+        ok, picture = grab(self._capture)
+        if ok and picture is None:
+            self._empty += 1
+            if self._empty < _MAX_EMPTY:
+                raise NoFrameYetError(f"{self.name}: an empty picture; ask again")
+            ok = False
+        if not ok or picture is None:
+            self.close()
+            self._lost = True
+            raise self._gone()
+        self._empty = 0
+        pixels, format_ = as_frame(picture, self.name)
+        stamp_ns = round(self._capture.get(cv2.CAP_PROP_POS_MSEC) * 1e6)
+        index, self._index = self._index, self._index + 1
+        return Frame(pixels, format_, index, on_monotonic_clock(stamp_ns), self.name)
+
+    def _gone(self) -> SourceLostError:
+        there = "silent" if Path(self.name).exists() else "unplugged"
+        return SourceLostError(
+            f"{self.name}: the camera is {there} after {self._index} frames; look at its cable and "
+            "power supply, and at the end of dmesg"
+        )
+
+    def close(self) -> None:
+        """Gives the camera back."""
+        if self._capture is not None:
+            self._capture.release()
+            self._capture = None
+
+
+def _find(device: str, say: Callable[[str], None]) -> str:
+    if not device:
+        webcams = list_webcams()
+        if not webcams:
+            raise CameraNotFoundError(
+                "there is no webcam (no /dev/videoN that captures and may be opened); plug one in, and "
+                "if it is there: sudo usermod -aG video $USER, then log in again"
+            )
+        say(f"webcam: {webcams[0].path} ({webcams[0].card})")
+        return webcams[0].path
+    path = f"/dev/video{device}" if device.isdecimal() else device
+    if not Path(path).exists():
+        there = ", ".join(f"{w.path} ({w.card})" for w in list_webcams()) or "none"
+        raise CameraNotFoundError(
+            f"{path}: there is no such device; webcams here: {there}. Plug it in, or name another one"
+        )
+    if not os.access(path, os.R_OK | os.W_OK):
+        raise CameraNotFoundError(
+            f"{path}: may not be opened by this user; type sudo usermod -aG video $USER, then log in "
+            "again"
+        )
+    return path
+
+
+def _configure(capture: cv2.VideoCapture, want: tuple[int, int]) -> None:
+    """Asks for the size, one setting after the other: V4L2 takes none at opening.
+
+    What the driver refuses stays as it was; the size is read back by whoever asked.
+    """
+    with quiet():
+        capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # the newest frame, not the oldest of four
+        if want[0] * want[1] > _UNCOMPRESSED_MAX:  # before the size: the driver adjusts that to it
+            capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*"MJPG"))
+        capture.set(cv2.CAP_PROP_FRAME_WIDTH, want[0])
+        capture.set(cv2.CAP_PROP_FRAME_HEIGHT, want[1])
+
+
+def _covering(size: tuple[int, int]) -> tuple[int, int]:
+    covering = (known for known in _SIZES if known[0] >= size[0] and known[1] >= size[1])
+    return next(covering, size)

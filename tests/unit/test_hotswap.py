@@ -1,0 +1,246 @@
+"""Replacing the model of a running loop: real files, real engines, a clock of our own."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge_sdk.classifier import Classifier
+from edge_sdk.errors import ArtifactNotFoundError, CorruptArtifactError, SelfTestError
+from edge_sdk.hotswap import ReloadingClassifier
+from edge_sdk.pipeline import run
+from edge_sdk.records import FrameRecord, HealthRecord
+from edge_sdk.testing import FakeSource, MemorySink
+from edge_sdk.types import Frame, Health
+
+_PIXELS = np.zeros((32, 32, 3), np.uint8)
+
+
+class _Clock:
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+class _Watched:
+    """A classifier at a path, and a clock that goes only when it is told to."""
+
+    def __init__(
+        self, path: Path, open_model: Callable[[Path], Classifier] = Classifier.open
+    ) -> None:
+        self.clock = _Clock()
+        self.classifier = ReloadingClassifier(path, open_model, clock=self.clock)
+
+    @property
+    def sha256(self) -> str:
+        return self.classifier.artifact.sha256
+
+    def frames(self, count: int = 1) -> list[str]:
+        """So many frames a second apart; the words of what was told meanwhile."""
+        words = []
+        for _ in range(count):
+            self.clock.now_s += 1.01
+            self.classifier.classify(_PIXELS)
+            words += [health.what for health in self.classifier.take_health()]
+        return words
+
+    def until_told(self) -> list[str]:
+        deadline_s = time.monotonic() + 30
+        while not (words := self.frames()):
+            assert time.monotonic() < deadline_s
+            time.sleep(0.01)
+        return words
+
+
+@pytest.fixture
+def model(tmp_path: Path, int8_artifact: Path) -> Path:
+    return Path(shutil.copy(int8_artifact, tmp_path / "model.tflite"))
+
+
+def _replace(model: Path, content: bytes) -> None:
+    beside = model.with_suffix(".new")
+    beside.write_bytes(content)
+    beside.replace(model)
+
+
+def test_a_renamed_model_takes_over(model: Path, float16_artifact: Path) -> None:
+    watched = _Watched(model)
+    with watched.classifier:
+        before = watched.sha256
+        assert watched.frames(3) == []
+        _replace(model, float16_artifact.read_bytes())
+        assert watched.until_told() == ["model swapped"]
+        assert watched.sha256 != before
+        assert watched.classifier.artifact.format == "float16"
+        assert watched.frames(3) == []
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [b"", b"garbage", "cut", "other zip"],
+    ids=["empty", "no-model", "cut", "damaged-inside"],
+)
+def test_garbage_is_refused_once_and_the_old_model_goes_on(
+    garbage: bytes | str, model: Path, int8_artifact: Path, float16_artifact: Path
+) -> None:
+    good = int8_artifact.read_bytes()
+    if garbage == "cut":
+        garbage = good[: len(good) // 2]
+    elif garbage == "other zip":
+        garbage = good[:40_000] + bytes(1000) + good[41_000:]
+    assert isinstance(garbage, bytes)
+    watched = _Watched(model)
+    with watched.classifier:
+        before = watched.sha256
+        _replace(model, garbage)
+        assert watched.until_told() == ["model refused"]
+        assert watched.frames(10) == []
+        assert watched.sha256 == before
+        _replace(model, float16_artifact.read_bytes())  # and a good one is still taken
+        assert watched.until_told() == ["model swapped"]
+
+
+def test_a_model_that_fails_its_self_test_is_refused_by_name(model: Path) -> None:
+    def open_model(path: Path) -> Classifier:
+        if opened:
+            raise SelfTestError(f"{path}: answers its golden self-test differently")
+        opened.append(path)
+        return Classifier.open(path)
+
+    opened: list[Path] = []
+    watched = _Watched(model, open_model)
+    with watched.classifier:
+        watched.classifier.reload()
+        watched.classifier.classify(_PIXELS)
+        told: list[Health] = []
+        deadline_s = time.monotonic() + 30
+        while not told and time.monotonic() < deadline_s:
+            told += watched.classifier.take_health()
+        (health,) = told
+        assert health.what == "model refused"
+        assert "golden self-test" in health.detail
+
+
+def test_a_file_that_is_being_written_is_left_alone_until_it_stands_still(
+    model: Path, float16_artifact: Path
+) -> None:
+    watched, content = _Watched(model), float16_artifact.read_bytes()
+    with watched.classifier:
+        for end in range(10_000, len(content), 20_000):
+            model.write_bytes(content[:end])
+            assert watched.frames() == []
+        model.write_bytes(content)
+        assert watched.until_told() == ["model swapped"]
+
+
+def test_a_model_written_in_place_does_not_hurt_the_one_that_runs(model: Path) -> None:
+    watched = _Watched(model)
+    with watched.classifier:
+        expected = watched.classifier.classify(_PIXELS).scores
+        model.write_bytes(b"")
+        np.testing.assert_array_equal(watched.classifier.classify(_PIXELS).scores, expected)
+
+
+def test_a_model_that_is_gone_is_no_news_and_comes_back(
+    model: Path, float16_artifact: Path
+) -> None:
+    watched = _Watched(model)
+    with watched.classifier:
+        model.unlink()
+        assert watched.frames(5) == []
+        _replace(model, float16_artifact.read_bytes())
+        assert watched.until_told() == ["model swapped"]
+
+
+def test_frames_are_classified_while_a_model_opens(model: Path, float16_artifact: Path) -> None:
+    gate = threading.Event()
+
+    def open_model(path: Path) -> Classifier:
+        if opened:
+            assert gate.wait(30)
+        opened.append(path)
+        return Classifier.open(path)
+
+    opened: list[Path] = []
+    watched = _Watched(model, open_model)
+    with watched.classifier:
+        before = watched.sha256
+        _replace(model, float16_artifact.read_bytes())
+        assert watched.frames(20) == []
+        assert watched.sha256 == before
+        gate.set()
+        assert watched.until_told() == ["model swapped"]
+
+
+def test_a_reload_that_was_asked_for_needs_no_change(model: Path) -> None:
+    watched = _Watched(model)
+    with watched.classifier:
+        watched.classifier.reload()
+        assert watched.until_told() == ["model swapped"]
+        model.unlink()
+        watched.classifier.reload()
+        assert watched.until_told() == ["model refused"]
+
+
+def test_closing_while_a_model_opens_closes_that_one_too(
+    model: Path, float16_artifact: Path
+) -> None:
+    gate, opened = threading.Event(), []
+
+    def open_model(path: Path) -> Classifier:
+        if opened:
+            assert gate.wait(30)
+        opened.append(Classifier.open(path))
+        return opened[-1]
+
+    watched = _Watched(model, open_model)
+    watched.classifier.reload()
+    watched.frames()
+    threading.Timer(0.1, gate.set).start()
+    watched.classifier.close()
+    watched.classifier.close()
+    deadline_s = time.monotonic() + 30
+    while len(opened) < 2 and time.monotonic() < deadline_s:
+        time.sleep(0.01)
+    time.sleep(0.05)
+    for classifier in opened:
+        with pytest.raises(Exception, match="closed"):
+            classifier.classify(_PIXELS)
+
+
+def test_the_first_model_must_be_good(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactNotFoundError):
+        ReloadingClassifier(tmp_path / "no.tflite")
+    (tmp_path / "bad.tflite").write_bytes(b"bad")
+    with pytest.raises(CorruptArtifactError):
+        ReloadingClassifier(tmp_path / "bad.tflite")
+
+
+def test_in_a_run_the_swap_is_a_record_between_two_frames(
+    model: Path, float16_artifact: Path
+) -> None:
+    sink = MemorySink()
+
+    def frames() -> list[Frame | Exception]:
+        return [Frame(_PIXELS, index=i) for i in range(400)]
+
+    class Slow(FakeSource):
+        def read(self) -> Frame | None:
+            time.sleep(0.002)
+            return super().read()
+
+    with ReloadingClassifier(model, interval_s=0.05) as classifier:
+        _replace(model, float16_artifact.read_bytes())
+        run(Slow(frames()), classifier, [sink])
+    told = [record for record in sink.records if isinstance(record, HealthRecord)]
+    assert [health.what for health in told] == ["model swapped"]
+    indices = [record.frame for record in sink.records if isinstance(record, FrameRecord)]
+    assert indices == list(range(400))

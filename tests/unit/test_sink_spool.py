@@ -1,0 +1,459 @@
+"""The spool: nothing lost, nothing endless, and a file that is damaged is not the end."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edge_sdk.errors import (
+    DeliveryError,
+    SinkSpecError,
+    SpoolInUseError,
+    WriteError,
+)
+from edge_sdk.records import ErrorRecord, HealthRecord
+from edge_sdk.sinks import spool_place
+from edge_sdk.sinks.sender import Delivery, Parcel
+from edge_sdk.sinks.spool import Spool
+from edge_sdk.sinks.spool_store import MIN_BYTES
+
+
+class _Receiver:
+    """Takes parcels as told: ``answers`` are used up one by one, then everything is taken."""
+
+    def __init__(self, *answers: Exception | str, window: int = 7) -> None:
+        self.answers = list(answers)
+        self.bodies: list[dict[str, Any]] = []
+        self.window = window
+        self.closed = False
+        self.release = threading.Event()
+
+    def deliver(self, parcels: Sequence[Parcel]) -> Delivery:
+        assert len(parcels) <= self.window
+        if not parcels:
+            return Delivery(())
+        answer = self.answers.pop(0) if self.answers else ""
+        if isinstance(answer, Exception):
+            raise answer
+        numbers = tuple(parcel.seq for parcel in parcels)
+        if answer == "refuse":
+            return Delivery((), numbers)
+        self.bodies += [json.loads(parcel.body) for parcel in parcels]
+        return Delivery(numbers[:1] if answer == "one" else numbers)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class _Hanging(_Receiver):
+    """Takes its time."""
+
+    def deliver(self, parcels: Sequence[Parcel]) -> Delivery:
+        self.release.wait(60)
+        return super().deliver(parcels)
+
+
+class _Away(_Receiver):
+    """Is never there."""
+
+    def deliver(self, parcels: Sequence[Parcel]) -> Delivery:
+        raise DeliveryError("nobody there")
+
+
+def _until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "did not happen in time"
+        time.sleep(0.01)
+
+
+def _write(spool: Spool, count: int, start: int = 0, size: int = 1) -> None:
+    for i in range(start, start + count):
+        spool.write(ErrorRecord(str(i), "x" * size))
+
+
+def _paths(receiver: _Receiver) -> list[int]:
+    return [int(body["path"]) for body in receiver.bodies]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "a.spool"
+
+
+@contextlib.contextmanager
+def _open(path: Path, receiver: _Receiver, **options: Any) -> Iterator[Spool]:
+    spool = Spool(path, receiver, device="door", **options)
+    try:
+        yield spool
+    finally:
+        spool.close()
+
+
+def test_everything_arrives_once_in_order_with_numbers_that_rise_by_one(path: Path) -> None:
+    receiver = _Receiver()
+    with _open(path, receiver) as spool:
+        _write(spool, 100)
+        _until(lambda: spool.statistics.depth == 0)
+    assert _paths(receiver) == list(range(100))
+    first = receiver.bodies[0]["seq"]
+    assert [body["seq"] for body in receiver.bodies] == list(range(first, first + 100))
+    assert {(body["device"], body["boot_id"]) for body in receiver.bodies} == {
+        ("door", spool_place.boot_id())
+    }
+    assert spool.statistics.delivered == 100
+    assert spool.statistics.depth == 0
+    assert receiver.closed
+
+
+def test_what_is_left_goes_first_at_the_next_start_and_numbers_go_on(path: Path) -> None:
+    with _open(path, _Away(), linger_s=0.1) as spool:
+        _write(spool, 10)
+    assert spool.statistics.depth == 10
+    receiver = _Receiver()
+    with _open(path, receiver) as spool:
+        _write(spool, 5, start=10)
+    assert _paths(receiver) == list(range(15))
+    seqs = [body["seq"] for body in receiver.bodies]
+    assert seqs == list(range(seqs[0], seqs[0] + 15))
+    again = _Receiver()  # the table is empty by now
+    with _open(path, again) as spool:
+        _write(spool, 1)
+    assert again.bodies[0]["seq"] == seqs[-1] + 1
+
+
+def test_a_spool_that_somebody_deleted_does_not_begin_to_count_anew(path: Path) -> None:
+    first, second = _Receiver(), _Receiver()
+    with _open(path, first) as spool:
+        _write(spool, 50)
+    path.unlink()
+    with _open(path, second) as spool:
+        _write(spool, 1)
+    assert second.bodies[0]["seq"] > first.bodies[-1]["seq"]
+
+
+def test_a_full_spool_drops_the_oldest_and_counts_them(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    max_bytes = 40 * 4096
+    with _open(path, _Away(), max_bytes=max_bytes, linger_s=0.1) as spool:
+        _write(spool, 1000, size=500)
+        assert path.stat().st_size <= max_bytes
+        statistics = spool.statistics
+    assert statistics.depth + statistics.dropped == 1000
+    assert 100 < statistics.depth < 300
+    assert "the oldest records make room" in caplog.text
+    assert path.stat().st_size <= max_bytes
+    receiver = _Receiver()
+    with _open(path, receiver, max_bytes=max_bytes):
+        pass
+    assert _paths(receiver) == list(range(statistics.dropped, 1000))
+
+
+def test_what_is_under_way_is_not_dropped_and_counted_twice(path: Path) -> None:
+    under_way, go_on = threading.Event(), threading.Event()
+
+    class Slow(_Receiver):
+        def deliver(self, parcels: Sequence[Parcel]) -> Delivery:
+            if parcels:
+                under_way.set()
+                go_on.wait(20)
+            return super().deliver(parcels)
+
+    receiver = Slow()
+    with _open(path, receiver, max_bytes=MIN_BYTES) as spool:
+        _write(spool, 1)
+        assert under_way.wait(20)
+        _write(spool, 1000, start=1, size=500)
+        go_on.set()
+        _until(lambda: spool.statistics.depth == 0)
+        assert spool.statistics.delivered + spool.statistics.dropped == 1001
+    assert _paths(receiver)[0] == 0
+
+
+def test_a_record_larger_than_the_spool_pushes_nothing_out(path: Path) -> None:
+    with _open(path, _Away(), max_bytes=MIN_BYTES, linger_s=0.1) as spool:
+        _write(spool, 3)
+        _write(spool, 1, size=MIN_BYTES)
+        assert (spool.statistics.depth, spool.statistics.dropped) == (3, 1)
+
+
+def test_a_small_bound_is_refused(path: Path) -> None:
+    with pytest.raises(SinkSpecError, match=f"at least {MIN_BYTES}"):
+        Spool(path, _Receiver(), max_bytes=1000)
+
+
+def test_what_was_not_acknowledged_is_sent_again_and_refusals_are_counted(path: Path) -> None:
+    receiver = _Receiver("one", "refuse")
+    with _open(path, _Away(), linger_s=0.1) as spool:
+        _write(spool, 10)
+    with _open(path, receiver) as spool:
+        _until(lambda: spool.statistics.depth == 0)
+        statistics = spool.statistics
+    assert _paths(receiver) == [*range(7), *range(8, 10)]
+    assert (statistics.delivered, statistics.refused) == (3, 7)
+
+
+def test_a_receiver_that_comes_back_gets_everything(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    receiver = _Receiver(DeliveryError("nobody there"), DeliveryError("not yet", wait_s=0.7))
+    began = time.monotonic()
+    with _open(path, receiver) as spool:
+        _write(spool, 5)
+        _until(lambda: spool.statistics.trouble == "nobody there")
+        _until(lambda: spool.statistics.depth == 0)
+        assert spool.statistics.trouble == ""
+    assert _paths(receiver) == list(range(5))
+    assert time.monotonic() - began > 0.25 + 0.7  # its own pause, then the one that was asked for
+    assert "nobody there; records wait in" in caplog.text
+    assert "delivering again" in caplog.text
+
+
+def test_a_sender_with_a_bug_loses_nothing(
+    path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge_sdk.sinks.spool._LAST_WAIT_S", 0.1)
+    receiver = _Receiver(KeyError("bug"))
+    with _open(path, receiver) as spool:
+        _write(spool, 5)
+        _until(lambda: spool.statistics.depth == 0)
+    assert _paths(receiver) == list(range(5))
+    assert "Traceback" in caplog.text
+
+
+def test_a_sender_that_hangs_holds_up_neither_the_loop_nor_the_end(path: Path) -> None:
+    release = threading.Event()
+
+    class Stuck(_Receiver):
+        def deliver(self, parcels: Sequence[Parcel]) -> Delivery:
+            release.wait(20)
+            return Delivery(())
+
+    spool = Spool(path, Stuck(), device="door", linger_s=0.2)
+    began = time.monotonic()
+    _write(spool, 20)
+    spool.close()
+    assert time.monotonic() - began < 1.9
+    release.set()
+    spool._thread.join()
+    receiver = _Receiver()
+    with _open(path, receiver):
+        pass
+    assert _paths(receiver) == list(range(20))
+
+
+@pytest.mark.parametrize("damage", ["header", "pages", "cut", "empty-log"])
+def test_a_damaged_database_is_put_aside_and_said(
+    damage: str, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with _open(path, _Away(), linger_s=0.1) as spool:
+        _write(spool, 200, size=300)
+    content = bytearray(path.read_bytes())
+    if damage == "header":
+        content[:100] = bytes(100)
+    elif damage == "pages":
+        content[4096:] = b"\xa5" * (len(content) - 4096)
+    elif damage == "cut":
+        del content[3 * 4096 + 100 :]
+    else:
+        content = bytearray(b"x" * 5000)
+    path.write_bytes(content)
+    receiver = _Receiver()
+    with _open(path, receiver) as spool:
+        _write(spool, 1)
+        aside = spool.statistics.set_aside
+    assert aside is not None
+    assert aside.read_bytes() == content
+    assert "put aside" in caplog.text
+    report, record = receiver.bodies
+    assert (report["type"], report["what"], record["path"]) == ("health", "spool_damaged", "0")
+
+
+def test_damage_while_it_runs_is_mended(path: Path) -> None:
+    receiver = _Receiver()
+    with _open(path, receiver) as spool:
+        _write(spool, 3)
+        _until(lambda: spool.statistics.depth == 0)
+        error = sqlite3.DatabaseError("malformed")
+        error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+        spool._tell_disk(error)
+        _until(lambda: spool.statistics.set_aside is not None)
+        _write(spool, 1, start=3)
+        _until(lambda: len(receiver.bodies) == 5)
+    assert [body["type"] for body in receiver.bodies[3:]] == ["health", "error"]
+    seqs = [body["seq"] for body in receiver.bodies]
+    assert sorted(set(seqs)) == seqs
+
+
+@pytest.mark.parametrize("kind", ["text", "database"])
+def test_somebody_elses_file_is_left_alone(kind: str, path: Path) -> None:
+    if kind == "text":
+        path.write_text("my notes\n" * 100)
+    else:
+        with contextlib.closing(sqlite3.connect(path)) as database:
+            database.execute("CREATE TABLE bird (name)")
+    before = path.read_bytes()
+    with pytest.raises(WriteError, match="name another one"):
+        Spool(path, _Receiver(), device="door")
+    if kind == "text":
+        assert path.read_bytes() == before
+    with pytest.raises(WriteError, match="name another one"):  # nor at the second attempt
+        Spool(path, _Receiver(), device="door")
+
+
+def test_a_second_process_is_refused_and_told_by_whom(path: Path) -> None:
+    other = (
+        "import sys, time\n"
+        "from edge_sdk.sinks.spool_place import lock\n"
+        "from pathlib import Path\n"
+        "lock(Path(sys.argv[1])); print('ready', flush=True); time.sleep(60)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", other, str(path)], stdout=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+            with pytest.raises(SpoolInUseError, match=f"in use by process {process.pid};"):
+                Spool(path, _Receiver(), device="door")
+        finally:
+            process.kill()
+    receiver = _Receiver()
+    with _open(path, receiver) as spool:  # a killed process holds nothing
+        _write(spool, 1)
+    assert _paths(receiver) == [0]
+
+
+@pytest.mark.parametrize("place", ["", "a-file/a.spool"], ids=["a-folder", "below-a-file"])
+def test_a_place_that_cannot_be_is_named(place: str, tmp_path: Path) -> None:
+    (tmp_path / "a-file").touch()
+    target = tmp_path / place if place else tmp_path / "folder"
+    if not place:
+        target.mkdir()
+    with pytest.raises(WriteError, match=r"spool can(not)? ?be|no spool can be made"):
+        Spool(target, _Receiver(), device="door")
+
+
+_ON_A_FULL_DISK = """
+import resource, sys, time
+from edge_sdk.records import ErrorRecord
+from edge_sdk.sinks.spool import Spool
+from edge_sdk.sinks.sender import Delivery
+from edge_sdk.errors import DeliveryError
+class Away:
+    window = 5
+    def deliver(self, parcels): raise DeliveryError("nobody there")
+    def close(self): pass
+spool = Spool(sys.argv[1], Away(), device="door", linger_s=0.1)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
+for i in range(500):
+    spool.write(ErrorRecord(str(i), "x" * 500))
+lost = spool.statistics.unwritten
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+for i in range(500, 510):
+    spool.write(ErrorRecord(str(i), "x"))
+print(lost, spool.statistics.unwritten, spool.statistics.depth)
+spool.close()
+"""
+
+
+def test_a_full_disk_costs_what_it_does_not_take_and_no_more(path: Path) -> None:
+    result = subprocess.run(
+        [sys.executable, "-c", _ON_A_FULL_DISK, str(path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stderr.count("the disk does not take records") == 1
+    lost, lost_in_all, depth = map(int, result.stdout.split())
+    assert 0 < lost == lost_in_all < 500
+    assert depth == 510 - lost
+    receiver = _Receiver()
+    with _open(path, receiver):
+        pass
+    assert len(receiver.bodies) == depth
+    assert _paths(receiver)[-10:] == list(range(500, 510))
+
+
+@pytest.mark.parametrize("years", [-20, 20])
+def test_a_clock_that_jumps_changes_nothing(
+    years: int, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    receiver = _Receiver(DeliveryError("nobody there"))
+    now = time.time
+    with _open(path, receiver) as spool:
+        _write(spool, 5)
+        monkeypatch.setattr(time, "time", lambda: now() + years * 365 * 86400)
+        _write(spool, 5, start=5)
+        _until(lambda: spool.statistics.depth == 0, 5)
+    assert _paths(receiver) == list(range(10))
+
+
+def test_a_record_that_is_no_utf8_is_delivered(path: Path) -> None:
+    receiver = _Receiver()
+    with _open(path, receiver) as spool:
+        spool.write(HealthRecord("T", "m\udcfcnchen", "größe", "x"))
+    assert receiver.bodies[0]["what"] == "größe"
+
+
+def test_after_close_a_record_is_refused(path: Path) -> None:
+    spool = Spool(path, _Receiver(), device="door")
+    spool.close()
+    spool.close()
+    with pytest.raises(WriteError, match="closed"):
+        _write(spool, 1)
+
+
+@pytest.mark.parametrize("receiver", [_Receiver(window=50), _Away(), _Hanging()])
+def test_a_busy_spool_keeps_its_log_small(receiver: _Receiver, path: Path) -> None:
+    log = path.with_name("a.spool-wal")
+    largest = 0
+    with _open(path, receiver, linger_s=0.1) as spool:
+        for _i in range(150):
+            _write(spool, 100, size=100)
+            largest = max(largest, log.stat().st_size)
+        receiver.release.set()
+        if not isinstance(receiver, _Away):
+            _until(lambda: spool.statistics.depth == 0)
+    spool._thread.join()
+    assert largest < 50_000_000
+    assert path.stat().st_size < 10_000_000
+    assert not path.with_name("a.spool-wal").exists()
+
+
+def test_where_spools_stand(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("STATE_DIRECTORY", "")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    first = spool_place.default_spool("mqtt", "mqtt://a")
+    assert first.parent == tmp_path / "edgecls"
+    assert first != spool_place.default_spool("mqtt", "mqtt://b")
+    monkeypatch.setenv("STATE_DIRECTORY", f"{tmp_path}/s:{tmp_path}/t")
+    assert spool_place.default_spool("mqtt", "mqtt://a") == tmp_path / "s" / first.name
+
+
+def test_a_device_has_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDGECLS_DEVICE", "gate")
+    assert spool_place.device_name() == "gate"
+    assert spool_place.device_name("door") == "door"
+    monkeypatch.delenv("EDGECLS_DEVICE")
+    assert spool_place.device_name()
+
+
+def test_without_a_boot_id_each_start_has_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spool_place, "_BOOT_ID", Path("/nonexistent"))
+    assert spool_place.boot_id() != spool_place.boot_id()
