@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from edge_sdk.classifier import Classifier
+from host_tools.conversion import convert_run
 from host_tools.data.prepare import DataPlace, load_for
 from host_tools.extras import require
 from host_tools.keras_files import save_keras
@@ -31,7 +32,6 @@ from host_tools.run_directory import RunDirectory, find_trained
 from host_tools.train.material import material_for
 from host_tools.train.objective import compile_for
 from host_tools.train.stages import stages_of
-from host_tools.workflow import convert_run
 
 _SMALL = ("small-cnn", "resnet8", "resnet20", "airbench", "resdense")
 _FORMATS = ("int8", "float16")

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_sdk.classifier import Classifier
+from host_tools.conversion import convert_run
 from host_tools.data.layouts import find_pictures
 from host_tools.data.load import Dataset
 from host_tools.data.prepare import DataPlace, load_for
@@ -31,7 +32,7 @@ from host_tools.recipe import Recipe, load_recipe
 from host_tools.run_directory import RunDirectory, find_trained
 from host_tools.train.checkpoint import holds_unfinished
 from host_tools.validate.statistics import drop_interval
-from host_tools.workflow import convert_run, train_run
+from host_tools.workflow import train_run
 
 _FOLDS = 5
 

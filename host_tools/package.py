@@ -1,36 +1,37 @@
-"""Makes an artifact: a ``.tflite`` with TFLite Metadata, labels and manifest in a zip behind it."""
+"""Makes an artifact: a model with its labels and its manifest in the same file.
+
+A ``.tflite`` has TFLite Metadata and a zip behind it, an ``.onnx`` metadata entries at its end.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import io
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import cv2
-import flatbuffers
 import numpy as np
 from numpy.typing import NDArray
 
 import edge_sdk
-from edge_sdk.container import read_container
+from edge_sdk.container import Container, read_container, summarize_model
 from edge_sdk.engines import open_engine
 from edge_sdk.errors import ConversionError
 from edge_sdk.files import write_atomically
 from edge_sdk.manifest import LABELS_FILE, MANIFEST_FILE, Manifest, SelfTest
+from edge_sdk.onnxfile import DIGEST_FILE, is_onnx, metadata_entries
 from edge_sdk.preprocess import Preprocessing
 from edge_sdk.tensors import RAW, Encoder, decode
-from edge_sdk.tflite import summarize
-from host_tools.tflite_writer import pack_model, schema, unpack_model
+from host_tools.tflite_metadata import tflite_metadata
+from host_tools.tflite_writer import with_metadata
 
 # Of these many synthetic pictures, the ones with the clearest answers become the self-test.
 _CANDIDATES = 24
 _SELFTESTS = 2
-_METADATA_NAME = b"TFLITE_METADATA"
-_METADATA_IDENTIFIER = b"M001"
-_MIN_PARSER_VERSION = "1.0.0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +46,18 @@ class Description:
     provenance: dict[str, Any]
 
 
-def write_artifact(path: Path, flatbuffer: bytes, description: Description) -> None:
+def artifact_name(name: str, format_: str) -> str:
+    """The file of a model in a format: ``digits_int8.tflite``, ``digits_onnx_int8.onnx``."""
+    kind = "onnx" if format_.startswith("onnx") else "tflite"
+    return f"{name}_{format_.replace('-', '_')}.{kind}"
+
+
+def write_artifact(path: Path, converted: bytes, description: Description) -> None:
     """Writes a converted model as an artifact, whole or not at all.
 
     Args:
         path: where to.
-        flatbuffer: from ``convert``: RGB 0..255 in, probabilities out.
+        converted: from ``convert``: RGB 0..255 in, probabilities out.
         description: everything else.
 
     Raises:
@@ -62,7 +69,14 @@ def write_artifact(path: Path, flatbuffer: bytes, description: Description) -> N
             raise ConversionError(
                 f"the label {label!r} cannot stand on a line of labels.txt; rename it"
             )
-    model = _with_metadata(flatbuffer, description)
+    title = f"{description.name}, made by edgecls {edge_sdk.__version__}"
+    model = converted
+    if not is_onnx(converted):
+        model = with_metadata(
+            converted,
+            title,
+            tflite_metadata(description.name, description.text, description.preprocessing.channels),
+        )
     labels = ("\n".join(description.labels) + "\n").encode()
     manifest = Manifest(
         name=description.name,
@@ -75,7 +89,39 @@ def write_artifact(path: Path, flatbuffer: bytes, description: Description) -> N
         selftest=_selftest(model, description.preprocessing),
         provenance=description.provenance,
     )
-    write_atomically(path, model + _archive(len(model), labels, manifest))
+    write_atomically(path, model + _appended(model, labels, manifest))
+
+
+def write_variant(
+    path: Path, model: bytes, source: Container, selftest: SelfTest, provenance: dict[str, Any]
+) -> None:
+    """Writes another flatbuffer of an artifact's model, with all else that the artifact says.
+
+    Args:
+        path: where to.
+        model: the flatbuffer, as compiled for an accelerator; its TFLite Metadata is replaced by
+            the artifact's.
+        source: the artifact.
+        selftest: in place of the artifact's own.
+        provenance: in place of the artifact's own.
+
+    Raises:
+        ConversionError: ``source`` is not an artifact of ours.
+        WriteError: the disk is full; nothing half-written remains.
+    """
+    metadata = source.summary.metadata
+    if source.manifest is None or metadata is None:
+        raise ConversionError(f"{path}: made from no artifact of edgecls; convert the model first")
+    title = f"{source.manifest.name}, made by edgecls {edge_sdk.__version__}"
+    variant = with_metadata(model, title, metadata)
+    manifest = replace(
+        source.manifest,
+        model_bytes=len(variant),
+        model_sha256=hashlib.sha256(variant).hexdigest(),
+        selftest=selftest,
+        provenance=provenance,
+    )
+    write_atomically(path, variant + _appended(variant, source.files[LABELS_FILE], manifest))
 
 
 def add_provenance(path: Path, key: str, value: Any) -> None:
@@ -85,13 +131,48 @@ def add_provenance(path: Path, key: str, value: Any) -> None:
         ArtifactError: there is no such artifact.
         WriteError: the disk is full; the artifact stays as it was.
     """
+    _rewrite(path, lambda m: replace(m, provenance={**m.provenance, key: value}))
+
+
+def set_scores(path: Path, temperature: float, threshold: float, record: dict[str, Any]) -> None:
+    """Sets what an artifact of ours does with its scores; the model's bytes stay.
+
+    Args:
+        path: of the artifact.
+        temperature, threshold: see ``Manifest``.
+        record: how they were fitted, for ``provenance.scores``.
+
+    Raises:
+        ArtifactError: there is no such artifact.
+        WriteError: the disk is full; the artifact stays as it was.
+    """
+    _rewrite(
+        path,
+        lambda m: replace(
+            m,
+            temperature=temperature,
+            threshold=threshold,
+            provenance={**m.provenance, "scores": record},
+        ),
+    )
+
+
+def _rewrite(path: Path, change: Callable[[Manifest], Manifest]) -> None:
     container = read_container(path)
     if container.manifest is None:
         raise ConversionError(f"{path}: not an artifact of edgecls, it has no {MANIFEST_FILE}")
-    provenance = {**container.manifest.provenance, key: value}
-    manifest = replace(container.manifest, provenance=provenance)
+    manifest = change(container.manifest)
     model = container.data[: container.model_bytes]
-    write_atomically(path, model + _archive(len(model), container.files[LABELS_FILE], manifest))
+    write_atomically(path, model + _appended(model, container.files[LABELS_FILE], manifest))
+
+
+def _appended(model: bytes, labels: bytes, manifest: Manifest) -> bytes:
+    """What stands behind a model in its file."""
+    if is_onnx(model):
+        text = manifest.to_json().encode()
+        digest = hashlib.sha256(text).hexdigest().encode()
+        return metadata_entries({LABELS_FILE: labels, DIGEST_FILE: digest, MANIFEST_FILE: text})
+    return _archive(len(model), labels, manifest)
 
 
 def _archive(offset: int, labels: bytes, manifest: Manifest) -> bytes:
@@ -122,9 +203,9 @@ class _Shifted(io.BytesIO):
 
 
 def _selftest(model: bytes, how: Preprocessing) -> SelfTest:
-    spec = summarize(model, "the new artifact")
+    spec = summarize_model(model, "the new artifact")
     encode = Encoder(spec.inputs[0], RAW)
-    engine = open_engine(model)
+    engine = open_engine(model, "onnx" if is_onnx(model) else "cpu")
     candidates = [_synthetic_picture(seed, how) for seed in range(_CANDIDATES)]
     scores = [
         decode(engine.infer(encode(pixels)), spec.outputs[0].quantization, logits=False)
@@ -157,92 +238,3 @@ def _synthetic_picture(seed: int, how: Preprocessing) -> NDArray[np.uint8]:
     if how.channels == 1:
         return cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)[:, :, np.newaxis].astype(np.uint8)
     return picture
-
-
-def _with_metadata(flatbuffer: bytes, description: Description) -> bytes:
-    module = schema()
-    model = unpack_model(flatbuffer)
-    model.description = f"{description.name}, made by edgecls {edge_sdk.__version__}".encode()
-    entry = module.MetadataT()
-    entry.name = _METADATA_NAME
-    entry.buffer = len(model.buffers)
-    buffer = module.BufferT()
-    buffer.data = np.frombuffer(_metadata(description), np.uint8)
-    model.buffers.append(buffer)
-    kept = [m for m in model.metadata or [] if m.name != _METADATA_NAME]
-    model.metadata = [*kept, entry]
-    return pack_model(model)
-
-
-def _metadata(description: Description) -> bytes:
-    """A TFLite Metadata flatbuffer; numbers are the fields of ``metadata_schema.fbs``."""
-    builder = flatbuffers.Builder(1024)
-    text, table, vector = builder.CreateString, _table, _vector
-
-    labels_file = table(builder, {0: text(LABELS_FILE), 1: text("One label per line.")}, {2: 2})
-    manifest_file = table(builder, {0: text(MANIFEST_FILE), 1: text("How edgecls runs the model.")})
-    gray = description.preprocessing.channels == 1
-    image_properties = table(builder, {}, {0: 2 if gray else 1})
-    image = table(builder, {1: image_properties}, {0: 2})
-    options = table(builder, {0: _floats(builder, [0.0]), 1: _floats(builder, [1.0])})
-    normalization = table(builder, {1: options}, {0: 1})
-    stats = table(builder, {0: _floats(builder, [255.0]), 1: _floats(builder, [0.0])})
-    picture = table(
-        builder,
-        {
-            0: text("image"),
-            1: text(f"A picture, {'gray' if gray else 'RGB'}, 0..255."),
-            3: image,
-            4: vector(builder, [normalization]),
-            5: stats,
-        },
-    )
-    feature = table(builder, {1: table(builder, {})}, {0: 1})
-    probability_stats = table(builder, {0: _floats(builder, [1.0]), 1: _floats(builder, [0.0])})
-    probability = table(
-        builder,
-        {
-            0: text("probability"),
-            1: text("The probability of each label."),
-            3: feature,
-            5: probability_stats,
-            6: vector(builder, [labels_file]),
-        },
-    )
-    graph = table(builder, {2: vector(builder, [picture]), 3: vector(builder, [probability])})
-    root = table(
-        builder,
-        {
-            0: text(description.name),
-            1: text(description.text),
-            2: text("1"),
-            3: vector(builder, [graph]),
-            6: vector(builder, [manifest_file]),
-            7: text(_MIN_PARSER_VERSION),
-        },
-    )
-    builder.Finish(root, _METADATA_IDENTIFIER)
-    return bytes(builder.Output())
-
-
-def _table(builder: Any, offsets: dict[int, int], enums: dict[int, int] | None = None) -> int:
-    builder.StartObject(8)
-    for field, offset in offsets.items():
-        builder.PrependUOffsetTRelativeSlot(field, offset, 0)
-    for field, value in (enums or {}).items():
-        builder.PrependInt8Slot(field, value, 0)
-    return int(builder.EndObject())
-
-
-def _vector(builder: Any, offsets: list[int]) -> int:
-    builder.StartVector(4, len(offsets), 4)
-    for offset in reversed(offsets):
-        builder.PrependUOffsetTRelative(offset)
-    return int(builder.EndVector())
-
-
-def _floats(builder: Any, values: list[float]) -> int:
-    builder.StartVector(4, len(values), 4)
-    for value in reversed(values):
-        builder.PrependFloat32(value)
-    return int(builder.EndVector())

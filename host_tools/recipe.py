@@ -23,6 +23,7 @@ from host_tools.recipe_keys import (
     GatesRecipe,
     ModelRecipe,
     Recipe,
+    ScoresRecipe,
     StageRecipe,
     TrainingRecipe,
 )
@@ -35,6 +36,7 @@ __all__ = [
     "GatesRecipe",
     "ModelRecipe",
     "Recipe",
+    "ScoresRecipe",
     "StageRecipe",
     "TrainingRecipe",
     "builtin_recipes",
@@ -156,6 +158,8 @@ def _contradictions(recipe: Recipe) -> Iterator[str]:
         yield 'stages of other sizes need model.pooling = "avg" or "max", whose features fit'
     if len(stages) > training.epochs:
         yield f"{len(stages)} training.stages need as many epochs, got {training.epochs}"
+    if recipe.scores.coverage is not None and recipe.scores.accuracy is not None:
+        yield "one threshold serves one goal: give scores.coverage or scores.accuracy"
     if not any(character.isalnum() for character in recipe.name):
         yield f"name must have a letter or a digit in it, got {recipe.name!r}"
 

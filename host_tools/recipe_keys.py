@@ -13,7 +13,8 @@ APPLICATIONS = (
     *("efficientnet-b0", "efficientnet-v2-b0", "mobilenet", "mobilenet-v2", "mobilenet-v3-small"),
 )
 ARCHITECTURES = ("small-cnn", "resnet8", "resnet20", "airbench", "resdense", *APPLICATIONS)
-FORMATS = ("float32", "float16", "dynamic", "int8", "int16x8")
+FORMATS = ("float32", "float16", "dynamic", "int8", "int16x8", "int4", "onnx", "onnx-int8")
+INPUT_TYPES = ("uint8", "int8", "float32")
 OPTIMIZERS = ("adam", "adamw", "rmsprop", "sgd")
 SCHEDULES = ("constant", "cosine", "one-cycle", "plateau")
 FILL_MODES = ("reflect", "nearest", "constant", "wrap")
@@ -232,6 +233,26 @@ class ConversionRecipe:
         "training pictures that set the ranges of int8, spread over the classes",
         (1, 1_000_000),
     )
+    io: str = key(
+        "uint8", "what the input of an int8 artifact stores; MediaPipe refuses int8", INPUT_TYPES
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ScoresRecipe:
+    """What ``edgecls build`` fits on each artifact's scores of the validation pictures."""
+
+    temperature: bool = key(
+        False, "whether scores are tempered until they fit the truth (Guo et al. 2017)"
+    )
+    coverage: float | None = key(
+        None,
+        'share of known pictures that keep an answer; lower scores are "unknown"',
+        (0.0001, 0.9999),
+    )
+    accuracy: float | None = key(
+        None, 'share of answers that are right; lower scores are "unknown"', (0.0001, 0.9999)
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,4 +274,5 @@ class Recipe:
     model: ModelRecipe = field(default_factory=ModelRecipe)
     training: TrainingRecipe = field(default_factory=TrainingRecipe)
     conversion: ConversionRecipe = field(default_factory=ConversionRecipe)
+    scores: ScoresRecipe = field(default_factory=ScoresRecipe)
     gates: GatesRecipe = field(default_factory=GatesRecipe)

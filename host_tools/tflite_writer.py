@@ -10,11 +10,18 @@ import numpy as np
 _IDENTIFIER = b"TFL3"
 # schema.fbs: buffers are 16-byte aligned so that kernels can load weights in place.
 _ALIGNMENT = 16
+_METADATA_NAME = b"TFLITE_METADATA"
 
 
 def unpack_model(flatbuffer: bytes) -> Any:
-    """The model as a ``ModelT`` object tree."""
-    return schema().ModelT.InitFromPackedBuf(flatbuffer, 0)
+    """The model as a ``ModelT`` object tree, weights kept behind the flatbuffer taken into it."""
+    model = schema().ModelT.InitFromPackedBuf(flatbuffer, 0)
+    for buffer in model.buffers:
+        if buffer.offset > 1:  # schema.fbs: 0 and 1 mean that there is nothing outside
+            outside = flatbuffer[buffer.offset : buffer.offset + buffer.size]
+            buffer.data = np.frombuffer(outside, np.uint8)
+            buffer.offset = buffer.size = 0
+    return model
 
 
 def pack_model(model: Any) -> bytes:
@@ -24,6 +31,28 @@ def pack_model(model: Any) -> bytes:
     builder = flatbuffers.Builder(1 << 20)
     builder.Finish(model.Pack(builder), _IDENTIFIER)
     return bytes(builder.Output())
+
+
+def with_metadata(flatbuffer: bytes, description: str, metadata: bytes) -> bytes:
+    """A flatbuffer with another description and other TFLite Metadata; the rest stays.
+
+    Args:
+        flatbuffer: of a model; files appended to it are dropped.
+        description: of the model, for people.
+        metadata: a TFLite Metadata flatbuffer.
+    """
+    module = schema()
+    model = unpack_model(flatbuffer)
+    model.description = description.encode()
+    entry = module.MetadataT()
+    entry.name = _METADATA_NAME
+    entry.buffer = len(model.buffers)
+    buffer = module.BufferT()
+    buffer.data = np.frombuffer(metadata, np.uint8)
+    model.buffers.append(buffer)
+    kept = [m for m in model.metadata or [] if m.name != _METADATA_NAME]
+    model.metadata = [*kept, entry]
+    return pack_model(model)
 
 
 def schema() -> Any:

@@ -8,34 +8,22 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from edge_sdk.errors import ConversionError, DatasetError, TrainingError
+from edge_sdk.errors import DatasetError, TrainingError
 from edge_sdk.files import write_atomically
+from host_tools.conversion import convert_run
 from host_tools.data.load import Dataset
 from host_tools.data.prepare import DataPlace, load_for
 from host_tools.evaluate.robustness import Predict
 from host_tools.keras_files import load_keras
 from host_tools.models.anatomy import layers_of, stages_of_network
 from host_tools.opening import Opening
-from host_tools.package import Description, add_provenance, write_artifact
-from host_tools.provenance import (
-    data_provenance,
-    describe_data,
-    tool_versions,
-    travelling_recipe,
-)
-from host_tools.quantize.checked import CalibrationRequest, checked_calibration
-from host_tools.quantize.convert import convert, input_shape
-from host_tools.recipe import (
-    ConversionRecipe,
-    DataRecipe,
-    Recipe,
-    preprocessing_of,
-    recipe_to,
-    recipe_toml,
-)
+from host_tools.package import add_provenance
+from host_tools.provenance import describe_data, tool_versions
+from host_tools.recipe import Recipe, recipe_to, recipe_toml
 from host_tools.report.contact_sheet import contact_sheet, jpeg
 from host_tools.report.stage import predictor, scores_on, write_report
-from host_tools.run_directory import RunDirectory, TrainedModel, find_trained
+from host_tools.run_directory import RunDirectory, find_trained
+from host_tools.scores.stage import calibrate_built
 from host_tools.train.checkpoint import holds_unfinished
 from host_tools.train.fit import train
 from host_tools.train.team import ALONE, Meeting, Team, joined
@@ -44,7 +32,6 @@ from host_tools.validate.scores import save_scores
 from host_tools.validate.stage import scores_of, validate
 
 Say = Callable[[str], None]
-_INTEGER_FORMATS = ("int8", "int16x8")
 
 
 def train_run(
@@ -70,8 +57,7 @@ def train_run(
         The report, as in ``report.json``; None in every process but the one that writes it.
 
     Raises:
-        TrainingError: an unfinished training is in the way, the loss became NaN, or another process
-            was lost.
+        TrainingError: an unfinished training is in the way, the loss became NaN, a process was lost.
     """
     trained = _trained(
         recipe, dataset, run, resume=resume, say=say, together=together, meeting=meeting
@@ -143,82 +129,6 @@ def _trained(
     return report, predictor(network)
 
 
-def convert_run(
-    trained: TrainedModel,
-    dataset: Dataset | None,
-    conversion: ConversionRecipe,
-    out: Path,
-    *,
-    request: CalibrationRequest = CalibrationRequest(),  # noqa: B008  frozen
-    say: Say,
-) -> list[Path]:
-    """Converts a trained model to every format asked for.
-
-    Args:
-        trained: the model, with its recipe and labels if they are known.
-        dataset: for calibration, and for labels where the model has none of its own.
-        conversion: formats, and how many pictures to calibrate with.
-        out: folder for the artifacts.
-        request: which pictures to calibrate with.
-        say: told each file as it is written.
-
-    Raises:
-        ConversionError: the model does not convert, the data set is another one's, or the lint
-            stops the calibration.
-    """
-    model = load_keras(trained.path)
-    labels = trained.labels or (dataset.classes if dataset else None)
-    if labels is None:
-        raise ConversionError(f"{trained.path}: a bare .keras file has no labels; give --data DIR")
-    if dataset is not None and dataset.classes != labels:
-        raise ConversionError(
-            f"{dataset.folder.root}: its classes ({', '.join(dataset.classes[:5])}, ...) are not the "
-            f"labels of {trained.path} ({', '.join(labels[:5])}, ...)"
-        )
-    if len(labels) != model.outputs[0].shape[-1]:
-        raise ConversionError(
-            f"{trained.path}: {model.outputs[0].shape[-1]} outputs, but {len(labels)} classes in the data"
-        )
-    recipe = trained.recipe or recipe_for_bare(trained, model)
-    if trained.recipe is None:
-        say(
-            f"{trained.path}: no run directory, so it is taken to want RGB 0..255 and a centre crop; "
-            "if it was trained on another range, put a Rescaling layer in front and save it again"
-        )
-    calibration = None
-    if formats_needing_data(conversion.formats):
-        count, about = conversion.calibration_images, (model, trained, recipe, labels, dataset)
-        calibration = checked_calibration(*about, count, request, say)
-    provenance = {
-        "recipe": travelling_recipe(recipe),
-        "data": data_provenance(trained, dataset, say),
-        "tools": tool_versions(),
-    }
-    paths = []
-    for format_ in conversion.formats:
-        path = out / f"{trained.name}_{format_}.tflite"
-        flatbuffer = convert(model, format_, calibration.pixels if calibration else None)
-        if format_ in _INTEGER_FORMATS and calibration is not None:
-            provenance["calibration"] = calibration.record
-        else:
-            provenance.pop("calibration", None)
-        write_artifact(
-            path,
-            flatbuffer,
-            Description(
-                name=trained.name,
-                text=recipe.description,
-                format=format_,
-                labels=labels,
-                preprocessing=preprocessing_of(recipe),
-                provenance=dict(provenance),
-            ),
-        )
-        say(f"wrote {path}, {path.stat().st_size:,} bytes")
-        paths.append(path)
-    return paths
-
-
 def build(
     recipe: Recipe,
     data: DataPlace,
@@ -249,6 +159,7 @@ def build(
     # Should a conversion fail, there is a report of the training.
     write_report(run, report, dataset, "validation", scores_on(dataset, "validation", predict))
     artifacts = convert_run(find_trained(out), dataset, recipe.conversion, out, say=say)
+    calibrate_built(artifacts, dataset, recipe.scores, say)
     budget = Budget(recipe.gates.max_drop, recipe.gates.max_class_drop)
     comparison = validate(
         artifacts,
@@ -285,15 +196,3 @@ def _recorded(comparison: Comparison, artifacts: Sequence[Path]) -> Comparison:
         for path, result in zip(artifacts, comparison.artifacts, strict=True)
     )
     return replace(comparison, artifacts=tuple(sized))
-
-
-def recipe_for_bare(trained: TrainedModel, model: Any) -> Recipe:
-    """What can be said of a ``.keras`` file without a run directory: its input's size."""
-    height, width, channels = input_shape(model)
-    data = DataRecipe(width=width, height=height, color="rgb" if channels == 3 else "gray")
-    return Recipe(trained.path.stem, data=data)
-
-
-def formats_needing_data(formats: Sequence[str]) -> tuple[str, ...]:
-    """Those of ``formats`` that are calibrated on pictures."""
-    return tuple(f for f in formats if f in _INTEGER_FORMATS)

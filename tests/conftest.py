@@ -33,6 +33,12 @@ def float16_artifact() -> Path:
 
 
 @pytest.fixture(scope="session")
+def onnx_artifact() -> Path:
+    """Another model of the same pictures, as int8 ONNX."""
+    return GOLDEN / "digits_onnx_int8.onnx"
+
+
+@pytest.fixture(scope="session")
 def digit_pictures() -> Path:
     """A folder per digit with one real picture each, none of which the model was trained on."""
     return GOLDEN / "digits"

@@ -8,10 +8,12 @@ import edge_sdk
 from edge_sdk.cli import COMMANDS as DEVICE_COMMANDS
 from edge_sdk.cli.group import EdgeclsGroup, set_verbosity
 from host_tools.cli.build import build
+from host_tools.cli.calibrate_scores import calibrate_scores
 from host_tools.cli.compare import compare
 from host_tools.cli.convert import convert
 from host_tools.cli.data import data
 from host_tools.cli.demo import demo
+from host_tools.cli.edgetpu import edgetpu
 from host_tools.cli.explain import explain
 from host_tools.cli.preview import preview
 from host_tools.cli.recipe import recipe
@@ -23,10 +25,12 @@ HOST_COMMANDS: tuple[click.Command, ...] = (
     build,
     train,
     convert,
+    calibrate_scores,
     recipe,
     data,
     explain,
     compare,
+    edgetpu,
 )
 # Needs the extra only for a Keras reference.
 SHARED_COMMANDS: tuple[click.Command, ...] = (validate,)

@@ -7,13 +7,17 @@ from typing import TYPE_CHECKING
 
 import click
 
+from edge_sdk.errors import ConversionError
 from host_tools.cli.options import prepared_data_options, split_option
 
 if TYPE_CHECKING:
     from host_tools.data.pictures import Split
     from host_tools.data.prepare import DataPlace
+    from host_tools.repair.stage import Repaired
 
-# Those of host_tools.quantize.lint, here so that --help loads none of it; a test compares them.
+# Those of host_tools.recipe_keys and of host_tools.quantize.lint, here so that --help loads none of
+# it; tests compare them.
+_FORMATS = ("float32", "float16", "dynamic", "int8", "int16x8", "int4", "onnx", "onnx-int8")
 _LINT_CODES = (
     *("one-class", "repeated", "too-few", "value-range", "channels-swapped", "overlap"),
     "unstable-range",
@@ -26,7 +30,7 @@ _LINT_CODES = (
 @click.option(
     "--format",
     "formats",
-    type=click.Choice(["float32", "float16", "dynamic", "int8", "int16x8"]),
+    type=click.Choice(_FORMATS),
     multiple=True,
     help="May be given several times  [default: what the recipe says, else int8 and float16].",
 )
@@ -56,6 +60,29 @@ _LINT_CODES = (
     multiple=True,
     help="Convert in spite of this fault of the calibration pictures; see docs/calibration.md.",
 )
+@click.option(
+    "--io",
+    type=click.Choice(["uint8", "int8", "float32"]),
+    help="What the input of an int8 artifact stores  [default: what the recipe says, else uint8].",
+)
+@click.option(
+    "--max-drop",
+    metavar="POINTS",
+    type=click.FloatRange(0, 100),
+    help="Repair int8 until it loses no more accuracy than this; see docs/repair.md.",
+)
+@click.option(
+    "--repair-seconds",
+    type=click.FloatRange(min=1),
+    default=600.0,
+    show_default=True,
+    help="Time for that search.",
+)
+@click.option(
+    "--edgetpu",
+    is_flag=True,
+    help="Compile the int8 artifact for the Coral Edge TPU, too; see docs/edgetpu.md.",
+)
 @click.pass_context
 def convert(
     context: click.Context,
@@ -67,27 +94,46 @@ def convert(
     folder: Path | None,
     calibration_images: int | None,
     ignored: tuple[str, ...],
+    io: str | None,
+    max_drop: float | None,
+    repair_seconds: float,
+    edgetpu: bool,
 ) -> None:
-    """Convert MODEL, a run directory or a .keras file, to TensorFlow Lite artifacts.
+    """Convert MODEL, a run directory or a .keras file, to artifacts.
 
-    int8 and int16x8 are calibrated on training pictures from --data or on those of --calibration,
-    never on random ones. The pictures are looked at first: what would spoil the ranges stops the
-    conversion.
+    int8, int16x8 and onnx-int8 are calibrated on training pictures from --data or on those of
+    --calibration, never on random ones. The pictures are looked at first: what would spoil the
+    ranges stops the conversion.
+
+    With --max-drop one artifact is made: int8 as far as that keeps to the budget, on the validation
+    split; the test split confirms it. The exit code is 3 where it does not, 4 where there are too
+    few pictures to say.
 
     \b
     Example:
       edgecls convert runs/first --data photos/ --format int8
+      edgecls convert runs/first --data photos/ --max-drop 0.5
     """
     from dataclasses import replace
 
     from host_tools.cli.output import say
+    from host_tools.conversion import (
+        convert_run,
+        formats_needing_data,
+        recipe_for_bare,
+        repair_run,
+    )
     from host_tools.data.prepare import load_for
     from host_tools.keras_files import load_keras
     from host_tools.quantize.checked import CalibrationRequest
     from host_tools.recipe import ConversionRecipe
     from host_tools.run_directory import find_trained
-    from host_tools.workflow import convert_run, formats_needing_data, recipe_for_bare
 
+    if max_drop is not None and (data is None or set(formats) - {"int8"}):
+        raise click.UsageError(
+            "--max-drop repairs the int8 artifact by the validation split of a data set: give --data "
+            "DIR, and no other --format"
+        )
     if folder is not None and _given(context, "split"):
         raise click.UsageError("--split chooses pictures of --data, and --calibration others")
     trained = find_trained(model)
@@ -96,21 +142,81 @@ def convert(
         conversion = replace(conversion, formats=formats)
     if calibration_images:
         conversion = replace(conversion, calibration_images=calibration_images)
+    if io is not None:
+        conversion = replace(conversion, io=io)
+    if max_drop is not None:
+        conversion = replace(conversion, formats=("int8",))
     needing = formats_needing_data(conversion.formats)
     if data is None and folder is None and needing:
         raise click.UsageError(
             f"{' and '.join(needing)} need calibration pictures: give --data DIR, or --calibration DIR"
         )
+    compiler = _compiler(conversion.formats) if edgetpu else None
     dataset = None
     request = CalibrationRequest(split, folder, ignored, context.params["max_pixels"])
     if data is not None:
         recipe = trained.recipe or recipe_for_bare(trained, load_keras(trained.path))
         dataset = load_for(recipe, data, say)
-    paths = convert_run(
-        trained, dataset, conversion, out or trained.path.parent, request=request, say=say
-    )
+    destination = out or trained.path.parent
+    verdict = None
+    if max_drop is None:
+        paths = convert_run(trained, dataset, conversion, destination, request=request, say=say)
+    else:
+        from host_tools.repair.rung import RepairBudget
+
+        assert dataset is not None  # checked above
+        budget = RepairBudget(max_drop, repair_seconds)
+        repaired = repair_run(
+            trained, dataset, conversion, destination, budget, request=request, say=say
+        )
+        _say_table(repaired)
+        paths, verdict = [repaired.path], repaired.verdict
     for path in paths:
         click.echo(path)
+    if compiler is not None:
+        from host_tools.cli.edgetpu import say_report
+        from host_tools.edgetpu_artifact import compile_artifact
+
+        int8 = next((path for path in paths if path.name.endswith("_int8.tflite")), None)
+        if int8 is None:
+            raise ConversionError(
+                f"{paths[0]}: no int8 model is within the budget, so there is nothing for the Edge TPU"
+            )
+        compiled = compile_artifact(int8, compiler, say=say)
+        say_report(compiled)
+        click.echo(compiled.path)
+    if verdict in ("fail", "inconclusive"):
+        raise click.exceptions.Exit(3 if verdict == "fail" else 4)
+
+
+def _say_table(repaired: Repaired) -> None:
+    """The rungs, one line each, and the word of the test split."""
+    ladder, best = repaired.ladder, repaired.ladder.best
+    for number, rung in enumerate(ladder.rungs):
+        click.echo(
+            f"{'*' if number == ladder.chosen else ' '} {rung.name:<34} {100 * rung.accuracy:6.2f} % "
+            f"{rung.drop_points:+6.2f} points {rung.size_bytes:>11,} bytes {rung.latency_ms:8.2f} ms",
+            err=True,
+        )
+    for kind, share in ladder.blamed.items():
+        click.echo(f"{kind} in int8 is slow here: in float it saves {100 * share:.0f} %", err=True)
+    figures = repaired.confirmed or best
+    low, high = figures.drop_ci95
+    click.echo(
+        f"{repaired.verdict}: {figures.drop_points:+.2f} points ({low:+.2f} to {high:+.2f}) on "
+        f"{f'{repaired.confirmed.n:,} test' if repaired.confirmed else f'{ladder.n:,} validation'} "
+        f"pictures, budget {repaired.max_drop:g}",
+        err=True,
+    )
+
+
+def _compiler(formats: tuple[str, ...]) -> Path:
+    """Looked for before anything takes time."""
+    from host_tools.quantize.edgetpu import find_compiler
+
+    if "int8" not in formats:
+        raise click.UsageError("--edgetpu compiles the int8 artifact: add --format int8")
+    return find_compiler()
 
 
 def _given(context: click.Context, parameter: str) -> bool:

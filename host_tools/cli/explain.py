@@ -89,8 +89,8 @@ def explain(
 ) -> None:
     """Draw what MODEL looks at: heat maps of each IMAGE, or of the worst mistakes in --data.
 
-    MODEL is a run directory, a .keras file or any .tflite. With --against the page shows two models
-    side by side, and what a conversion changed.
+    MODEL is a run directory, a .keras file, any .tflite or .onnx. With --against the page shows two
+    models side by side, and what a conversion changed.
 
     \b
     Example:

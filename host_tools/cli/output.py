@@ -20,7 +20,10 @@ def print_comparison(comparison: Comparison) -> None:
         f"on {comparison.n} pictures"
     )
     rows = [
-        ("artifact", "accuracy", "drop", "95 % interval", "agreement", "flips", "bytes", "verdict")
+        (
+            *("artifact", "accuracy", "drop", "95 % interval", "agreement", "flips"),
+            *("scores differ", "bytes", "verdict"),
+        )
     ]
     for a in comparison.artifacts:
         low, high = a.drop_ci95
@@ -32,6 +35,7 @@ def print_comparison(comparison: Comparison) -> None:
                 f"{low:+.2f} to {high:+.2f}",
                 f"{100 * a.agreement:.2f} %",
                 str(a.flips),
+                f"{a.score_difference.mean:.2g}, {a.score_difference.largest:.2g}",
                 f"{a.size_bytes:,}",
                 a.verdict or "-",
             )

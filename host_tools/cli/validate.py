@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
-from edge_sdk.cli.options import (
-    ModelOptions,
-    json_option,
-    max_megapixels_option,
-    model_options,
-)
+from edge_sdk.cli.options import foreign_options, json_option, max_megapixels_option
 from host_tools.cli.options import data_option, layout_option, split_option
+
+# As for errors, see edge_sdk.cli.group.
+_WENT_WRONG = 1
+_NOT_INSTALLED = 5
 
 
 @click.command()
@@ -22,8 +22,7 @@ from host_tools.cli.options import data_option, layout_option, split_option
 @click.option(
     "--reference",
     type=click.Path(path_type=Path),
-    required=True,
-    help="A .keras file or run directory (host), a .tflite, or scores saved by --save-scores.",
+    help="A .keras file or run directory (host), a .tflite or .onnx, or scores saved by --save-scores.",
 )
 @data_option(required=True)
 @layout_option
@@ -41,19 +40,77 @@ from host_tools.cli.options import data_option, layout_option, split_option
     type=click.Path(path_type=Path, dir_okay=False),
     help="Keep the reference's scores (.npz), for a device to validate against.",
 )
-@model_options
+@click.option(
+    "--flips",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder for a page of the pictures whose answer changed (index.html, flips.json).",
+)
+@click.option(
+    "--max-flips",
+    metavar="N",
+    type=click.IntRange(min=0),
+    default=24,
+    show_default=True,
+    help="With --flips: at most so many pictures of each artifact on the page.",
+)
+@click.option(
+    "--seconds",
+    type=click.FloatRange(min=0),
+    default=60.0,
+    show_default=True,
+    help="With --flips: time for all heat maps; 0: none.",
+)
+@click.option(
+    "--any-preprocessing",
+    is_flag=True,
+    help="Compare models even where size, crop or colours of their pictures differ.",
+)
+@click.option(
+    "--backend",
+    "backends",
+    multiple=True,
+    default=("cpu",),
+    help="cpu, litert, tflite-runtime, litert-noxnnpack, onnx, edgetpu[:usb:N|:pci:N]. Given "
+    "several times: compare the backends with each other, the first is the reference  "
+    "[default: cpu].",
+)
+@click.option(
+    "--min-agreement",
+    metavar="PERCENT",
+    type=click.FloatRange(0, 100),
+    default=90.0,
+    show_default=True,
+    help="With several backends: fewer answers in common with the first is a failure.",
+)
+@click.option(
+    "--threads",
+    type=click.IntRange(1, 64),
+    default=1,
+    show_default=True,
+    help="CPU threads for one inference.",
+)
+@foreign_options
 @max_megapixels_option
 @json_option
 def validate(
     artifacts: tuple[Path, ...],
-    reference: Path,
+    reference: Path | None,
     data: Path,
     layout: str,
     split: str | None,
     max_drop: float | None,
     max_class_drop: float | None,
     save_scores: Path | None,
-    options: ModelOptions,
+    flips: Path | None,
+    max_flips: int,
+    seconds: float,
+    any_preprocessing: bool,
+    backends: tuple[str, ...],
+    min_agreement: float,
+    threads: int,
+    labels: Path | None,
+    normalize: str | None,
+    crop: Any,
     max_pixels: int,
     as_json: bool,
 ) -> None:
@@ -62,21 +119,52 @@ def validate(
     Every model sees the same pictures through the same preprocessing. With a budget the exit code
     is 3 where it is exceeded and 4 where there are too few pictures to tell.
 
+    With several backends and no reference, the same pictures go through each of them: exit code 1
+    where one breaks or gives other answers, 5 where one is not installed.
+
     \b
     Example:
       edgecls validate trash_int8.tflite --reference runs/trash --data photos/ --max-drop 1
+      edgecls validate trash_int8.tflite --data photos/ --backend litert --backend litert-noxnnpack
     """
+    from host_tools.opening import Opening
+
+    opening = Opening(backends[0], threads, labels, normalize, crop)
+    if len(backends) > 1:
+        given = {
+            "--reference": reference,
+            "--max-drop": max_drop,
+            "--max-class-drop": max_class_drop,
+            "--save-scores": save_scores,
+            "--flips": flips,
+            "--any-preprocessing": any_preprocessing or None,
+        }
+        _check_words_of_agreement([word for word, value in given.items() if value is not None])
+        _compare_backends(
+            artifacts, backends, data, opening, as_json,
+            layout=layout, split=split, max_pixels=max_pixels, min_agreement=min_agreement / 100,
+        )  # fmt: skip
+        return
+    if reference is None:
+        raise click.UsageError(
+            "Missing option '--reference': a drop is measured against something; name the run "
+            "directory, or several backends (--backend A --backend B) to compare those"
+        )
+    if save_scores is not None and save_scores.suffix != ".npz":
+        raise click.UsageError("--save-scores writes a .npz file; give it that ending")
+
     import json
 
     from host_tools.cli.output import end_with_verdict, print_comparison, say
-    from host_tools.opening import Opening
-    from host_tools.validate.compare import Budget
+    from host_tools.flips.page import check_extras
+    from host_tools.flips.stage import write_flips
+    from host_tools.validate.results import Budget
     from host_tools.validate.scores import save_scores as write_scores
     from host_tools.validate.stage import scores_of
     from host_tools.validate.stage import validate as validate_artifacts
 
-    if save_scores is not None and save_scores.suffix != ".npz":
-        raise click.UsageError("--save-scores writes a .npz file; give it that ending")
+    if flips is not None:
+        check_extras()
     comparison = validate_artifacts(
         artifacts,
         reference,
@@ -84,8 +172,9 @@ def validate(
         layout=layout,
         split=split,
         budget=Budget(max_drop, max_class_drop),
-        opening=Opening(*options),
+        opening=opening,
         max_pixels=max_pixels,
+        any_preprocessing=any_preprocessing,
         say=say,
     )
     if save_scores is not None:
@@ -95,4 +184,55 @@ def validate(
         click.echo(json.dumps(comparison.to_json()))
     else:
         print_comparison(comparison)
+    if flips is not None:
+        page = write_flips(
+            comparison,
+            reference,
+            artifacts,
+            data,
+            flips,
+            opening,
+            max_flips=max_flips,
+            seconds=seconds,
+            max_pixels=max_pixels,
+            say=say,
+        )
+        say(f"wrote {page}")
     end_with_verdict(comparison)
+
+
+def _check_words_of_agreement(given: list[str]) -> None:
+    if given:
+        raise click.UsageError(
+            f"{given[0]} goes with one --backend; with several they are compared with the first of "
+            "them, so ask in two commands"
+        )
+
+
+def _compare_backends(
+    artifacts: tuple[Path, ...],
+    backends: tuple[str, ...],
+    data: Path,
+    opening: Any,
+    as_json: bool,
+    **how: Any,
+) -> None:
+    import json
+
+    from host_tools.cli.output import say
+    from host_tools.validate.agreement_stage import validate_runtimes
+    from host_tools.validate.agreement_table import to_lines
+
+    agreement = validate_runtimes(artifacts, backends, data, opening=opening, say=say, **how)
+    if as_json:
+        click.echo(json.dumps(agreement.to_json()))
+    else:
+        for line in to_lines(agreement):
+            click.echo(line)
+    for participant in agreement.broken:
+        if participant.status == "disagrees":
+            say(f"{participant.runtime.backend} disagrees: {participant.reason}")
+    if agreement.broken:
+        raise click.exceptions.Exit(_WENT_WRONG)
+    if agreement.missing:
+        raise click.exceptions.Exit(_NOT_INSTALLED)

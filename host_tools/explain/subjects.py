@@ -20,6 +20,8 @@ from host_tools.quantize.convert import input_shape
 from host_tools.recipe import preprocessing_of
 from host_tools.run_directory import find_trained
 
+_ARTIFACTS = (".tflite", ".onnx")
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Subject:
@@ -51,7 +53,7 @@ def open_subjects(
     """Opens one model, or two that can be compared.
 
     Args:
-        model: a run directory, a ``.keras`` file or a ``.tflite``.
+        model: a run directory, a ``.keras`` file, a ``.tflite`` or an ``.onnx``.
         against: another.
         opening: for models edgecls did not make.
         say: told what was assumed.
@@ -66,12 +68,12 @@ def open_subjects(
     """
     paths = (model,) if against is None else (model, against)
     # An artifact knows labels and preprocessing, which a bare .keras file takes from it.
-    order = sorted(range(len(paths)), key=lambda i: paths[i].suffix != ".tflite")
+    order = sorted(range(len(paths)), key=lambda i: paths[i].suffix not in _ARTIFACTS)
     opened: dict[int, Subject] = {}
     try:
         for i in order:
             other = next(iter(opened.values()), None)
-            if paths[i].suffix == ".tflite":
+            if paths[i].suffix in _ARTIFACTS:
                 fitting = _for_this_file(paths[i], paths, opening, say)
                 opened[i] = _open_artifact(paths[i], fitting, say)
             else:
@@ -94,7 +96,7 @@ def _for_this_file(
     """On the Edge TPU the other file, not compiled for it, runs on the CPU."""
     if len(paths) == 1 or not opening.backend.startswith("edgetpu"):
         return opening
-    compiled = [Artifact.open(p).needs_edgetpu for p in paths if p.suffix == ".tflite"]
+    compiled = [Artifact.open(p).needs_edgetpu for p in paths if p.suffix in _ARTIFACTS]
     if not any(compiled) or Artifact.open(path).needs_edgetpu:
         return opening
     say(f"{path}: not compiled for the Edge TPU; it runs on the CPU")

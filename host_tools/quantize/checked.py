@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +17,16 @@ from edge_sdk.errors import ArtifactError, ConversionError
 from edge_sdk.images import MAX_PIXELS
 from host_tools.data.load import Dataset
 from host_tools.data.pictures import SPLITS, Split
+from host_tools.quantize.activations import Observed, observe
 from host_tools.quantize.calibrate import CalibrationSet, drawn_from, read_folder
+from host_tools.quantize.graph import Graph
 from host_tools.quantize.lint import LintResult, Yardstick, lint
 from host_tools.quantize.pixel_statistics import (
     PixelStatistics,
     statistics_from,
     statistics_of_split,
 )
-from host_tools.quantize.ranges import range_growth
+from host_tools.quantize.ranges import RangeGrowth, range_growth
 from host_tools.recipe import Recipe, preprocessing_of
 from host_tools.run_directory import RunDirectory, TrainedModel
 
@@ -38,8 +40,7 @@ class CalibrationRequest:
     Attributes:
         split: of the data set to draw them from.
         folder: of pictures to take instead, None to draw from the data set.
-        ignored: codes of the lint that shall not stop the conversion; ``unstable-range`` among them
-            saves the time to measure it.
+        ignored: codes of the lint that shall not stop the conversion.
         max_pixels: larger pictures of the folder are left out.
     """
 
@@ -55,15 +56,17 @@ class CheckedCalibration:
 
     Attributes:
         pixels: ``(N + 2, H, W, C)`` uint8, the last two black and white.
+        observed: what the float network computes on them.
         record: for the artifact's provenance: which pictures they are, and what the lint said.
     """
 
     pixels: NDArray[np.uint8]
+    observed: Mapping[str, Observed]
     record: dict[str, Any]
 
 
 def checked_calibration(
-    model: Any,
+    graph: Graph,
     trained: TrainedModel,
     recipe: Recipe,
     labels: tuple[str, ...],
@@ -75,7 +78,8 @@ def checked_calibration(
     """Chooses calibration pictures, and stops at what the lint calls an error.
 
     Args:
-        model, trained: the float Keras model, and where it comes from.
+        graph: of the float model.
+        trained: where it comes from.
         recipe, labels: of the model.
         dataset: the one it was trained on, as far as known.
         count: how many pictures, at most.
@@ -110,7 +114,15 @@ def checked_calibration(
         evaluated = {
             digest for name in SPLITS if name != "train" for digest in dataset.splits[name].digests
         }
-    growth = partial(range_growth, model) if "unstable-range" not in request.ignored else None
+    pixels = chosen.anchored()
+
+    @cache
+    def observed() -> Mapping[str, Observed]:
+        return observe(graph, pixels)
+
+    def growth(_: CalibrationSet) -> Sequence[RangeGrowth]:
+        return range_growth(observed())
+
     result = lint(chosen, Yardstick(len(labels), training, evaluated, growth))
     for line in _said(result, request, chosen):
         say(line)
@@ -125,7 +137,7 @@ def checked_calibration(
         raise ConversionError(
             f"these pictures cannot be calibrated with: {told} ({flags} converts with them nevertheless)"
         )
-    return CheckedCalibration(chosen.anchored(), _record(chosen, training, result, request))
+    return CheckedCalibration(pixels, observed(), _record(chosen, training, result, request))
 
 
 def _said(result: LintResult, request: CalibrationRequest, chosen: CalibrationSet) -> Iterator[str]:
@@ -176,7 +188,7 @@ def _recorded(trained: TrainedModel) -> PixelStatistics | None:
         return None
     run = RunDirectory(trained.path.parent)
     trained_on = run.read_report().get("data", {}).get("fingerprint")
-    for path in sorted(run.path.glob("*.tflite")):
+    for path in sorted((*run.path.glob("*.tflite"), *run.path.glob("*.onnx"))):
         try:
             manifest = read_container(path).manifest
             if manifest is None or manifest.provenance["data"]["fingerprint"] != trained_on:

@@ -1,4 +1,4 @@
-"""Keras to ``.tflite`` with TensorFlow's converter, in five formats."""
+"""Keras to ``.tflite`` by TensorFlow's converter and what comes behind it, or to ``.onnx``."""
 
 from __future__ import annotations
 
@@ -11,30 +11,63 @@ from numpy.typing import NDArray
 
 from edge_sdk.errors import ConversionError
 from host_tools.extras import muted, require
+from host_tools.quantize.activations import observe
+from host_tools.quantize.graph import Graph
+from host_tools.quantize.int8 import Treatment, quantized
+from host_tools.quantize.integer import weights_int4
+from host_tools.quantize.onnx_export import FORMATS as ONNX_FORMATS
+from host_tools.quantize.onnx_export import to_onnx
 from host_tools.quantize.softmax import append_softmax
 
 
-def convert(model: Any, format_: str, calibration: NDArray[np.uint8] | None = None) -> bytes:
+def convert(
+    model: Any,
+    format_: str,
+    calibration: NDArray[np.uint8] | None = None,
+    io: str = "uint8",
+) -> bytes:
     """Converts a Keras classifier.
 
     Args:
         model: a ``keras.Model`` from ``(N, H, W, C)`` RGB 0..255 to probabilities, ending in a
             softmax.
-        format_: ``float32``, ``float16``, ``dynamic``, ``int8`` or ``int16x8``.
-        calibration: ``(N, H, W, C)`` uint8 pictures; needed for the last two.
+        format_: ``float32``, ``float16``, ``dynamic``, ``int8``, ``int16x8`` or ``int4`` (weights
+            alone); ``onnx`` (float32) or ``onnx-int8``.
+        calibration: ``(N, H, W, C)`` uint8 pictures, the last two black and white; needed for int8,
+            int16x8 and onnx-int8.
+        io: what the input of an int8 model stores.
 
     Returns:
-        A flatbuffer with one input ``(1, H, W, C)``, uint8 for int8 and float32 otherwise, and one
-        output, float32 probabilities ``(1, classes)``. The softmax is float in every format: an
-        8-bit one cannot tell small probabilities apart.
+        A model file with one input ``(1, H, W, C)``, float32 but for int8, and one output, float32
+        probabilities ``(1, classes)``. The softmax is float in every format: an 8-bit one cannot
+        tell small probabilities apart.
 
     Raises:
         ConversionError: the model has no softmax at its end, weights that are not numbers, or an
             operator TensorFlow Lite lacks.
     """
+    if format_ in ("int8", "int16x8", "onnx-int8") and calibration is None:
+        raise ConversionError(f"{format_} needs calibration pictures; give --data DIR")
+    if format_ == "int8":
+        assert calibration is not None
+        graph = float_graph(model)
+        return quantized(graph, observe(graph, calibration), calibration, Treatment(io=io))
+    if format_ in ONNX_FORMATS:
+        _check_weights(model)
+        return to_onnx(_logits_model(model), calibration if format_ == "onnx-int8" else None)
+    if format_ == "int4":
+        return append_softmax(weights_int4(float_graph(model).pack()))
+    return append_softmax(_converted(model, format_, calibration))
+
+
+def float_graph(model: Any) -> Graph:
+    """A Keras classifier in float32 up to its logits; argument and errors as of ``convert``."""
+    return Graph(_converted(model, "float32", None))
+
+
+def _converted(model: Any, format_: str, calibration: NDArray[np.uint8] | None) -> bytes:
     _check_weights(model)
     tf = require("tensorflow")
-    integer = format_ in ("int8", "int16x8")
     logits = _logits_model(model)
     converter = tf.lite.TFLiteConverter.from_keras_model(logits)
     if format_ != "float32":
@@ -44,17 +77,11 @@ def convert(model: Any, format_: str, calibration: NDArray[np.uint8] | None = No
     if format_ == "dynamic":
         # tflite-runtime 2.14, all that 32-bit boards have, cannot load the per-channel kind.
         converter._experimental_disable_per_channel_quantization_for_dense_layers = True
-    if integer:
-        if calibration is None:
-            raise ConversionError(f"{format_} needs calibration pictures; give --data DIR")
+    if calibration is not None and format_ == "int16x8":
         converter.representative_dataset = lambda: _samples(calibration)
         converter.target_spec.supported_ops = [
-            tf.lite.OpsSet.TFLITE_BUILTINS_INT8
-            if format_ == "int8"
-            else tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
+            tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
         ]
-        if format_ == "int8":
-            converter.inference_input_type = tf.uint8
     try:
         with warnings.catch_warnings(), muted():
             warnings.simplefilter("ignore")
@@ -64,7 +91,7 @@ def convert(model: Any, format_: str, calibration: NDArray[np.uint8] | None = No
         raise ConversionError(
             f"TensorFlow Lite cannot express the model in {format_}: {reason}"
         ) from error
-    return append_softmax(flatbuffer)
+    return flatbuffer
 
 
 def input_shape(model: Any) -> tuple[int, int, int]:

@@ -12,11 +12,15 @@ from edge_sdk.artifact import Artifact
 from edge_sdk.classifier import Classifier
 from edge_sdk.errors import ValidationError
 from edge_sdk.preprocess import Preprocessing, preprocess
+from edge_sdk.tensors import RAW, Normalization
 from host_tools.data.decode import Decoded
 from host_tools.data.pictures import Picture, file_digest
+from host_tools.validate.rows import Rows
 from host_tools.validate.scores import SavedScores
 
 _BATCH = 64
+# How far from 1 a softmax in half precision may add up to.
+_NO_PROBABILITIES = 0.02
 
 
 class Predictor(Protocol):
@@ -27,6 +31,16 @@ class Predictor(Protocol):
 
     @property
     def labels(self) -> tuple[str, ...]: ...
+
+    @property
+    def preprocessing(self) -> Preprocessing | None:
+        """None: not known."""
+        ...
+
+    @property
+    def temperature(self) -> float:
+        """That the scores are tempered with; 1: not at all."""
+        ...
 
     def see(self, item: Decoded) -> None:
         """Takes the next picture; its frame is not kept."""
@@ -46,7 +60,7 @@ class ArtifactPredictor:
 
     def __init__(self, classifier: Classifier) -> None:
         self.classifier = classifier
-        self._scores: list[NDArray[np.float32]] = []
+        self._scores = Rows(len(classifier.labels))
 
     @property
     def artifact(self) -> Artifact:
@@ -60,28 +74,53 @@ class ArtifactPredictor:
     def labels(self) -> tuple[str, ...]:
         return self.classifier.labels
 
+    @property
+    def preprocessing(self) -> Preprocessing:
+        return self.artifact.preprocessing
+
+    @property
+    def temperature(self) -> float:
+        return self.classifier.temperature
+
     def see(self, item: Decoded) -> None:
-        self._scores.append(self.classifier.classify(item.frame).scores)
+        self._scores.add(self.classifier.classify(item.frame).scores[np.newaxis])
 
     def scores(self) -> NDArray[np.float32]:
-        return np.stack(self._scores)
+        return self._scores.all()
 
     def close(self) -> None:
         self.classifier.close()
 
 
 class KerasPredictor:
-    """A Keras model behind the device's preprocessing, asked in batches."""
+    """A Keras model behind the device's preprocessing, asked in batches.
+
+    Args:
+        path: its file, for messages.
+        model: a ``keras.Model`` from ``(N, H, W, C)`` to ``(N, C)`` probabilities.
+        labels: one per score.
+        preprocessing: from a picture to pixels.
+        normalization: from pixels to what the model takes. Ours take pixels.
+    """
+
+    temperature = 1.0
 
     def __init__(
-        self, path: Path, model: Any, labels: tuple[str, ...], preprocessing: Preprocessing
+        self,
+        path: Path,
+        model: Any,
+        labels: tuple[str, ...],
+        preprocessing: Preprocessing,
+        normalization: Normalization = RAW,
     ) -> None:
         self._path = path
         self._model = model
         self._labels = labels
         self._preprocessing = preprocessing
+        self._mean = np.array(normalization.mean, np.float32)
+        self._std = np.array(normalization.std, np.float32)
         self._waiting: list[NDArray[np.uint8]] = []
-        self._scores: list[NDArray[np.float32]] = []
+        self._scores = Rows(len(labels))
 
     @property
     def path(self) -> str:
@@ -91,6 +130,10 @@ class KerasPredictor:
     def labels(self) -> tuple[str, ...]:
         return self._labels
 
+    @property
+    def preprocessing(self) -> Preprocessing:
+        return self._preprocessing
+
     def see(self, item: Decoded) -> None:
         self._waiting.append(preprocess(item.frame, self._preprocessing))
         if len(self._waiting) == _BATCH:
@@ -99,15 +142,20 @@ class KerasPredictor:
     def scores(self) -> NDArray[np.float32]:
         if self._waiting:
             self._ask()
-        return np.concatenate(self._scores)
+        return self._scores.all()
 
     def _ask(self) -> None:
-        pixels = np.stack(self._waiting).astype(np.float32)
+        pixels = (np.stack(self._waiting).astype(np.float32) - self._mean) / self._std
         self._waiting.clear()
         scores = np.asarray(self._model.predict_on_batch(pixels), np.float32)
         if not np.isfinite(scores).all():
             raise ValidationError(f"{self._path}: answers with NaN; train it again")
-        self._scores.append(scores)
+        if (scores < 0).any() or np.abs(scores.sum(axis=1) - 1).max() > _NO_PROBABILITIES:
+            raise ValidationError(
+                f"{self._path}: its scores are no probabilities (one picture's add up to "
+                f"{scores[0].sum():.3g}, expected 1); add keras.layers.Softmax() and save it again"
+            )
+        self._scores.add(scores)
 
     def close(self) -> None:
         """Nothing to give back."""
@@ -116,11 +164,13 @@ class KerasPredictor:
 class SavedPredictor:
     """Scores that a host saved, found again by the SHA-256 of the file."""
 
+    temperature = 1.0
+
     def __init__(self, path: Path, saved: SavedScores) -> None:
         self._path = path
         self._saved = saved
         self._rows = dict(zip(saved.files, saved.scores, strict=True))
-        self._scores: list[NDArray[np.float32]] = []
+        self._scores = Rows(len(saved.labels))
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -133,6 +183,10 @@ class SavedPredictor:
     def labels(self) -> tuple[str, ...]:
         return self._saved.labels
 
+    @property
+    def preprocessing(self) -> Preprocessing | None:
+        return self._saved.preprocessing
+
     def knows(self, picture: Picture) -> bool:
         """Whether the scores of this very file were saved."""
         try:
@@ -141,10 +195,10 @@ class SavedPredictor:
             return False
 
     def see(self, item: Decoded) -> None:
-        self._scores.append(self._rows[file_digest(item.picture)])
+        self._scores.add(self._rows[file_digest(item.picture)][np.newaxis])
 
     def scores(self) -> NDArray[np.float32]:
-        return np.stack(self._scores)
+        return self._scores.all()
 
     def close(self) -> None:
         """Nothing to give back."""

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_sdk.errors import ArtifactNotFoundError, ValidationError
 from edge_sdk.files import write_atomically
+from edge_sdk.preprocess import CROPS, Preprocessing
 from host_tools.arrays_file import read_arrays
 
 _SCHEMA = 1
@@ -27,12 +30,14 @@ class SavedScores:
         labels: C names.
         files: SHA-256 of N picture files, in hexadecimal.
         scores: ``(N, C)`` float32 probabilities.
+        preprocessing: that the pictures went through; None where the file does not say.
     """
 
     reference: str
     labels: tuple[str, ...]
     files: tuple[str, ...]
     scores: NDArray[np.float32]
+    preprocessing: Preprocessing | None = None
 
 
 def save_scores(path: Path, saved: SavedScores) -> None:
@@ -41,9 +46,14 @@ def save_scores(path: Path, saved: SavedScores) -> None:
     Raises:
         WriteError: the disk is full.
     """
+    how = saved.preprocessing
+    more: dict[str, Any] = (
+        {} if how is None else {"preprocessing": np.array(json.dumps(asdict(how)))}
+    )
     buffer = io.BytesIO()
     np.savez_compressed(
         buffer,
+        **more,
         schema=np.array(_SCHEMA),
         reference=np.array(saved.reference),
         labels=np.array(saved.labels),
@@ -73,6 +83,7 @@ def load_scores(path: Path) -> SavedScores:
             labels=tuple(str(label) for label in file["labels"]),
             files=tuple(str(digest) for digest in file["files"]),
             scores=np.asarray(file["scores"], np.float32),
+            preprocessing=_preprocessing(file.get("preprocessing")),
         )
     except ValidationError:
         raise
@@ -88,3 +99,15 @@ def load_scores(path: Path) -> SavedScores:
     if not np.isfinite(saved.scores).all():
         raise ValidationError(f"{path}: holds scores that are no numbers; save them again")
     return saved
+
+
+def _preprocessing(text: NDArray[Any] | None) -> Preprocessing | None:
+    if text is None:
+        return None
+    read = json.loads(str(text))
+    how = Preprocessing(
+        int(read["width"]), int(read["height"]), int(read["channels"]), read["crop"]
+    )
+    if how.crop not in CROPS:
+        raise ValueError(f"no crop is called {how.crop!r}")
+    return how

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
 from edge_sdk.artifact import Artifact
 from edge_sdk.classifier import Classifier
-from edge_sdk.errors import ValidationError
+from edge_sdk.engines import backend_for
+from edge_sdk.errors import DelegateError, ValidationError, WrongBackendError
+from edge_sdk.foreign import parse_normalization
 from edge_sdk.images import MAX_PIXELS
-from host_tools.data.decode import Decoded, Unreadable, decode_all
+from edge_sdk.tensors import RAW
+from host_tools.data.decode import Decoded, Unreadable
 from host_tools.data.layouts import find_pictures
-from host_tools.data.load import SplitRule, split_of
-from host_tools.data.pictures import Picture, PictureFolder, Split, file_digest
+from host_tools.data.load import SplitRule
+from host_tools.data.pictures import Picture, file_digest
 from host_tools.data.prepare import split_rule
 from host_tools.keras_files import load_keras
 from host_tools.opening import Opening, open_classifier, recorded_rule
-from host_tools.progress import progress
 from host_tools.recipe import preprocessing_of
 from host_tools.run_directory import find_trained
+from host_tools.validate.choice import decoded, pictures_of
 from host_tools.validate.compare import Budget, Comparison, compare
 from host_tools.validate.predictors import (
     ArtifactPredictor,
@@ -41,13 +44,15 @@ def validate(
     budget: Budget | None = None,
     opening: Opening | None = None,
     max_pixels: int = MAX_PIXELS,
+    any_preprocessing: bool = False,
     say: Callable[[str], None] = lambda _: None,
 ) -> Comparison:
     """Measures what each artifact lost against the reference, on the same pictures.
 
     Args:
-        artifacts: ``.tflite`` files.
-        reference: a ``.keras`` file or run directory, a ``.tflite``, or saved scores (``.npz``).
+        artifacts: ``.tflite`` or ``.onnx`` files.
+        reference: a ``.keras`` file or run directory, a ``.tflite`` or ``.onnx``, or saved scores
+            (``.npz``).
         data: labelled pictures.
         layout: how they lie there, see ``find_pictures``.
         split: ``train``, ``validation``, ``test`` or ``all``. Default: the pictures whose scores
@@ -56,6 +61,7 @@ def validate(
         budget: for the verdicts.
         opening: for models edgecls did not make.
         max_pixels: larger pictures are left out.
+        any_preprocessing: compare models even where they look at pictures differently.
         say: told what a person should know.
 
     Raises:
@@ -72,15 +78,13 @@ def validate(
         ]
         other, other_rule = _open_reference(reference, opening, predictors[0], say)
         stack.callback(other.close)
-        rule = other_rule or _recorded_rule(predictors)
+        rule = other_rule or first_rule(classifier.artifact for classifier in predictors)
         if split is None and isinstance(other, SavedPredictor):
             pictures: Sequence[Picture] = [p for p in folder.pictures if other.knows(p)]
             say(f"{len(pictures)} of the {len(other)} pictures with saved scores are in {data}")
-            chosen_pictures = _decoded(pictures, max_pixels)
+            chosen_pictures = decoded(pictures, max_pixels)
         else:
-            chosen = split or _default_split(folder, rule)
-            say(f"validating on the {chosen} split of {data}")
-            chosen_pictures = _pictures(folder, chosen, rule, max_pixels)
+            chosen_pictures = pictures_of(folder, split, rule, max_pixels, say)
             if isinstance(other, SavedPredictor):
                 chosen_pictures = _known(chosen_pictures, other)
         result = compare(
@@ -89,6 +93,7 @@ def validate(
             chosen_pictures,
             folder.classes,
             budget or Budget(),
+            any_preprocessing=any_preprocessing,
         )
         _say_if_other_data(predictors, result, say)
         return result
@@ -101,36 +106,47 @@ def scores_of(comparison: Comparison) -> SavedScores:
         labels=comparison.labels,
         files=tuple(file_digest(picture) for picture in comparison.pictures),
         scores=comparison.reference_scores,
+        preprocessing=comparison.preprocessing,
     )
 
 
 def _open_reference(
     path: Path, opening: Opening, first: Classifier, say: Callable[[str], None]
 ) -> tuple[Predictor, SplitRule | None]:
-    if path.suffix == ".tflite":
-        if opening.backend.startswith("edgetpu") and not Artifact.open(path).needs_edgetpu:
-            opening = replace(opening, backend="cpu")
-            say(f"{path}: not compiled for the Edge TPU; the reference runs on the CPU")
-        classifier = open_classifier(path, opening, say)
-        return ArtifactPredictor(classifier), _recorded_rule([classifier])
+    if path.suffix in (".tflite", ".onnx"):
+        classifier = open_classifier(path, _for_reference(path, opening, say), say)
+        return ArtifactPredictor(classifier), recorded_rule(classifier.artifact)
     if path.suffix == ".npz":
         return SavedPredictor(path, load_scores(path)), None
     trained = find_trained(path)
     # A bare .keras file has neither labels nor preprocessing; the artifact made from it has both.
     labels = trained.labels or first.labels
     how = preprocessing_of(trained.recipe) if trained.recipe else first.artifact.preprocessing
+    normalization = RAW
+    if trained.recipe is None and opening.normalize is not None:
+        normalization = parse_normalization(opening.normalize)
     model = load_keras(trained.path)
     if model.outputs[0].shape[-1] != len(labels):
         raise ValidationError(
             f"{path}: gives {model.outputs[0].shape[-1]} scores, the artifact has {len(labels)} labels"
         )
     rule = split_rule(trained.recipe) if trained.recipe else None
-    return KerasPredictor(trained.path, model, labels, how), rule
+    return KerasPredictor(trained.path, model, labels, how, normalization), rule
 
 
-def _recorded_rule(classifiers: Sequence[Classifier]) -> SplitRule | None:
-    """How the first artifact that says so was split."""
-    rules = (recorded_rule(classifier.artifact) for classifier in classifiers)
+def _for_reference(path: Path, opening: Opening, say: Callable[[str], None]) -> Opening:
+    """The backend is the artifacts'; a reference that it does not run has its own on the CPU."""
+    try:
+        backend_for(Artifact.open(path), opening.backend)
+    except (DelegateError, WrongBackendError):
+        say(f"{path}: backend {opening.backend} does not run it; the reference runs on the CPU")
+        return replace(opening, backend="cpu")
+    return opening
+
+
+def first_rule(artifacts: Iterable[Artifact]) -> SplitRule | None:
+    """How the pictures of the first artifact that says so were split for training."""
+    rules = (recorded_rule(artifact) for artifact in artifacts)
     return next((rule for rule in rules if rule is not None), None)
 
 
@@ -144,36 +160,6 @@ def _known(
                 "to validate on the pictures whose scores were"
             )
         yield item
-
-
-def _default_split(folder: PictureFolder, rule: SplitRule | None) -> str:
-    return "test" if rule is not None or "test" in folder.ready_splits else "all"
-
-
-def _decoded(pictures: Sequence[Picture], max_pixels: int) -> Iterator[Decoded | Unreadable]:
-    return progress(decode_all(pictures, max_pixels), "validating", len(pictures))
-
-
-def _pictures(
-    folder: PictureFolder, split: str, rule: SplitRule | None, max_pixels: int
-) -> Iterator[Decoded | Unreadable]:
-    """The pictures of one split; without ready splits all are decoded to find them."""
-    ready = folder.ready_splits
-    if split == "all":
-        return _decoded(folder.pictures, max_pixels)
-    if rule is None and split not in ready:
-        raise ValidationError(
-            f"{folder.root}: has no {split} split of its own, and the model does not say how it was "
-            "split for training; use --split all, or a folder with train and test in it"
-        )
-    rule = rule or SplitRule(0.0, 0.0, 0)
-    source: Split = "train" if split not in ready else split
-    candidates = [p for p in folder.pictures if p.split is None or p.split == source]
-    return (
-        item
-        for item in _decoded(candidates, max_pixels)
-        if isinstance(item, Unreadable) or split_of(item.picture, item.digest, ready, rule) == split
-    )
 
 
 def _say_if_other_data(

@@ -11,18 +11,27 @@ from collections.abc import Callable
 
 # The 97.5 % point of the standard normal distribution: two-sided 95 %.
 _Z95 = 1.959963984540054
+# Yates's: half of one picture.
+CORRECTION = 0.5
 
 
-def drop_interval(lost: float, won: float, n: float, z: float = _Z95) -> tuple[float, float]:
-    """The score interval of a paired difference of proportions (Tango 1998).
+def drop_interval(
+    lost: float, won: float, n: float, z: float = _Z95, correction: float = CORRECTION
+) -> tuple[float, float]:
+    """The score interval of a paired difference of proportions (Tango 1998), corrected.
 
     Chosen because it keeps its coverage where a drop is small and discordant pairs are few, zero
     included, which is where a good conversion is (Fagerland, Lydersen and Laake 2014 compare it).
+    Between one and ten discordant pairs it would cover as little as 93 %; a continuity correction
+    lifts it above 95 % (``benchmarks/interval_coverage.py`` shows both). Without any discordant
+    pair it needs none, and gets none.
 
     Args:
         lost, won: discordant pictures; need not be whole, for planning.
         n: all pictures, at least 1.
         z: normal quantile of the two-sided level; 95 % by default.
+        correction: pictures by which the observed difference is brought nearer to the supposed one;
+            0 gives Tango's own interval.
 
     Returns:
         Lower and upper end of the drop, as a share of the pictures (-1..1).
@@ -31,6 +40,7 @@ def drop_interval(lost: float, won: float, n: float, z: float = _Z95) -> tuple[f
         ValueError: the counts cannot be.
     """
     _check(lost, won, n)
+    nearer = correction if lost + won else 0.0
 
     def statistic(drop: float) -> float:
         # The share of `won` that is most likely if the true drop were this one.
@@ -40,6 +50,7 @@ def drop_interval(lost: float, won: float, n: float, z: float = _Z95) -> tuple[f
         share = (math.sqrt(max(0.0, b * b - 4 * a * c)) - b) / (2 * a)
         variance = n * (2 * share + drop * (1 - drop))
         distance = lost - won - n * drop
+        distance = math.copysign(max(0.0, abs(distance) - nearer), distance)
         if variance <= 0:
             return math.copysign(math.inf, distance) if distance else 0.0
         return distance / math.sqrt(variance)

@@ -354,6 +354,7 @@ def test_inspect_gives_programs_one_object(int8_artifact: Path) -> None:
             "mean": [0.0],
             "std": [1.0],
         },
+        "score": {"threshold": 0.0, "temperature": 1.0},
     }
     assert set(provenance) == {"recipe", "data", "tools", "calibration", "validation"}
     assert ops["CONV_2D"] == 6
@@ -365,6 +366,7 @@ def test_inspect_tells_people_the_same(int8_artifact: Path) -> None:
     assert "labels: 10: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9\n" in result.stdout
     assert "\n  shape: [1, 32, 32, 3]\n" in result.stdout
     assert "\n  crop: center\n" in result.stdout
+    assert "\n  temperature: 1.0\n" in result.stdout
     assert "\n  CONV_2D: 6\n" in result.stdout
     assert hashlib.sha256(int8_artifact.read_bytes()).hexdigest() in result.stdout
 

@@ -121,6 +121,19 @@ def test_a_whole_number_is_a_threshold_too() -> None:
     assert _parse(_with(("score", "threshold"), 1)).threshold == 1.0
 
 
+def test_a_manifest_of_before_there_was_a_temperature_has_none() -> None:
+    manifest = _parse(_golden())
+    assert manifest.temperature == 1.0
+    assert "temperature" not in json.loads(manifest.to_json())["score"]
+
+
+@pytest.mark.parametrize("temperature", [0.01, 0.644, 1, 3, 100.0])
+def test_a_temperature_is_written_and_read_back(temperature: float) -> None:
+    manifest = _parse(_with(("score", "temperature"), temperature))
+    assert manifest.temperature == temperature
+    assert _parse(json.loads(manifest.to_json())).temperature == temperature
+
+
 @pytest.mark.parametrize("place", list(_keys()))
 def test_a_missing_key_is_damage(place: _Place) -> None:
     with pytest.raises(CorruptArtifactError, match=r"my\.tflite: its edgecls\.json is damaged"):
@@ -144,6 +157,17 @@ def test_a_value_of_the_wrong_kind_is_damage(place: _Place, value: Any) -> None:
         pytest.param(("score", "threshold"), 1.5, id="a threshold above every probability"),
         pytest.param(("score", "threshold"), -0.5, id="a negative threshold"),
         pytest.param(("score", "threshold"), 10**400, id="a threshold that no float holds"),
+        pytest.param(("score", "temperature"), 0, id="a temperature of zero"),
+        pytest.param(("score", "temperature"), -1.5, id="a negative temperature"),
+        pytest.param(("score", "temperature"), 1e-30, id="a temperature of next to nothing"),
+        pytest.param(("score", "temperature"), 1e9, id="a huge temperature"),
+        pytest.param(("score", "temperature"), 10**400, id="a temperature that no float holds"),
+        pytest.param(("score", "temperature"), float("nan"), id="a temperature that is no number"),
+        pytest.param(("score", "temperature"), float("inf"), id="an infinite temperature"),
+        pytest.param(("score", "temperature"), True, id="a temperature of true"),
+        pytest.param(("score", "temperature"), None, id="a temperature of null"),
+        pytest.param(("score", "temperature"), "1.5", id="a temperature in quotes"),
+        pytest.param(("score", "temperature"), [1.5], id="a temperature in a list"),
         pytest.param(("selftest", "shape"), [], id="no shape"),
         pytest.param(("selftest", "shape"), [0, 32, 32, 3], id="no pictures"),
         pytest.param(("selftest", "shape"), [-2, -32, 32, 3], id="negative sides"),

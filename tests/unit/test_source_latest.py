@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -177,11 +176,11 @@ def test_an_empty_slot_of_the_source_is_waited_over() -> None:
 
 def test_a_frame_without_pixels_is_a_lost_source_and_no_bug() -> None:
     broken = Frame(None, "bgr", 0, None, "cam")  # type: ignore[arg-type]
-    with LatestFrame(FakeSource([broken])) as latest:
-        with pytest.raises(SourceLostError, match="cam: gave None for a picture"):
-            while True:
-                with contextlib.suppress(NoFrameYetError):
-                    latest.read()
+    latest = LatestFrame(FakeSource([broken]))
+    _until(lambda: latest._ended)
+    with pytest.raises(SourceLostError, match="cam: gave None for a picture"):
+        latest.read()
+    latest.close()
 
 
 def test_pictures_may_change_their_size() -> None:

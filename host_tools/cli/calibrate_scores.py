@@ -1,0 +1,164 @@
+"""``edgecls calibrate-scores``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from edge_sdk.cli.group import GATE_FAILED, GATE_INCONCLUSIVE
+from edge_sdk.cli.options import json_option, max_megapixels_option
+from host_tools.cli.options import data_option, layout_option, split_option
+
+
+def _share(context: click.Context, parameter: click.Parameter, value: float | None) -> float | None:
+    if value is None or 0.0001 <= value <= 0.9999:  # not so of NaN, either
+        return value
+    raise click.BadParameter(
+        f"{value:g} is not a share of 0.0001 to 0.9999; 95 % is 0.95", context, parameter
+    )
+
+
+@click.command("calibrate-scores")
+@click.argument(
+    "artifacts", metavar="ARTIFACT...", type=click.Path(path_type=Path), nargs=-1, required=True
+)
+@data_option(required=True)
+@layout_option
+@split_option(
+    ("validation", "all"),
+    "validation",
+    "validation: choose on the validation split of the training, report on its test split. all: "
+    "pictures that the model was not trained on; one half chooses, the other reports.",
+)
+@click.option(
+    "--coverage",
+    metavar="SHARE",
+    type=float,
+    callback=_share,
+    help="Threshold by which at least this share of known pictures keeps an answer, as in 0.95.",
+)
+@click.option(
+    "--false-accept",
+    metavar="SHARE",
+    type=float,
+    callback=_share,
+    help="Threshold by which at most this share of unknown pictures gets an answer, as in 0.01; "
+    "needs --unknown.",
+)
+@click.option(
+    "--accuracy",
+    metavar="SHARE",
+    type=float,
+    callback=_share,
+    help="Threshold by which at least this share of the answers is right, as in 0.98.",
+)
+@click.option(
+    "--unknown",
+    metavar="DIR",
+    type=click.Path(path_type=Path, exists=True),
+    multiple=True,
+    help="Pictures of things the model does not know; one half chooses, the other reports.",
+)
+@click.option(
+    "--no-temperature", is_flag=True, help="Leave the scores as they are; fit a threshold alone."
+)
+@click.option("--dry-run", is_flag=True, help="Report only; change no artifact.")
+@click.option(
+    "--report",
+    metavar="FILE.html",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write a page with reliability diagrams and the risk-coverage curve.",
+)
+@click.option(
+    "--backend", default="cpu", show_default=True, help="What runs the model, as in edgecls run."
+)
+@click.option(
+    "--threads", type=click.IntRange(1, 64), default=1, show_default=True, help="For one inference."
+)
+@max_megapixels_option
+@json_option
+def calibrate_scores(
+    artifacts: tuple[Path, ...],
+    data: Path,
+    layout: str,
+    split: str,
+    coverage: float | None,
+    false_accept: float | None,
+    accuracy: float | None,
+    unknown: tuple[Path, ...],
+    no_temperature: bool,
+    dry_run: bool,
+    report: Path | None,
+    backend: str,
+    threads: int,
+    max_pixels: int,
+    as_json: bool,
+) -> None:
+    """Fit temperature and "unknown" threshold of each ARTIFACT's scores.
+
+    Both are fitted on the artifact's own scores, int8 ones for an int8 model, and written into its
+    manifest: run and classify apply them. The model itself is not touched. A threshold keeps its
+    promise at 95 % confidence; the exit code is 4 where there are too few pictures to promise it and
+    3 where the pictures reported on break it, and then nothing is written. The pictures that set the
+    ranges of int8 are another matter: see convert --calibration.
+
+    \b
+    Example:
+      edgecls calibrate-scores trash_int8.tflite --data photos/ --coverage 0.95
+    """
+    import json
+
+    from host_tools.cli.output import say
+    from host_tools.opening import Opening
+    from host_tools.scores.fit import Wish
+    from host_tools.scores.stage import calibrate_scores as calibrate
+    from host_tools.scores.summary import advice, to_json, to_lines
+    from host_tools.scores.threshold import Goal, Kind
+
+    wanted: dict[Kind, float | None] = {
+        "coverage": coverage,
+        "false_accept": false_accept,
+        "accuracy": accuracy,
+    }
+    goals = [Goal(kind, share) for kind, share in wanted.items() if share is not None]
+    if len(goals) > 1:
+        raise click.UsageError(
+            "one threshold serves one goal: give one of --coverage, --false-accept and --accuracy; the "
+            "report tells what it does to the others"
+        )
+    if not goals and no_temperature:
+        raise click.UsageError(
+            "--no-temperature leaves nothing to do; add a goal, as in --coverage 0.95"
+        )
+    if false_accept is not None and not unknown:
+        raise click.UsageError("--false-accept needs pictures of unknown things; add --unknown DIR")
+    done = calibrate(
+        artifacts,
+        data,
+        Wish(temperature=not no_temperature, goal=goals[0] if goals else None),
+        unknown=unknown,
+        layout=layout,
+        fresh=split == "all",
+        opening=Opening(backend, threads),
+        max_pixels=max_pixels,
+        write=not dry_run,
+        say=say,
+    )
+    if as_json:
+        click.echo(json.dumps(to_json(done)))
+    else:
+        click.echo("\n".join(to_lines(done)))
+    if report is not None:
+        from host_tools.scores.page import write_page
+
+        write_page(report, done)
+        say(f"wrote {report}")
+    for one in done:
+        if (why := advice(one.fitted)) is not None:
+            say(f"{one.path}: {one.fitted.verdict}: {why}")
+    verdicts = {one.fitted.verdict for one in done}
+    if "fail" in verdicts:
+        raise click.exceptions.Exit(GATE_FAILED)
+    if "inconclusive" in verdicts:
+        raise click.exceptions.Exit(GATE_INCONCLUSIVE)

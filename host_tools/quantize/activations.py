@@ -1,0 +1,126 @@
+"""What the tensors of a network hold, seen over calibration pictures, and ranges made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_sdk.engines.probe import Probe
+from host_tools.progress import progress
+from host_tools.quantize.graph import Graph
+
+RangeMethod = Literal["minmax", "percentile", "mse"]
+RANGE_METHODS: tuple[RangeMethod, ...] = get_args(RangeMethod)
+
+# Values kept of each tensor and picture, and of each tensor in all: percentiles need no more.
+_KEPT_PER_PICTURE = 1024
+_KEPT = 200_000
+_KEPT_FOR_MSE = 20_000
+# The share of values on each side that "percentile" cuts off (Wu et al. 2020, table 5: 99.99 %).
+_TAIL = 1e-4
+# Candidate ranges of "mse", as shares of the widest.
+_SHARES = tuple(float(share) for share in np.linspace(0.3, 1.0, 36))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Observed:
+    """One tensor over all pictures.
+
+    Attributes:
+        lowest, highest: ``(N,)`` float32, of each picture.
+        channel_peak: ``(C,)`` float32, largest magnitude of each channel (the last axis).
+        channel_mean: ``(C,)`` float64, mean of each channel.
+        values: ``(M,)`` float32 drawn from all values.
+    """
+
+    lowest: NDArray[np.float32]
+    highest: NDArray[np.float32]
+    channel_peak: NDArray[np.float32]
+    channel_mean: NDArray[np.float64]
+    values: NDArray[np.float32]
+
+    def range(self, method: RangeMethod) -> tuple[float, float]:
+        """Lowest and highest value to represent; zero is always among them.
+
+        Args:
+            method: ``minmax`` takes all that was seen; ``percentile`` leaves out the outermost
+                ten-thousandth on each side; ``mse`` the range with the smallest squared error of
+                rounding and clipping together, among the widest one shrunk by 36 factors.
+        """
+        low, high = min(0.0, float(self.lowest.min())), max(0.0, float(self.highest.max()))
+        if method == "percentile" and len(self.values):
+            inner = np.quantile(self.values, [_TAIL, 1 - _TAIL])
+            return min(0.0, max(low, float(inner[0]))), max(0.0, min(high, float(inner[1])))
+        if method == "mse" and high > low:
+            values = self.values[:: max(1, len(self.values) // _KEPT_FOR_MSE)]
+            share = min(_SHARES, key=lambda a: _squared_error(values, low * a, high * a))
+            return low * share, high * share
+        return low, high
+
+
+def observe(graph: Graph, pixels: NDArray[np.uint8]) -> dict[str, Observed]:
+    """Runs the float network on every picture and watches what its operators compute.
+
+    Args:
+        graph: of the float model.
+        pixels: ``(N, H, W, C)`` uint8, the last two black and white: they count for the extremes,
+            not for the rest.
+
+    Returns:
+        By the operator's name, and of the input by its own.
+    """
+    probe = Probe(graph.pack())
+    names = [graph.input_name, *(operator.name for operator in graph.operators)]
+    random = np.random.default_rng(0)
+    kept = max(16, min(_KEPT_PER_PICTURE, _KEPT // len(pixels)))
+    extremes: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
+    peaks: dict[str, NDArray[np.float32]] = {}
+    sums: dict[str, NDArray[np.float64]] = {}
+    drawn: dict[str, list[NDArray[np.float32]]] = {name: [] for name in names}
+    pictures = len(pixels) - 2
+    for number, picture in enumerate(progress(pixels, "measuring ranges", len(pixels))):
+        probe.run(picture[np.newaxis].astype(np.float32))
+        for name in names:
+            value = probe.stored(name)
+            if value.dtype != np.float32:
+                continue
+            extremes[name].append((value.min(), value.max()))
+            if number >= pictures:
+                continue
+            channels = value.reshape(-1, value.shape[-1])
+            peak = np.abs(channels).max(axis=0)
+            peaks[name] = np.maximum(peaks[name], peak) if name in peaks else peak
+            mean = channels.mean(axis=0, dtype=np.float64)
+            sums[name] = sums[name] + mean if name in sums else mean
+            flat = channels.reshape(-1)
+            if len(flat) > kept:
+                flat = flat[random.integers(0, len(flat), kept)]
+            drawn[name].append(flat.copy())
+    return {
+        name: Observed(
+            np.array([low for low, _ in extremes[name]], np.float32),
+            np.array([high for _, high in extremes[name]], np.float32),
+            peaks[name],
+            sums[name] / pictures,
+            np.concatenate(drawn[name]),
+        )
+        for name in names
+        if name in peaks
+    }
+
+
+def ranges(
+    observed: Mapping[str, Observed], method: RangeMethod = "minmax"
+) -> dict[str, tuple[float, float]]:
+    """The range of every tensor, see ``Observed.range``."""
+    return {name: one.range(method) for name, one in observed.items()}
+
+
+def _squared_error(values: NDArray[np.float32], low: float, high: float) -> float:
+    scale = max(high - low, 1e-12) / 255
+    stored = np.clip(np.round((values - low) / scale), 0, 255)
+    return float(np.square(stored * scale + low - values).mean())

@@ -1,0 +1,146 @@
+"""A float ``.tflite`` as a graph of named operators whose weights can be read and changed."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from host_tools.tflite_writer import pack_model, schema, unpack_model
+
+# In the names that TensorFlow's converter makes of Keras layers, the part that computes.
+_COMPUTES = {
+    "CONV_2D": "/convolution",
+    "DEPTHWISE_CONV_2D": "/depthwise",
+    "FULLY_CONNECTED": "/MatMul",
+}
+# The models that ``convert`` wraps around a network, and what Keras appends to make names unique.
+_WRAPPERS = re.compile(r"^(?:logits|body|image|functional|model)(?:_\d+)?$")
+_NUMBER = re.compile(r"_\d+$")
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """One operator of a graph.
+
+    Attributes:
+        name: unique; of its output tensor too. The Keras layer's where that is known.
+        kind: TensorFlow Lite's name, such as ``CONV_2D``.
+        inputs: tensors it reads; -1 for an optional one left out.
+        output: the tensor it writes, its first where there are several.
+        activation: fused into it: ``NONE``, ``RELU``, ``RELU6``, ...
+    """
+
+    name: str
+    kind: str
+    inputs: tuple[int, ...]
+    output: int
+    activation: str
+
+
+class Graph:
+    """The first subgraph of a model with float weights.
+
+    Args:
+        flatbuffer: the model; tensors are renamed so that operators have short unique names.
+    """
+
+    def __init__(self, flatbuffer: bytes) -> None:
+        self._model = unpack_model(flatbuffer)
+        self._graph = self._model.subgraphs[0]
+        self.operators = tuple(self._named())
+        self._consumers: dict[int, list[Operator]] = {}
+        for operator in self.operators:
+            for tensor in set(operator.inputs):
+                self._consumers.setdefault(tensor, []).append(operator)
+
+    @property
+    def input_name(self) -> str:
+        """Of the tensor that pictures go into."""
+        name: str = self._graph.tensors[self._graph.inputs[0]].name.decode("utf-8", "replace")
+        return name
+
+    @classmethod
+    def copy_of(cls, other: Graph) -> Self:
+        """A graph of its own with the same weights."""
+        return cls(other.pack())
+
+    def pack(self) -> bytes:
+        """The flatbuffer."""
+        return pack_model(self._model)
+
+    def consumers(self, tensor: int) -> list[Operator]:
+        """The operators that read a tensor."""
+        return self._consumers.get(tensor, [])
+
+    def is_output(self, tensor: int) -> bool:
+        """Whether the graph gives this tensor to its caller."""
+        return tensor in list(self._graph.outputs)
+
+    def shape(self, tensor: int) -> tuple[int, ...]:
+        """Of a tensor."""
+        return tuple(int(side) for side in self._graph.tensors[tensor].shape)
+
+    def constant(self, tensor: int) -> NDArray[np.float32] | None:
+        """The values of a float weight or bias, a copy; None for anything else."""
+        if tensor < 0:
+            return None
+        record = self._graph.tensors[tensor]
+        data = self._model.buffers[record.buffer].data
+        if record.type != schema().TensorType.FLOAT32 or data is None or not len(data):
+            return None
+        return (
+            np.frombuffer(bytes(np.asarray(data, np.uint8)), np.float32)
+            .reshape(self.shape(tensor))
+            .copy()
+        )
+
+    def set_constant(self, tensor: int, values: NDArray[np.float32]) -> None:
+        """Replaces the values of a weight or bias; one that others share becomes its own."""
+        record = self._graph.tensors[tensor]
+        users = sum(other.buffer == record.buffer for other in self._graph.tensors)
+        if users > 1:
+            record.buffer = len(self._model.buffers)
+            self._model.buffers.append(schema().BufferT())
+        raw = np.ascontiguousarray(values, np.float32).tobytes()
+        self._model.buffers[record.buffer].data = np.frombuffer(raw, np.uint8)
+
+    def _named(self) -> list[Operator]:
+        module = schema()
+        kinds = _names_of(module.BuiltinOperator)
+        activations = _names_of(module.ActivationFunctionType)
+        taken: Counter[str] = Counter()
+        found = []
+        for record in self._graph.operators:
+            code = self._model.operatorCodes[record.opcodeIndex]
+            kind = kinds[max(code.builtinCode, code.deprecatedBuiltinCode)]
+            output = int(record.outputs[0])
+            tensor = self._graph.tensors[output]
+            name = _layer_name(tensor.name.decode("utf-8", "replace"), kind)
+            taken[name] += 1
+            if taken[name] > 1:
+                name = f"{name}_{kind.lower()}_{taken[name]}"
+            tensor.name = name.encode()
+            fused = getattr(record.builtinOptions, "fusedActivationFunction", 0)
+            inputs = tuple(int(index) for index in record.inputs)
+            found.append(Operator(name, kind, inputs, output, activations[fused]))
+        return found
+
+
+def _names_of(enumeration: Any) -> dict[int, str]:
+    return {value: name for name, value in vars(enumeration).items() if isinstance(value, int)}
+
+
+def _layer_name(tensor: str, kind: str) -> str:
+    """The Keras layer behind a tensor's name such as ``logits_1/body_1/conv1_1/convolution;...``."""
+    parts = [part for part in tensor.split(";") if "/" in part]
+    computing = [part for part in parts if _COMPUTES.get(kind, "\0") in part]
+    for part in computing or parts:
+        layers = [one for one in part.split("/")[:-1] if one and not _WRAPPERS.match(one)]
+        if layers:
+            return _NUMBER.sub("", layers[0])
+    return kind.lower() if tensor.startswith("StatefulPartitionedCall") or not tensor else tensor

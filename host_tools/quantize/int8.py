@@ -1,0 +1,77 @@
+"""The int8 model: every treatment of ranges and weights that costs nothing at run time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from host_tools.quantize.activations import Observed, RangeMethod, observe, ranges
+from host_tools.quantize.bias_correction import correct_biases
+from host_tools.quantize.equalize import equalize
+from host_tools.quantize.graph import Graph
+from host_tools.quantize.integer import quantize_int8
+from host_tools.quantize.softmax import append_softmax
+
+
+@dataclass(frozen=True, slots=True)
+class Treatment:
+    """How a float model becomes an int8 one.
+
+    Attributes:
+        ranges: how an activation's range follows from what was observed.
+        equalized: channels of like size first, see ``equalize``.
+        corrected: biases make up for the rounding of weights, see ``bias_correction``.
+        kept_float: names of operators that stay in float.
+        io: what the input tensor stores.
+    """
+
+    ranges: RangeMethod = "mse"
+    equalized: bool = True
+    corrected: bool = True
+    kept_float: tuple[str, ...] = ()
+    io: str = "uint8"
+
+
+def quantized(
+    graph: Graph,
+    observed: Mapping[str, Observed],
+    pixels: NDArray[np.uint8],
+    treatment: Treatment,
+) -> bytes:
+    """An int8 flatbuffer with float32 probabilities.
+
+    Args:
+        graph: of the float model up to the logits; it stays as it is.
+        observed: of ``graph`` on ``pixels``.
+        pixels: ``(N, H, W, C)`` uint8 calibration pictures, the last two black and white.
+        treatment: how.
+
+    Raises:
+        ConversionError: an operator that has no 8-bit form.
+    """
+    model, seen = treated(graph, observed, pixels, treatment)
+    flatbuffer = quantize_int8(
+        model.pack(),
+        ranges(seen, treatment.ranges),
+        kept_float=treatment.kept_float,
+        io=treatment.io,
+    )
+    return append_softmax(flatbuffer)
+
+
+def treated(
+    graph: Graph,
+    observed: Mapping[str, Observed],
+    pixels: NDArray[np.uint8],
+    treatment: Treatment,
+) -> tuple[Graph, Mapping[str, Observed]]:
+    """The float model that is rounded in the end, and what is observed of it; arguments as above."""
+    model = Graph.copy_of(graph)
+    if treatment.equalized and equalize(model, observed):
+        observed = observe(model, pixels)
+    if treatment.corrected:
+        correct_biases(model, observed)
+    return model, observed

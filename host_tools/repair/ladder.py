@@ -1,0 +1,270 @@
+"""The ladder: cheap treatments first, then operators in float, then float16, until a budget holds.
+
+Chosen on the validation split; whoever calls confirms once on the test split.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from host_tools.quantize.checked import CheckedCalibration
+from host_tools.quantize.graph import Graph
+from host_tools.quantize.int8 import Treatment, quantized, treated
+from host_tools.quantize.softmax import append_softmax
+from host_tools.repair.answers import answers
+from host_tools.repair.rung import Candidate, Ladder, RepairBudget, Rung
+from host_tools.repair.sensitivity import Sensitivity, sensitivities
+from host_tools.repair.speed import latencies_ms
+from host_tools.validate.gates import judge
+from host_tools.validate.statistics import drop_interval
+
+Say = Callable[[str], None]
+
+# The same size and speed, so all are tried and the best one goes on.
+_FREE: tuple[tuple[str, str, Treatment], ...] = (
+    (
+        "int8",
+        "weights per channel, ranges of everything that was seen",
+        Treatment("minmax", equalized=False, corrected=False),
+    ),
+    (
+        "ranges cut at 99.99 %",
+        "the outermost ten-thousandth of each activation saturates",
+        Treatment("percentile", equalized=False, corrected=False),
+    ),
+    (
+        "ranges of least squared error",
+        "rounding and saturation balanced, activation by activation",
+        Treatment("mse", equalized=False, corrected=False),
+    ),
+    (
+        "biases corrected",
+        "biases make up for the rounding of weights",
+        Treatment("mse", equalized=False, corrected=True),
+    ),
+    (
+        "equalised, biases corrected",
+        "channels of like size, then ranges of least squared error and corrected biases",
+        Treatment("mse", equalized=True, corrected=True),
+    ),
+)
+# So many of the most sensitive groups are left in float one by one.
+_EVERY_STEP = 4
+# Faster by less than this may be the machine's mood, and nobody waits for a fifth of a millisecond.
+_WORTH = 0.9
+_NOTICED_MS = 0.2
+
+
+class Climber:
+    """Climbs once.
+
+    Args:
+        graph: of the float model up to its logits.
+        calibration: pictures that passed the lint, and what was observed on them.
+        pixels, truth: ``(N, H, W, C)`` uint8 pictures of the validation split and ``(N,)`` labels.
+        float16: makes the float16 model, the last rung.
+        budget: when to stop.
+        io: what the input of an int8 model stores.
+        say: told every rung as it is measured.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        calibration: CheckedCalibration,
+        pixels: NDArray[np.uint8],
+        truth: NDArray[np.int64],
+        float16: Callable[[], bytes],
+        budget: RepairBudget,
+        io: str,
+        say: Say,
+    ) -> None:
+        self._graph, self._calibration = graph, calibration
+        self._pixels, self._truth = pixels, truth
+        self._float16, self._budget, self._io, self._say = float16, budget, io, say
+        self._float = append_softmax(graph.pack())
+        self._began = time.perf_counter()
+        self._rungs: list[Rung] = []
+        self._made: list[bytes] = []
+        self._blamed: dict[str, float] = {}
+        self._sensitive: tuple[Sensitivity, ...] = ()
+        self._fast_from = 0  # rungs before this one are slower than they need be
+
+    def climb(self) -> Ladder:
+        """Tries rung after rung until the budget holds; the best one in the end otherwise."""
+        self._reference = answers(self._float, self._pixels, "the float model")
+        self._right = self._reference.argmax(axis=1) == self._truth
+        treatment = self._free()
+        if not self._budget.slower_allowed:
+            treatment = self._as_fast_as_float(treatment)
+        if not self._done():
+            for candidate in self._partly_float(treatment):
+                self._measure(candidate)
+                if self._done():
+                    break
+        if not self._done(in_any_case=True):
+            note = "weights in half precision, computed in float32"
+            self._measure(Candidate("float16", note, "float16", self._float16()))
+        chosen = self._choice()
+        return Ladder(
+            reference=float(self._right.mean()),
+            n=len(self._truth),
+            float_ms=self._rungs[chosen].latency_ms / self._rungs[chosen].latency_ratio,
+            float_bytes=len(self._float),
+            rungs=tuple(self._rungs),
+            chosen=chosen,
+            flatbuffer=self._made[chosen],
+            blamed=self._blamed,
+            sensitive=self._sensitive,
+        )
+
+    def _free(self) -> Treatment:
+        """All treatments that cost nothing at run time; the best one."""
+        tried = []
+        for name, note, treatment in _FREE:
+            treatment = replace(treatment, io=self._io)
+            self._measure(Candidate(name, note, "int8", self._quantized(treatment)))
+            tried.append(treatment)
+        best = min(range(len(tried)), key=lambda i: _preference(self._rungs[i]))
+        return tried[best]
+
+    def _as_fast_as_float(self, treatment: Treatment) -> Treatment:
+        """Leaves kinds of operators in float while that makes the model faster, if it is slow."""
+        plain = self._quantized(treatment)
+        picture = self._pixels[0]
+        float_ms, whole = latencies_ms([self._float, plain], picture)
+        if whole < _NOTICED_MS or _WORTH * whole <= float_ms:
+            return treatment
+        kinds = sorted({one.kind for one in self._graph.operators})
+        kept: list[str] = []
+        best = whole
+        found: dict[str, float] = {}
+        for kind in kinds:
+            names = tuple(one.name for one in self._graph.operators if one.kind == kind)
+            trial = self._quantized(replace(treatment, kept_float=names))
+            base, took = latencies_ms([plain, trial], picture)
+            if took < _WORTH * base:
+                found[kind] = 1 - took / base
+        for kind in sorted(found, key=lambda one: -found[one]):
+            names = tuple(one.name for one in self._graph.operators if one.kind == kind)
+            trial = self._quantized(replace(treatment, kept_float=(*kept, *names)))
+            base, took = latencies_ms([plain, trial], picture)
+            if took * whole / base < _WORTH * best:
+                best, kept = took * whole / base, [*kept, *names]
+                self._blamed[kind] = found[kind]
+        if not kept:
+            self._say(
+                f"int8 takes {whole:.2f} ms and float32 {float_ms:.2f} ms here, and no kind of operator "
+                "alone is to blame"
+            )
+            return treatment
+        kinds_kept = ", ".join(self._blamed)
+        treatment = replace(treatment, kept_float=tuple(kept))
+        self._fast_from = len(self._rungs)
+        self._measure(
+            Candidate(
+                f"{kinds_kept} in float",
+                f"int8 has no fast kernel for {kinds_kept} here",
+                "int8",
+                self._quantized(treatment),
+                tuple(kept),
+            )
+        )
+        return treatment
+
+    def _partly_float(self, treatment: Treatment) -> Iterator[Candidate]:
+        model, seen = treated(
+            self._graph, self._calibration.observed, self._calibration.pixels, treatment
+        )
+        left = self._budget.seconds - (time.perf_counter() - self._began)
+        pictures = self._calibration.pixels[:-2]
+        self._sensitive = sensitivities(model, seen, treatment, pictures, max(left / 2, 1.0))
+        kept: list[str] = list(treatment.kept_float)
+        before = 0
+        for number, group in enumerate(one for one in self._sensitive if one.gain > 0):
+            kept += [name for name in group.names if name not in kept]
+            added = kept[len(treatment.kept_float) :]
+            # Every step at first, then when there are a quarter more.
+            if number >= _EVERY_STEP and len(added) < 1.25 * before:
+                continue
+            if len(added) == before:
+                continue
+            before = len(added)
+            yield Candidate(
+                f"{before} of {len(self._graph.operators)} operators in float",
+                f"in float, the most sensitive first: {', '.join(added[:4])}"
+                + (", ..." if before > 4 else ""),
+                "int8",
+                self._quantized(replace(treatment, kept_float=tuple(kept))),
+                tuple(kept),
+            )
+
+    def _quantized(self, treatment: Treatment) -> bytes:
+        return quantized(
+            self._graph, self._calibration.observed, self._calibration.pixels, treatment
+        )
+
+    def _measure(self, candidate: Candidate) -> None:
+        started = time.perf_counter()
+        scores = answers(candidate.flatbuffer, self._pixels, candidate.name)
+        answer = scores.argmax(axis=1)
+        right = answer == self._truth
+        lost, won = int((self._right & ~right).sum()), int((~self._right & right).sum())
+        n = len(self._truth)
+        low, high = (100 * end for end in drop_interval(lost, won, n))
+        drop = 100 * (lost - won) / n
+        float_ms, took = latencies_ms([self._float, candidate.flatbuffer], self._pixels[0])
+        rung = Rung(
+            name=candidate.name,
+            note=candidate.note,
+            format=candidate.format,
+            kept_float=candidate.kept_float,
+            accuracy=float(right.mean()),
+            drop_points=drop,
+            drop_ci95=(low, high),
+            verdict=judge((low, high), self._budget.max_drop),
+            holds=drop <= self._budget.max_drop,
+            agreement=float((answer == self._reference.argmax(axis=1)).mean()),
+            size_bytes=len(candidate.flatbuffer),
+            latency_ms=took,
+            latency_ratio=took / float_ms,
+            seconds=time.perf_counter() - started,
+        )
+        self._rungs.append(rung)
+        self._made.append(candidate.flatbuffer)
+        self._say(
+            f"{rung.name}: drop {rung.drop_points:+.2f} points ({low:+.2f} to {high:+.2f}), "
+            f"{rung.size_bytes:,} bytes, {rung.latency_ms:.2f} ms ({rung.latency_ratio:.2f} x float32)"
+        )
+
+    def _done(self, *, in_any_case: bool = False) -> bool:
+        """A rung holds, or (but for the last rung) time is up."""
+        if any(rung.holds for rung in self._rungs[self._fast_from :]):
+            return True
+        return not in_any_case and time.perf_counter() - self._began > self._budget.seconds
+
+    def _choice(self) -> int:
+        """The best of what holds; else what lost least."""
+        numbers = range(len(self._rungs))
+        fitting = [i for i in numbers if i >= self._fast_from and self._rungs[i].holds]
+        if not fitting:
+            return min(numbers, key=lambda i: self._rungs[i].drop_points)
+        # int8 before float16, few operators in float before many, then the answers kept.
+        return min(
+            fitting,
+            key=lambda i: (
+                self._rungs[i].format != "int8",
+                len(self._rungs[i].kept_float),
+                *_preference(self._rungs[i]),
+            ),
+        )
+
+
+def _preference(rung: Rung) -> tuple[float, float]:
+    """By the answers that stayed the same, which are less a matter of luck than the right ones."""
+    return -rung.agreement, rung.drop_points

@@ -1,0 +1,157 @@
+"""Fits temperatures and thresholds, reports on other pictures, and writes them into artifacts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge_sdk.artifact import Artifact
+from edge_sdk.classifier import Classifier
+from edge_sdk.errors import ConversionError, ValidationError
+from edge_sdk.images import MAX_PIXELS
+from host_tools.data.layouts import find_pictures
+from host_tools.data.load import Dataset
+from host_tools.extras import require
+from host_tools.opening import Opening, open_classifier, recorded_rule
+from host_tools.package import set_scores
+from host_tools.recipe import ScoresRecipe
+from host_tools.scores.fit import Fitted, Wish, fit
+from host_tools.scores.gather import Gathered, Pictures, gather, gather_prepared
+from host_tools.scores.summary import advice, artifact_json
+from host_tools.scores.threshold import Goal
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Calibrated:
+    """One artifact: what was fitted on what it said, and whether it was written."""
+
+    path: Path
+    format: str
+    gathered: Gathered
+    fitted: Fitted
+    written: bool
+
+
+def calibrate_scores(
+    artifacts: Sequence[Path],
+    data: Path,
+    wish: Wish,
+    *,
+    unknown: Sequence[Path] = (),
+    layout: str = "auto",
+    fresh: bool = False,
+    opening: Opening | None = None,
+    max_pixels: int = MAX_PIXELS,
+    write: bool = True,
+    say: Say = lambda _: None,
+) -> list[Calibrated]:
+    """Fits on the artifacts' own scores, and writes what keeps its promise into their manifests.
+
+    Args:
+        artifacts: of ours, at least one.
+        data: labelled pictures.
+        wish: what is wanted.
+        unknown: folders and files of pictures of nothing that the model knows.
+        layout: how ``data`` lies there, see ``find_pictures``.
+        fresh: the models were not trained on any of ``data``: one half is to fit on, the other to
+            report on. Otherwise the splits are those of the training.
+        opening: the backend, and its threads.
+        max_pixels: larger pictures are left out.
+        write: False: only say what would be.
+        say: told what a person should know.
+
+    Raises:
+        ArtifactError: a model that does not open.
+        ConversionError: a model that edgecls did not make: there is no manifest to write into.
+        ValidationError: classes that are no labels, or a model that does not know its splits.
+        DatasetError: a folder that is no data set, or has no pictures to fit or report on.
+        MissingExtraError: SciPy is not installed.
+        WriteError: the disk is full; the artifact stays as it was.
+    """
+    require("scipy.stats")  # now, not after a thousand pictures
+    for path in artifacts:
+        _require_own(path)
+    folder = find_pictures(data, layout)
+    with ExitStack() as stack:
+        classifiers = [
+            stack.enter_context(open_classifier(path, opening or Opening(), say))
+            for path in artifacts
+        ]
+        rule = None
+        if not fresh:
+            rules = {recorded_rule(classifier.artifact) for classifier in classifiers}
+            rule = next(iter(rules))
+            if len(rules) > 1 or rule is None:
+                raise ValidationError(
+                    f"{', '.join(map(str, artifacts))}: do not say, or not all alike, how their pictures "
+                    "were split for training; name artifacts of one recipe, or give --data pictures that "
+                    "they were not trained on, and --split all"
+                )
+        pictures = Pictures(folder, rule, tuple(unknown), max_pixels)
+        gathered = gather(classifiers, pictures, say)
+        formats = [classifier.artifact.format for classifier in classifiers]
+    return [
+        _one(path, format_, part, wish, "all" if fresh else "validation", write, say)
+        for path, format_, part in zip(artifacts, formats, gathered, strict=True)
+    ]
+
+
+def calibrate_built(
+    artifacts: Sequence[Path], dataset: Dataset, recipe: ScoresRecipe, say: Say = lambda _: None
+) -> None:
+    """The same for artifacts just converted, as their recipe wants it, on the data set they know.
+
+    What cannot be promised is said, and left out.
+
+    Args:
+        artifacts, dataset: made from it, and loaded for them.
+        recipe: what is wanted; nothing, too.
+        say: told what was fitted.
+
+    Raises:
+        DatasetError: no validation or no test pictures.
+        WriteError: the disk is full.
+    """
+    if recipe == ScoresRecipe():
+        return
+    goal = None
+    if recipe.coverage is not None:
+        goal = Goal("coverage", recipe.coverage)
+    elif recipe.accuracy is not None:
+        goal = Goal("accuracy", recipe.accuracy)
+    wish = Wish(recipe.temperature, goal)
+    for path in artifacts:
+        with Classifier.open(path) as classifier:
+            format_, gathered = classifier.artifact.format, gather_prepared(classifier, dataset)
+        done = _one(path, format_, gathered, wish, "validation", True, say)
+        if (why := advice(done.fitted)) is not None:
+            say(f"{path}: scores are left as they are: {why}")
+
+
+def _one(
+    path: Path, format_: str, gathered: Gathered, wish: Wish, split: str, write: bool, say: Say
+) -> Calibrated:
+    fitted = fit(gathered, wish)
+    if wish.temperature and fitted.temperature.reason:
+        say(f"{path}: the temperature stays 1: {fitted.temperature.reason}")
+    written = write and fitted.verdict == "pass"
+    if written:
+        entry = artifact_json(path, format_, fitted, written=True)
+        record = {"split": split} | {
+            key: value for key, value in entry.items() if key not in ("path", "format", "written")
+        }
+        set_scores(path, fitted.temperature.value, fitted.threshold, record)
+        say(f"wrote temperature and threshold into {path}")
+    return Calibrated(path, format_, gathered, fitted, written)
+
+
+def _require_own(path: Path) -> None:
+    if Artifact.open(path).manifest is None:
+        raise ConversionError(
+            f"{path}: not an artifact of edgecls, so it has no manifest to keep a temperature and a "
+            "threshold in; expected what edgecls convert writes; give --threshold to edgecls run"
+        )

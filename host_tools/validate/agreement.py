@@ -1,0 +1,264 @@
+"""The same pictures through several runtimes: do they give the same answers?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_sdk.errors import ValidationError
+from edge_sdk.preprocess import Preprocessing, preprocess
+from host_tools.data.decode import Decoded, Unreadable
+from host_tools.evaluate.figures import wilson_interval
+from host_tools.opening import Opening
+from host_tools.validate.measure import score_difference
+from host_tools.validate.results import ScoreDifference
+from host_tools.validate.rows import Rows
+from host_tools.validate.workers import Open, Ready, Trouble, Worker, open_quietly
+
+Status = Literal["ok", "disagrees", "broken", "missing"]
+# Runtimes that compute one int8 model differ in up to two pictures of a hundred.
+MIN_AGREEMENT = 0.9
+_BATCH = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """One model file and the backend that runs it."""
+
+    path: Path
+    backend: str
+
+
+@dataclass(frozen=True, slots=True)
+class Participant:
+    """What one runtime did.
+
+    Attributes:
+        runtime: which.
+        status: ``missing``: not installed or not plugged in; ``broken``: it crashed, hung, gave an
+            error or something that is no number; ``disagrees``: see ``Agreement.min_agreement``.
+        reason: in words; None where it is ``ok``.
+        version: package and version, where known.
+        accuracy: 0..1; None, like what follows, where it is missing or broken.
+        agreement: share of the pictures that it answers like the reference, 0..1.
+        score_difference: to the reference.
+    """
+
+    runtime: Runtime
+    status: Status
+    reason: str | None
+    version: str | None
+    accuracy: float | None
+    agreement: float | None
+    score_difference: ScoreDifference | None
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """Every runtime, and how each pair of them agrees.
+
+    Attributes:
+        participants: in the order given.
+        reference: number of the first that works; None where none does.
+        n: pictures.
+        matrix: ``matrix[i][j]``, the share of the pictures that i and j answer alike, 0..1; None
+            where one of them gave no answers.
+        min_agreement: a runtime ``disagrees`` where even the upper end of the 95 % interval
+            (Wilson) of its agreement with the reference is below this, 0..1.
+        unreadable: pictures that were left out.
+    """
+
+    participants: tuple[Participant, ...]
+    reference: int | None
+    n: int
+    matrix: tuple[tuple[float | None, ...], ...]
+    min_agreement: float
+    unreadable: tuple[Unreadable, ...]
+
+    @property
+    def broken(self) -> tuple[Participant, ...]:
+        """Those that do not do what the others do."""
+        return tuple(p for p in self.participants if p.status in ("broken", "disagrees"))
+
+    @property
+    def missing(self) -> tuple[Participant, ...]:
+        """Those that are not there."""
+        return tuple(p for p in self.participants if p.status == "missing")
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON object of ``edgecls validate --json`` with several backends."""
+        return {
+            "schema": 1,
+            "type": "agreement",
+            "n": self.n,
+            "reference": self.reference,
+            "min_agreement": self.min_agreement,
+            "backends": [_participant_json(p) for p in self.participants],
+            "matrix": [list(row) for row in self.matrix],
+            "unreadable": [str(u.picture.path) for u in self.unreadable],
+        }
+
+
+def compare_runtimes(
+    runtimes: Sequence[Runtime],
+    opening: Opening,
+    preprocessing: Preprocessing,
+    pictures: Iterable[Decoded | Unreadable],
+    truth_of: Sequence[int],
+    *,
+    min_agreement: float = MIN_AGREEMENT,
+    open_model: Open = open_quietly,
+    say: Callable[[str], None] = lambda _: None,
+) -> Agreement:
+    """Asks every runtime about every picture, each in a process of its own.
+
+    Args:
+        runtimes: at least two, of models with the same labels.
+        opening: of all of them, but for the backend.
+        preprocessing: of all of them; pictures go through it once.
+        pictures: decoded, with ``picture.label`` an index into ``truth_of``.
+        truth_of: the label index of each class of the data set.
+        min_agreement: see ``Agreement``.
+        open_model: how a process opens its model.
+        say: told about those that break, when they do.
+
+    Raises:
+        ValidationError: no pictures.
+    """
+    with ExitStack() as stack:
+        workers = []
+        for runtime in runtimes:
+            fitting = replace(opening, backend=runtime.backend)
+            worker = Worker(runtime.path, fitting, open_model)
+            stack.callback(worker.close)
+            workers.append(worker)
+        race = _Race(runtimes, workers, say)
+        truth: list[int] = []
+        unreadable: list[Unreadable] = []
+        waiting: list[NDArray[np.uint8]] = []
+        for item in pictures:
+            if isinstance(item, Unreadable):
+                unreadable.append(item)
+                continue
+            if not race.running:
+                break
+            truth.append(truth_of[item.picture.label])
+            waiting.append(preprocess(item.frame, preprocessing))
+            if len(waiting) == _BATCH:
+                race.ask(np.stack(waiting))
+                waiting.clear()
+        if waiting:
+            race.ask(np.stack(waiting))
+    if not truth and race.running:
+        raise ValidationError("no picture to validate on; choose another --split or --data")
+    return _measure(race, np.array(truth, np.int64), min_agreement, tuple(unreadable))
+
+
+class _Race:
+    """The runtimes side by side: who still runs, and what they have answered."""
+
+    def __init__(
+        self, runtimes: Sequence[Runtime], workers: Sequence[Worker], say: Callable[[str], None]
+    ) -> None:
+        self.runtimes, self._workers, self._say = runtimes, workers, say
+        self.troubles: dict[int, Trouble] = {}
+        self.versions: dict[int, str | None] = {}
+        self.scores: dict[int, Rows] = {}
+        for i, worker in enumerate(workers):
+            opened = worker.opened()
+            if isinstance(opened, Ready):
+                self.versions[i] = opened.runtime
+            else:
+                self._drop(i, opened)
+
+    @property
+    def running(self) -> list[int]:
+        return [i for i in range(len(self._workers)) if i not in self.troubles]
+
+    def ask(self, pixels: NDArray[np.uint8]) -> None:
+        running = self.running
+        for i in running:  # all at once, since each has a process
+            self._workers[i].ask(pixels)
+        for i in running:
+            scores = self._workers[i].answer()
+            if isinstance(scores, Trouble):
+                self._drop(i, scores)
+            else:
+                self.scores.setdefault(i, Rows(scores.shape[1])).add(scores)
+
+    def _drop(self, i: int, trouble: Trouble) -> None:
+        self.troubles[i] = trouble
+        runtime = self.runtimes[i]
+        self._say(f"{runtime.backend} on {runtime.path.name} is {trouble.status}: {trouble.reason}")
+
+
+def _measure(
+    race: _Race,
+    truth: NDArray[np.int64],
+    min_agreement: float,
+    unreadable: tuple[Unreadable, ...],
+) -> Agreement:
+    scores = {i: race.scores[i].all() for i in race.running}
+    answers = {i: rows.argmax(axis=1) for i, rows in scores.items()}
+    reference = min(scores, default=None)
+    participants = []
+    for i, runtime in enumerate(race.runtimes):
+        if reference is None or i in race.troubles:
+            status, reason = race.troubles[i]
+            version = race.versions.get(i)
+            participants.append(Participant(runtime, status, reason, version, None, None, None))
+            continue
+        same = int((answers[i] == answers[reference]).sum())
+        apart = wilson_interval(same, len(truth))[1] < min_agreement
+        participants.append(
+            Participant(
+                runtime,
+                "disagrees" if apart else "ok",
+                _disagreement(same, len(truth), race.runtimes[reference]) if apart else None,
+                race.versions[i],
+                float((answers[i] == truth).mean()),
+                same / len(truth),
+                score_difference(scores[reference], scores[i]),
+            )
+        )
+    indices = range(len(race.runtimes))
+    return Agreement(
+        tuple(participants),
+        reference,
+        len(truth),
+        tuple(
+            tuple(
+                float((answers[i] == answers[j]).mean()) if i in answers and j in answers else None
+                for j in indices
+            )
+            for i in indices
+        ),
+        min_agreement,
+        unreadable,
+    )
+
+
+def _disagreement(same: int, n: int, reference: Runtime) -> str:
+    return f"only {same} of {n} answers are those of {reference.backend} on {reference.path.name}"
+
+
+def _participant_json(participant: Participant) -> dict[str, Any]:
+    difference = participant.score_difference
+    return {
+        "backend": participant.runtime.backend,
+        "path": str(participant.runtime.path),
+        "runtime": participant.version,
+        "status": participant.status,
+        "reason": participant.reason,
+        "accuracy": participant.accuracy,
+        "agreement": participant.agreement,
+        "score_difference": None
+        if difference is None
+        else {"mean": difference.mean, "max": difference.largest},
+    }

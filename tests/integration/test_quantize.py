@@ -1,0 +1,183 @@
+"""The steps from a float network to an int8 one, on a network that plain int8 breaks."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+pytest.importorskip("tensorflow", reason="the extra [host] is not installed")
+
+from edge_sdk.engines.probe import Probe
+from edge_sdk.errors import ConversionError, CorruptArtifactError, EngineError
+from edge_sdk.tflite import summarize
+from host_tools.quantize.activations import Observed, observe, ranges
+from host_tools.quantize.bias_correction import correct_biases, rounded
+from host_tools.quantize.convert import convert, float_graph
+from host_tools.quantize.equalize import equalize
+from host_tools.quantize.graph import Graph
+from host_tools.quantize.int8 import Treatment, quantized, treated
+from host_tools.quantize.integer import quantize_int8
+from host_tools.quantize.layer_report import layer_report
+from host_tools.quantize.softmax import append_softmax
+from host_tools.repair.answers import answers, divergence
+from tests.integration.depthwise import made_hard, pictures_of, separable_network
+
+_PLAIN = Treatment("minmax", equalized=False, corrected=False)
+
+
+class Network(NamedTuple):
+    """A float network that is hard for int8, with what is needed to convert it."""
+
+    model: Any
+    graph: Graph
+    pixels: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    calibration: NDArray[np.uint8]
+    observed: dict[str, Observed]
+
+
+@pytest.fixture(scope="module")
+def network(digits: Path) -> Network:
+    pixels, labels = pictures_of(digits)
+    model = separable_network(pixels, labels)
+    made_hard(model)
+    graph = float_graph(model)
+    some = pixels[np.random.default_rng(0).permutation(len(pixels))[:100]]
+    ends = np.stack([np.zeros_like(some[0]), np.full_like(some[0], 255)])
+    calibration = np.concatenate([some, ends])
+    return Network(model, graph, pixels, labels, calibration, observe(graph, calibration))
+
+
+def _float(network: Network) -> NDArray[np.float32]:
+    return answers(append_softmax(network.graph.pack()), network.pixels)
+
+
+def _int8(network: Network, treatment: Treatment) -> bytes:
+    return quantized(network.graph, network.observed, network.calibration, treatment)
+
+
+def _lost(network: Network, treatment: Treatment) -> float:
+    """Share of answers that changed."""
+    scores = answers(_int8(network, treatment), network.pixels)
+    return float((scores.argmax(axis=1) != _float(network).argmax(axis=1)).mean())
+
+
+def test_operators_are_called_like_their_layers(network: Network) -> None:
+    names = {operator.name: operator.kind for operator in network.graph.operators}
+    assert names["first_depthwise"] == names["second_depthwise"] == "DEPTHWISE_CONV_2D"
+    assert names["second_project"] == "CONV_2D"
+    assert len(names) == len(network.graph.operators)
+
+
+def test_the_graph_computes_what_keras_does(network: Network) -> None:
+    keras = network.model.predict(network.pixels.astype(np.float32), verbose=0)
+    np.testing.assert_allclose(_float(network), keras, atol=1e-5)
+
+
+def test_a_hard_network_breaks_in_plain_int8_and_equalising_mends_it(network: Network) -> None:
+    assert _lost(network, _PLAIN) > 0.1
+    assert _lost(network, Treatment()) < 0.005
+
+
+def test_equalising_keeps_the_function(network: Network) -> None:
+    graph = Graph.copy_of(network.graph)
+    assert equalize(graph, network.observed) >= 3
+    scores = answers(append_softmax(graph.pack()), network.pixels)
+    np.testing.assert_allclose(scores, _float(network), atol=1e-4)
+    peaks = observe(graph, network.calibration)["second_depthwise"].channel_peak
+    before = network.observed["second_depthwise"].channel_peak
+    assert before.max() / np.median(before) > 20
+    assert peaks.max() / np.median(peaks) < 10
+
+
+def test_corrected_biases_bring_the_means_back(network: Network) -> None:
+    """With the weights rounded and nothing else, the mean output of every channel is as before."""
+
+    def rounded_weights(graph: Graph) -> dict[str, Observed]:
+        for operator in graph.operators:
+            weights = graph.constant(operator.inputs[1]) if len(operator.inputs) > 2 else None
+            if weights is not None:
+                graph.set_constant(operator.inputs[1], rounded(weights, operator.kind))
+        return observe(graph, network.calibration)
+
+    plain, corrected = Graph.copy_of(network.graph), Graph.copy_of(network.graph)
+    assert correct_biases(corrected, network.observed) == 6
+    before, after = rounded_weights(plain), rounded_weights(corrected)
+    # The dense layer sees all errors of the layers before it.
+    wanted = network.observed["fully_connected"].channel_mean
+    off = np.abs(before["fully_connected"].channel_mean - wanted).max()
+    left = np.abs(after["fully_connected"].channel_mean - wanted).max()
+    assert left < off / 2
+
+
+def test_operators_kept_in_float_are_and_the_others_are_not(network: Network) -> None:
+    flatbuffer = _int8(network, replace(_PLAIN, kept_float=("second_depthwise",)))
+    probe = Probe(flatbuffer)
+    assert "second_depthwise" not in probe.quantization
+    assert "second_project" in probe.quantization
+    plain = _int8(network, _PLAIN)
+    reference = _float(network)
+    assert divergence(reference, answers(flatbuffer, network.pixels)) < divergence(
+        reference, answers(plain, network.pixels)
+    )
+
+
+@pytest.mark.parametrize("io", ["uint8", "int8", "float32"])
+def test_the_input_stores_what_was_asked_for(io: str, network: Network) -> None:
+    flatbuffer = _int8(network, Treatment(io=io))
+    (spec,) = summarize(flatbuffer, io).inputs
+    assert spec.dtype == io
+    uint8 = answers(_int8(network, Treatment()), network.pixels[:20])
+    np.testing.assert_array_equal(answers(flatbuffer, network.pixels[:20]), uint8)
+
+
+def test_white_is_not_cut_off_however_dark_the_calibration(network: Network) -> None:
+    dark = network.calibration.copy()[:-2] // 4
+    observed = observe(network.graph, np.concatenate([dark, network.calibration[-2:]]))
+    flatbuffer = quantize_int8(network.graph.pack(), ranges(observed))
+    (spec,) = summarize(flatbuffer, "dark").inputs
+    assert spec.quantization is not None
+    assert spec.quantization == (1.0, 0)
+
+
+def test_the_layer_report_names_the_operator_that_breaks(network: Network) -> None:
+    report = layer_report(network.graph, _int8(network, _PLAIN), network.pixels[:8])
+    assert [layer.sqnr_db for layer in report] == sorted(layer.sqnr_db for layer in report)
+    by_name = {layer.name: layer for layer in report}
+    assert by_name["stem"].sqnr_db > by_name["second_project"].sqnr_db + 10
+    strong = by_name["second_depthwise"]
+    assert strong.high is not None
+    assert strong.high >= strong.used_high > 50
+
+
+def test_int4_weights_take_less_room_and_answer_much_the_same(network: Network) -> None:
+    int4, float32 = convert(network.model, "int4"), convert(network.model, "float32")
+    assert len(int4) < len(float32)
+    same = answers(int4, network.pixels).argmax(axis=1) == _float(network).argmax(axis=1)
+    assert same.mean() > 0.8
+
+
+def test_treated_leaves_its_arguments_alone(network: Network) -> None:
+    before = network.graph.pack()
+    treated(network.graph, network.observed, network.calibration, Treatment())
+    assert network.graph.pack() == before
+
+
+def test_int8_without_pictures_is_an_error(network: Network) -> None:
+    with pytest.raises(ConversionError, match="int8 needs calibration pictures; give --data"):
+        convert(network.model, "int8")
+
+
+def test_a_probe_refuses_what_is_no_model() -> None:
+    with pytest.raises(CorruptArtifactError):
+        Probe(b"no model at all")
+
+
+def test_a_probe_says_when_a_picture_does_not_fit(network: Network) -> None:
+    with pytest.raises(EngineError, match="inference failed"):
+        Probe(network.graph.pack()).run(np.zeros((1, 8, 8, 3), np.float32))
