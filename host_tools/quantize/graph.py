@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from copy import copy
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -52,6 +53,7 @@ class Graph:
     def __init__(self, flatbuffer: bytes) -> None:
         self._model = unpack_model(flatbuffer)
         self._graph = self._model.subgraphs[0]
+        self._part_constants()
         self.operators = tuple(self._named())
         self._consumers: dict[int, list[Operator]] = {}
         for operator in self.operators:
@@ -87,27 +89,66 @@ class Graph:
 
     def constant(self, tensor: int) -> NDArray[np.float32] | None:
         """The values of a float weight or bias, a copy; None for anything else."""
-        if tensor < 0:
+        if not self._is_constant(tensor):
             return None
         record = self._graph.tensors[tensor]
         data = self._model.buffers[record.buffer].data
-        if record.type != schema().TensorType.FLOAT32 or data is None or not len(data):
-            return None
         return (
             np.frombuffer(bytes(np.asarray(data, np.uint8)), np.float32)
             .reshape(self.shape(tensor))
             .copy()
         )
 
-    def set_constant(self, tensor: int, values: NDArray[np.float32]) -> None:
-        """Replaces the values of a weight or bias; one that others share becomes its own."""
+    def integers(self, tensor: int) -> tuple[int, ...]:
+        """The values of a constant of int32, such as axes; none for anything else."""
         record = self._graph.tensors[tensor]
-        users = sum(other.buffer == record.buffer for other in self._graph.tensors)
-        if users > 1:
+        data = self._model.buffers[record.buffer].data
+        if record.type != schema().TensorType.INT32 or data is None:
+            return ()
+        return tuple(np.frombuffer(bytes(np.asarray(data, np.uint8)), np.int32).tolist())
+
+    def is_shared(self, tensor: int) -> bool:
+        """Whether other operators compute with the same values, as of a layer that is used twice."""
+        buffer = self._graph.tensors[tensor].buffer
+        return sum(other.buffer == buffer for other in self._graph.tensors) > 1
+
+    def set_constant(self, tensor: int, values: NDArray[np.float32]) -> None:
+        """Replaces the values of a weight or bias; what others share stays as it is for them."""
+        record = self._graph.tensors[tensor]
+        if self.is_shared(tensor):
             record.buffer = len(self._model.buffers)
             self._model.buffers.append(schema().BufferT())
         raw = np.ascontiguousarray(values, np.float32).tobytes()
         self._model.buffers[record.buffer].data = np.frombuffer(raw, np.uint8)
+
+    def _is_constant(self, tensor: int) -> bool:
+        if tensor < 0:
+            return False
+        record = self._graph.tensors[tensor]
+        data = self._model.buffers[record.buffer].data
+        return record.type == schema().TensorType.FLOAT32 and data is not None and len(data) > 0
+
+    def _part_constants(self) -> None:
+        """A tensor of its own for each operator's weights and biases.
+
+        TensorFlow's converter makes one of equal ones, all biases of zeros for example. The bytes
+        stay shared.
+        """
+        taken: set[int] = set()
+        for operator in self._graph.operators:
+            inputs = [int(tensor) for tensor in operator.inputs]
+            for slot, tensor in enumerate(inputs):
+                if tensor in taken and self._is_constant(tensor):
+                    inputs[slot] = len(self._graph.tensors)
+                    own = copy(self._graph.tensors[tensor])
+                    own.name += f"_{inputs[slot]}".encode()
+                    self._graph.tensors.append(own)
+                taken.add(tensor)
+            operator.inputs = inputs
+
+    def _is_constant(self, tensor: int) -> bool:
+        data = self._model.buffers[self._graph.tensors[tensor].buffer].data
+        return data is not None and len(data) > 0
 
     def _named(self) -> list[Operator]:
         module = schema()
@@ -127,6 +168,10 @@ class Graph:
             tensor.name = name.encode()
             fused = getattr(record.builtinOptions, "fusedActivationFunction", 0)
             inputs = tuple(int(index) for index in record.inputs)
+            for position, index in enumerate(inputs):
+                # A constant's own name lists all layers that went into it: kilobytes in all.
+                if index >= 0 and self._is_constant(index):
+                    self._graph.tensors[index].name = f"{name}/{position}".encode()
             found.append(Operator(name, kind, inputs, output, activations[fused]))
         return found
 
