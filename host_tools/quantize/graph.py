@@ -126,7 +126,8 @@ class Graph:
             return False
         record = self._graph.tensors[tensor]
         data = self._model.buffers[record.buffer].data
-        return record.type == schema().TensorType.FLOAT32 and data is not None and len(data) > 0
+        is_float = bool(record.type == schema().TensorType.FLOAT32)
+        return is_float and data is not None and len(data) > 0
 
     def _part_constants(self) -> None:
         """A tensor of its own for each operator's weights and biases.
@@ -145,10 +146,6 @@ class Graph:
                     self._graph.tensors.append(own)
                 taken.add(tensor)
             operator.inputs = inputs
-
-    def _is_constant(self, tensor: int) -> bool:
-        data = self._model.buffers[self._graph.tensors[tensor].buffer].data
-        return data is not None and len(data) > 0
 
     def _named(self) -> list[Operator]:
         module = schema()
@@ -170,7 +167,7 @@ class Graph:
             inputs = tuple(int(index) for index in record.inputs)
             for position, index in enumerate(inputs):
                 # A constant's own name lists all layers that went into it: kilobytes in all.
-                if index >= 0 and self._is_constant(index):
+                if self._is_constant(index):
                     self._graph.tensors[index].name = f"{name}/{position}".encode()
             found.append(Operator(name, kind, inputs, output, activations[fused]))
         return found
