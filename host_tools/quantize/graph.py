@@ -110,7 +110,8 @@ class Graph:
     def is_shared(self, tensor: int) -> bool:
         """Whether other operators compute with the same values, as of a layer that is used twice."""
         buffer = self._graph.tensors[tensor].buffer
-        return sum(other.buffer == buffer for other in self._graph.tensors) > 1
+        users = [other for other in self._graph.tensors if other.buffer == buffer]
+        return len(users) > 1
 
     def set_constant(self, tensor: int, values: NDArray[np.float32]) -> None:
         """Replaces the values of a weight or bias; what others share stays as it is for them."""
