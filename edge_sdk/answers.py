@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from edge_sdk.decision import candidates, unknown_labels
-from edge_sdk.events import Presence
+from edge_sdk.events import Event, Presence
 from edge_sdk.records import EventRecord, FrameRecord, utc_now
 from edge_sdk.smoothing import Smoothing, Unsmoothed
 from edge_sdk.types import Prediction, Ranked
@@ -74,7 +75,9 @@ class Stream:
 
     def __init__(self, labels: tuple[str, ...], decisions: Decisions, top_k: int) -> None:
         self.labels = labels
-        self._top_k = top_k
+        self._decisions, self._top_k = decisions, top_k
+        self._source = ""
+        self._region: str | None = None
         allowed = candidates(labels, decisions.allow, decisions.deny)
         self._allowed = None if allowed.all() else allowed
         self._smoother = decisions.smoothing.start()
@@ -103,7 +106,16 @@ class Stream:
         )
         if self._presence is None:
             return record, ()
-        events = self._presence.update(label, answer.score, seen.now_s)
-        return record, tuple(
-            EventRecord(record.ts, record.source, *event, region=record.region) for event in events
+        self._source, self._region = seen.source, seen.region
+        return record, self._records(self._presence.update(label, answer.score, seen.now_s))
+
+    def end(self) -> tuple[EventRecord, ...]:
+        """Nobody looks any more: smoothing begins anew, and what was there has left."""
+        self._smoother = self._decisions.smoothing.start()
+        return () if self._presence is None else self._records(self._presence.end())
+
+    def _records(self, events: Iterable[Event]) -> tuple[EventRecord, ...]:
+        now = utc_now()
+        return tuple(
+            EventRecord(now, self._source, *event, region=self._region) for event in events
         )

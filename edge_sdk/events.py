@@ -33,6 +33,7 @@ class Presence:
         self._label: str | None = None
         self._since_s = 0.0
         self._highest = 0.0
+        self._seen_s = 0.0
 
     def update(self, label: str | None, score: float, now_s: float) -> tuple[Event, ...]:
         """What has changed by one more answer; who leaves comes before who appears.
@@ -42,6 +43,7 @@ class Presence:
             score: of it, 0..1.
             now_s: monotonic time in seconds, from any zero; never earlier than the call before.
         """
+        self._seen_s = now_s
         if label == self._label:
             self._highest = max(self._highest, score)
             return ()
@@ -52,3 +54,7 @@ class Presence:
             events.append(Event("appeared", label, score, 0.0))
         self._label, self._since_s, self._highest = label, now_s, score
         return tuple(events)
+
+    def end(self) -> tuple[Event, ...]:
+        """Who was there leaves, at the time of the last answer: nobody is looking any more."""
+        return self.update(None, 0.0, self._seen_s)

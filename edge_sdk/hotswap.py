@@ -49,6 +49,8 @@ class ReloadingClassifier:
         path: the model file.
         open_model: opens it, as ``Classifier.open`` does; called in another thread later on.
         interval_s: how often the file is looked at, in seconds.
+        fits: asked with the labels of a model that is to take over; it raises ValueError with the
+            reason where they will not do.
         clock: monotonic seconds, for tests.
 
     Raises:
@@ -61,11 +63,13 @@ class ReloadingClassifier:
         open_model: Callable[[Path], Classifier] = Classifier.open,
         *,
         interval_s: float = 1.0,
+        fits: Callable[[tuple[str, ...]], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._path = Path(path)
         self._open_model = open_model
         self._interval_s = interval_s
+        self._fits = fits
         self._clock = clock
         self._tried = _stamp(self._path)  # before it is opened: what comes later is newer
         self._waiting: _Stamp | None = None
@@ -129,9 +133,13 @@ class ReloadingClassifier:
 
     def _change(self, opening: _Opening) -> None:
         if opening.classifier is None:
-            reason = f"the old model goes on: {opening.reason}"
-            _log.warning("%s", reason)
-            self._health.append(Health("model refused", reason))
+            self._refuse(opening.reason)
+            return
+        try:
+            self._fits(opening.classifier.labels)
+        except ValueError as error:
+            opening.classifier.close()
+            self._refuse(f"{self._path}: {error}")
             return
         old, self._current = self._current, opening.classifier
         detail = f"{self._path}: {old.artifact.sha256[:12]} -> {self._current.artifact.sha256[:12]}"
@@ -140,6 +148,11 @@ class ReloadingClassifier:
         _log.info("%s", detail)
         self._health.append(Health("model swapped", detail))
         old.close()
+
+    def _refuse(self, why: str) -> None:
+        reason = f"the old model goes on: {why}"
+        _log.warning("%s", reason)
+        self._health.append(Health("model refused", reason))
 
     def close(self) -> None:
         """Closes the model, and one that is being opened as soon as it is open; twice is once."""
@@ -181,6 +194,11 @@ class _Opening:
     def _work(self) -> None:
         try:
             classifier = self._open_model(self._path)
+            try:
+                _try_out(classifier)
+            except BaseException:
+                classifier.close()
+                raise
         except EdgeClsError as error:
             self.reason = str(error)
             return
@@ -210,3 +228,9 @@ def _stamp(path: Path) -> _Stamp | None:
         status = path.stat()
         return _Stamp(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
     return None
+
+
+def _try_out(classifier: Classifier) -> None:
+    """One answer before it takes over: a model without a self-test may answer with NaN."""
+    how = classifier.artifact.preprocessing
+    classifier.classify(np.full((how.height, how.width, 3), 128, np.uint8))

@@ -23,6 +23,8 @@ from edge_sdk.types import Frame, Health, Prediction
 BROKEN_FRAMES_MAX = 100
 # The longest sleep between two looks at whether to stop.
 _NAP_S = 0.2
+# What a source says when no frame tells any more whether something is still there.
+_BLIND = ("lost", "stalled")
 
 Stop = threading.Event | Callable[[], bool]
 
@@ -193,7 +195,10 @@ class _Loop:
         if frame.timestamp_ns is not None:
             age_ms = (time.monotonic_ns() - frame.timestamp_ns) / 1e6
         stream = self._streams.get(region)
-        if stream is None or stream.labels != prediction.labels:  # the first one, or a new model
+        if stream is not None and stream.labels != prediction.labels:  # a new model
+            self._end(stream)
+            stream = None
+        if stream is None:
             stream = self._streams[region] = self._open_stream(prediction.labels)
         record, events = stream.records(
             prediction,
@@ -221,6 +226,13 @@ class _Loop:
             if take_health is not None:
                 for health in take_health():
                     self._trouble(health)
+                    if part is self._source and health.what in _BLIND:
+                        for stream in self._streams.values():
+                            self._end(stream)
+
+    def _end(self, stream: Stream) -> None:
+        for event in stream.end():
+            self._write(event)
 
     def _unreadable(self, name: str, reason: str) -> None:
         self._trouble(Health("unreadable", reason), name, unreadable=True)

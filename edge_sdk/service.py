@@ -26,6 +26,7 @@ _log = logging.getLogger("edgecls.service")
 
 # Who asked for the end waits two seconds; a work that has not ended by then is left where it is.
 END_S = 1.8
+_SAY_S = 0.05
 _BEAT_S = 0.5
 INTERRUPTED = 130
 
@@ -107,7 +108,6 @@ class Service:
                     self._notifier.stopping()
                 heard += 1
             if time.monotonic() >= ends_s and not worker.done:
-                _log.warning("did not end within %.1f s, and is left where it is", END_S)
                 self._leave()
             if self._ready and not self.stop.is_set():
                 beat.beat()
@@ -131,7 +131,10 @@ class Service:
         self._wake()
 
     def _leave(self) -> None:
-        sys.stderr.flush()
+        # By a thread, since nobody may read standard error any more, which may be why it hangs.
+        word = threading.Thread(target=_say_left, daemon=True)
+        word.start()
+        word.join(_SAY_S)
         os._exit(INTERRUPTED if signal.SIGINT in self._signals else 0)
 
     @contextlib.contextmanager
@@ -146,6 +149,11 @@ class Service:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def _say_left() -> None:
+    _log.warning("did not end within %.1f s, and is left where it is", END_S)
+    sys.stderr.flush()
 
 
 class _Heartbeat:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from host_tools.quantize.graph import Graph
 from host_tools.quantize.int8 import Treatment, quantized
 from host_tools.quantize.softmax import append_softmax
 from host_tools.recipe import ConversionRecipe, DataRecipe, Recipe, preprocessing_of
+from host_tools.repair.fine_tune import FineTuning, fine_tuned
 from host_tools.repair.ladder import Climber
 from host_tools.repair.rung import RepairBudget
 from host_tools.repair.stage import Repaired, confirm, record
@@ -119,6 +121,7 @@ def repair_run(
         budget,
         conversion.io,
         say,
+        partial(_fine_tuned_graph, source, dataset, calibration, say),
     ).climb()
     best = ladder.best
     float_model = append_softmax(graph.pack())
@@ -138,8 +141,26 @@ def repair_run(
         del more["calibration"]
     path = _write(source, out, ladder.flatbuffer, best.format, more, say)
     repaired = Repaired(path, ladder, budget.max_drop, confirmed)
-    record(repaired, graph, calibration.pixels[:-2])
+    record(repaired, graph, calibration)
     return repaired
+
+
+def _fine_tuned_graph(
+    source: _Source,
+    dataset: Dataset,
+    calibration: CheckedCalibration,
+    say: Say,
+    treatment: Treatment,
+    seconds: float,
+) -> Graph | None:
+    how = FineTuning(seconds, flips=source.recipe.augmentation.horizontal_flip > 0)
+    data = (dataset.splits["train"], calibration.pixels)
+    try:
+        tuned = fine_tuned(source.model, *data, treatment, how, say)
+    except ConversionError as error:
+        say(f"not fine-tuned: {error}")
+        return None
+    return float_graph(tuned.model) if tuned.improved else None
 
 
 def _source(trained: TrainedModel, dataset: Dataset | None, say: Say) -> _Source:
@@ -154,7 +175,8 @@ def _source(trained: TrainedModel, dataset: Dataset | None, say: Say) -> _Source
         )
     if len(labels) != model.outputs[0].shape[-1]:
         raise ConversionError(
-            f"{trained.path}: {model.outputs[0].shape[-1]} outputs, but {len(labels)} classes in the data"
+            f"{trained.path}: {model.outputs[0].shape[-1]} outputs, but {len(labels)} classes in the "
+            "data; give the data set that it was trained on with --data"
         )
     recipe = trained.recipe or recipe_for_bare(trained, model)
     if trained.recipe is None:

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
 import pytest
+
+with contextlib.suppress(ImportError):  # MediaPipe's environment has none
+    from hypothesis import settings
+
+    # How long one example takes says how busy the machine is.
+    settings.register_profile("edgecls", deadline=None)
+    settings.load_profile("edgecls")
 
 GOLDEN = Path(__file__).parent / "golden"
 _ALLOWED_SKIPS = Path(__file__).parent / "allowed_skips.txt"

@@ -30,20 +30,23 @@ class ModelOptions(NamedTuple):
         """Opens the model and says what was assumed about it."""
         from edge_sdk.cli.output import echo_notes
 
-        classifier = self._open(model)
+        classifier = self.open_quietly(model)
         echo_notes(classifier.artifact)
         return classifier
 
-    def open_reloading(self, model: Path) -> ReloadingClassifier:
-        """As ``open``; the model may be replaced later, in silence."""
+    def open_reloading(
+        self, model: Path, fits: Callable[[tuple[str, ...]], None] = lambda _: None
+    ) -> ReloadingClassifier:
+        """As ``open``; the model may be replaced later, in silence, by one whose labels ``fits``."""
         from edge_sdk.cli.output import echo_notes
         from edge_sdk.hotswap import ReloadingClassifier
 
-        classifier = ReloadingClassifier(model, self._open)
+        classifier = ReloadingClassifier(model, self.open_quietly, fits=fits)
         echo_notes(classifier.artifact)
         return classifier
 
-    def _open(self, model: Path) -> Classifier:
+    def open_quietly(self, model: Path) -> Classifier:
+        """As ``open``, in silence."""
         from edge_sdk.classifier import Classifier
 
         return Classifier.open(

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from edge_sdk.attention import Attention
     from edge_sdk.cli.run_options import Source
     from edge_sdk.hotswap import ReloadingClassifier
+    from edge_sdk.sinks.web.uploads import Uploads
     from edge_sdk.statistics import LiveStatistics, RunStatistics
 
 
@@ -90,10 +91,16 @@ def run(
         from contextlib import ExitStack
 
         with ExitStack() as stack:
-            classifier = stack.enter_context(options.open_reloading(model))
+            classifier = stack.enter_context(options.open_reloading(model, decisions.check))
             models.append(classifier)
             _check(decisions, classifier.labels)
             opened = sinks.open(stack, statistics, as_json=as_json, live=source.live)
+            opened += sinks.open_page(
+                statistics,
+                lambda: _uploads(
+                    classifier, model, source, options, threshold, decisions=decisions, top_k=top_k
+                ),
+            )
             how = classifier.artifact.preprocessing
             frames = source.open((how.width, how.height))
             stack.callback(frames.close)
@@ -118,6 +125,29 @@ def run(
     click.echo(_summary(done), err=True)
     if done.unreadable and not source.live:
         raise click.exceptions.Exit(1)
+
+
+def _uploads(
+    running: ReloadingClassifier,
+    model: Path,
+    source: Source,
+    options: ModelOptions,
+    threshold: float | None,
+    *,
+    decisions: Decisions,
+    top_k: int,
+) -> Uploads:
+    """Answers viewers' pictures as the loop answers frames, with a second copy of its model."""
+    from edge_sdk.sinks.web.uploads import Uploads
+
+    return Uploads(
+        lambda: options.open_quietly(model),
+        lambda: running.artifact.sha256,
+        threshold=threshold,
+        decisions=decisions,
+        top_k=top_k,
+        max_pixels=source.max_pixels,
+    )
 
 
 def _check(decisions: Decisions, labels: tuple[str, ...]) -> None:

@@ -111,8 +111,8 @@ def parse_camera(text: str, model: Path | None) -> SourceSpec:
 
     if model is None and text.endswith(".tflite"):
         raise click.UsageError(
-            f"--camera {text}: that is a model, not a camera; {_ORDER}, as in edgecls run {text} "
-            "--camera"
+            f"--camera {redact(text)}: that is a model, not a camera; {_ORDER}, as in edgecls run "
+            f"{redact(text)} --camera"
         )
     try:
         spec = parse_source(text)
@@ -146,7 +146,7 @@ def attention_options(function: Callable[..., Any]) -> Callable[..., Any]:
                 motion=Motion() if motion else None,
             )
         except ValueError as error:
-            raise click.UsageError(f"--roi: {error}") from error
+            raise click.UsageError(f"--roi, --max-fps: {error}") from error
         return function(attention=attention, **values)
 
     every = click.option(

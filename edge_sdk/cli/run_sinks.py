@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from edge_sdk.ports import Sink
     from edge_sdk.sinks.spool import Spool, SpoolStatistics
+    from edge_sdk.sinks.web.uploads import Uploads
     from edge_sdk.statistics import LiveStatistics
 
 
@@ -25,6 +26,7 @@ class SinkOptions(NamedTuple):
     webhook: str | None
     metrics: str | None
     save_frames: Path | None
+    web: str | None
 
     def open(
         self, stack: ExitStack, statistics: LiveStatistics, *, as_json: bool, live: bool
@@ -55,6 +57,18 @@ class SinkOptions(NamedTuple):
                 )
             )
         return sinks
+
+    def open_page(
+        self, statistics: LiveStatistics, open_uploads: Callable[[], Uploads]
+    ) -> list[Sink]:
+        """The web page, where it was asked for, as a list of one; says where it is."""
+        if self.web is None:
+            return []
+        from edge_sdk.sinks.web.sink import open_web
+
+        page = open_web(self.web, statistics, uploads=open_uploads())
+        click.echo(f"web page: {page}", err=True)
+        return [page]
 
     def _open_spools(self, sinks: list[Sink]) -> dict[str, Spool]:
         spools = {}
@@ -109,4 +123,10 @@ def sink_options(function: Callable[..., Any]) -> Callable[..., Any]:
         type=click.Path(path_type=Path, file_okay=False),
         help="Keep uncertain pictures for the next training, 1 GB at most.",
     )
-    return log_file(mqtt(webhook(metrics(save_frames(collected)))))
+    web = click.option(
+        "--web",
+        metavar="[HOST:]PORT",
+        help="Show a live page; a port alone: to this machine only. Another HOST needs "
+        "$EDGECLS_WEB_TOKEN.",
+    )
+    return log_file(mqtt(webhook(metrics(save_frames(web(collected))))))

@@ -11,6 +11,7 @@ from edge_sdk.errors import SinkSpecError
 
 MQTT_USERNAME, MQTT_PASSWORD = "EDGECLS_MQTT_USERNAME", "EDGECLS_MQTT_PASSWORD"
 WEBHOOK_TOKEN = "EDGECLS_WEBHOOK_TOKEN"  # noqa: S105
+WEB_TOKEN, WEB_TOKEN_FILE = "EDGECLS_WEB_TOKEN", "EDGECLS_WEB_TOKEN_FILE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +50,27 @@ def webhook_token(file: Path | None) -> str | None:
         SinkSpecError: the file cannot be read, is empty or open to everyone; or a token that no
             header can hold.
     """
-    token = _read_secret(file) if file is not None else os.environ.get(WEBHOOK_TOKEN, "").strip()
+    return _token(file, WEBHOOK_TOKEN)
+
+
+def web_token(file: Path | None) -> str | None:
+    """What a viewer of the web page must know: from ``file``, else from the environment, else None.
+
+    The environment gives the token itself, or in ``$EDGECLS_WEB_TOKEN_FILE`` a file with it.
+
+    Raises:
+        SinkSpecError: as ``webhook_token``.
+    """
+    if file is None and not os.environ.get(WEB_TOKEN) and os.environ.get(WEB_TOKEN_FILE):
+        file = Path(os.environ[WEB_TOKEN_FILE])
+    return _token(file, WEB_TOKEN)
+
+
+def _token(file: Path | None, variable: str) -> str | None:
+    token = _read_secret(file) if file is not None else os.environ.get(variable, "").strip()
     if not token.isascii() or not token.isprintable():
         raise SinkSpecError(
-            f"the token of {file or WEBHOOK_TOKEN} has letters that no HTTP header can hold; "
+            f"the token of {file or variable} has letters that no HTTP header can hold; "
             "expected one line of plain ASCII"
         )
     return token or None

@@ -27,8 +27,7 @@ from edge_sdk.types import Frame
 
 _LOG = logging.getLogger("edgecls.save_frames")
 _QUALITY = 95  # the chroma and edges that training sees are close to the camera's
-_THUMBNAIL_PX = 16
-_REMEMBERED = 8
+_THUMBNAIL_PX, _REMEMBERED = 16, 8
 # Of two 16x16 gray thumbnails, 0..255: a camera's noise averages out to well below 1 there, and its
 # exposure wanders by a few; what comes or goes changes the squares where it is.
 _SAME_LEVEL = 12
@@ -37,6 +36,7 @@ _RESCAN_S = 60.0
 _NO_LABEL = "unsorted"
 
 Layout = Literal["by-label", "unsorted"]
+_Job = tuple[Frame, FrameRecord] | Literal["count"] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,13 +135,12 @@ class SaveFrames:
             ) from error
         if not writable:
             raise WriteError(f"{folder}: must not be written to; name another folder")
-        self._used = _used_bytes(self._folder)
-        self._scanned_s = time.monotonic()
+        self._used, self._scanned_s = _used_bytes(self._folder), time.monotonic()
         self._last_s = self._last_sample_s = -float("inf")
         self._seen: deque[NDArray[np.int16]] = deque(maxlen=_REMEMBERED)
         self._saved = self._same_scene = self._no_room = self._failed = 0
         self._full = self._told = self._closed = False
-        self._jobs: queue.Queue[tuple[Frame, FrameRecord] | None] = queue.Queue(maxsize=1)
+        self._jobs: queue.Queue[_Job] = queue.Queue(maxsize=1)
         self._thread = threading.Thread(target=self._work, name="edgecls-save", daemon=True)
         self._thread.start()
 
@@ -200,8 +199,9 @@ class SaveFrames:
 
     def _has_room(self, now: float) -> bool:
         if self._full and now - self._scanned_s >= _RESCAN_S:  # somebody may have tidied up
-            self._scanned_s = now
-            self._used = _used_bytes(self._folder)
+            self._scanned_s, self._full = now, False
+            self._jobs.put_nowait("count")  # takes long on a full card
+            return False
         free = shutil.disk_usage(self._folder).free if self._folder.exists() else 0
         self._full = self._used >= self._max_bytes or free < self._min_free_bytes
         if self._full and not self._told:
@@ -219,9 +219,12 @@ class SaveFrames:
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
             try:
-                self._used += self._save(*job)
-                self._saved += 1
-            except (OSError, cv2.error) as error:  # pictures are an extra: the loop goes on
+                if job == "count":
+                    self._used = _used_bytes(self._folder)
+                else:
+                    self._used += self._save(*job)
+                    self._saved += 1
+            except Exception as error:  # noqa: BLE001  # pictures are an extra: the loop goes on
                 self._failed += 1
                 if self._failed == 1:
                     _LOG.warning("a frame could not be kept: %s", error)
@@ -280,8 +283,8 @@ def _jpeg(frame: Frame) -> bytes:
     if frame.format == "i420":
         height = height * 2 // 3
     channels = 1 if frame.format == "gray" else 3
-    pixels = preprocess(frame, Preprocessing(width, height, channels, "squash"))
-    stored = np.ascontiguousarray(pixels[..., ::-1])  # OpenCV's encoder takes blue first
+    pixels = preprocess(frame, Preprocessing(width, height, channels, "squash"))[..., ::-1]
+    stored = np.ascontiguousarray(pixels)  # OpenCV's encoder takes blue first
     done, data = cv2.imencode(".jpg", stored, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
     if not done:
         raise WriteError(f"frame {frame.index}: cannot be encoded as JPEG")

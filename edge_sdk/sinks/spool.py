@@ -19,8 +19,7 @@ from edge_sdk.sinks.spool_store import SpoolStore, is_damage
 
 _LOG = logging.getLogger("edgecls.spool")
 DEFAULT_MAX_BYTES = 64_000_000  # about 80,000 results
-_FIRST_WAIT_S, _LAST_WAIT_S = 0.5, 30.0
-_IDLE_S = 1.0
+_FIRST_WAIT_S, _LAST_WAIT_S, _IDLE_S = 0.5, 30.0, 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +226,10 @@ class Spool:
                 if self._deadline is not None:  # nothing left, or nobody to take it
                     break
         finally:
-            self._sender.close()
+            try:
+                self._sender.close()
+            except Exception:  # noqa: BLE001  a sender's bug
+                _LOG.exception("a sender could not be closed")
             self._store.close()
             unlock(self._path, self._lock)
 

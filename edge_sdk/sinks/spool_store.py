@@ -9,6 +9,7 @@ nothing, a power cut the last seconds. https://www.sqlite.org/wal.html
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 import threading
 import time
@@ -88,6 +89,9 @@ class SpoolStore:
         self.used_bytes = self._used(self._writer)
 
     def _connect(self) -> sqlite3.Connection:
+        with contextlib.suppress(OSError):  # SQLite says it better
+            # What a camera saw is its owner's business; the log gets the same rights.
+            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         connection = sqlite3.connect(
             self._path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
         )

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import threading
+import time
 from collections.abc import Sequence
 
 from edge_sdk.ports import Sink
 
+_log = logging.getLogger(__name__)
 
-def close_together(sinks: Sequence[Sink]) -> None:
-    """Closes every sink, whatever becomes of the others.
+# One that takes longer waits for something that will not come.
+_PATIENCE_S = 15.0
+
+
+def close_together(sinks: Sequence[Sink], patience_s: float = _PATIENCE_S) -> None:
+    """Closes every sink, whatever becomes of the others; one that hangs is left behind.
 
     Raises:
         Exception: what the first of those that failed raised.
@@ -28,7 +35,10 @@ def close_together(sinks: Sequence[Sink]) -> None:
     ]
     for thread in threads:
         thread.start()
-    for thread in threads:
-        thread.join()
+    until = time.monotonic() + patience_s
+    for thread, sink in zip(threads, sinks, strict=True):
+        thread.join(max(0.0, until - time.monotonic()))
+        if thread.is_alive():
+            _log.warning("%s does not close; it is left behind", type(sink).__name__)
     if failures:
         raise failures[min(failures)]

@@ -64,7 +64,7 @@ class ReadAhead:
             except queue.Empty:
                 raise NoFrameYetError(f"no frame within {_WAIT_S:g} s; ask again") from None
             if isinstance(item, Frame):
-                self._handed_out = item.pixels
+                self._handed_out = item.pixels if _is_picture(item) else None  # then it is ours
                 return item
             if isinstance(item, UnreadableImageError):
                 raise item
@@ -93,7 +93,7 @@ class ReadAhead:
             self._source.close()
 
     def _copy(self, frame: Frame) -> Frame:
-        if not isinstance(frame.pixels, np.ndarray) or frame.pixels.dtype != np.uint8:
+        if not _is_picture(frame):
             return frame  # no picture, which is for others to say
         pixels = self._free.get()
         if pixels.shape != frame.pixels.shape:
@@ -125,3 +125,7 @@ class ReadAhead:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _is_picture(frame: Frame) -> bool:
+    return isinstance(frame.pixels, np.ndarray) and frame.pixels.dtype == np.uint8

@@ -30,6 +30,8 @@ _ENVIRONMENT = {
 }
 _READ_BYTES = 65536
 _REAP_S = 0.2
+# One more for every attempt would fill the machine within days.
+_LEAVING_MAX = 5
 
 
 class Events(NamedTuple):
@@ -164,6 +166,30 @@ class CaptureChild:
     def gone(self) -> bool:
         """The process has ended and been collected."""
         return self._process.poll() is not None
+
+
+class Leaving:
+    """Children that were killed; a driver may hold on to one for long, or for good."""
+
+    def __init__(self) -> None:
+        self._children: list[CaptureChild] = []
+
+    def add(self, child: CaptureChild) -> None:
+        """Sees to it that a child is collected, and those before it."""
+        # What is left at the end is looked after by subprocess.
+        self._children = [other for other in (*self._children, child) if not other.gone()]
+
+    def check(self) -> None:
+        """Makes sure that there is room for one more.
+
+        Raises:
+            OSError: too many are held.
+        """
+        self._children = [child for child in self._children if not child.gone()]
+        if len(self._children) >= _LEAVING_MAX:
+            raise BlockingIOError(
+                f"{len(self._children)} killed before it are still held by their driver"
+            )
 
 
 def rebuild_error(name: str, *arguments: str) -> EdgeClsError:

@@ -1,7 +1,8 @@
 """What a fake camera remembers between its openings: how far it came, and until when it is away.
 
 The memory is 16 bytes in a file in the folder for temporary files, mapped by whoever has the camera
-open: what a process wrote outlives its being killed. The process that made it removes it at its end.
+open: what a process wrote outlives its being killed. The process that made it removes it at its end;
+what one that was killed left behind, the next one removes.
 """
 
 from __future__ import annotations
@@ -16,11 +17,17 @@ import uuid
 from pathlib import Path
 
 _LAYOUT = struct.Struct("=qq")
+_PREFIX = "edgecls-fake-"
 
 
 def new_memory() -> str:
     """The path of a memory that is empty until somebody opens it."""
-    path = str(Path(tempfile.gettempdir()) / f"edgecls-fake-{os.getpid()}-{uuid.uuid4().hex[:12]}")
+    folder = Path(tempfile.gettempdir())
+    for left in folder.glob(f"{_PREFIX}*-*"):
+        maker = left.name.removeprefix(_PREFIX).partition("-")[0]
+        if maker.isdecimal() and not Path("/proc", maker).exists():
+            _remove(str(left))
+    path = str(folder / f"{_PREFIX}{os.getpid()}-{uuid.uuid4().hex[:12]}")
     atexit.register(_remove, path)
     return path
 

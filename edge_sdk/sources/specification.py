@@ -31,8 +31,9 @@ STREAM_SCHEMES = ("rtsp", "rtsps", "http", "https")
 _PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 
 _TELLTALES = "pass|pwd|token|key|secret|auth|user|usr|login|sig|cred|session"
-# Up to the last @: a password may hold an @ or a slash that should have been percent-encoded.
-_CREDENTIALS = re.compile(r"(?s)([a-z][a-z0-9+.-]*://).*@", re.IGNORECASE)
+# Up to the last @: a password may hold an @ or a slash that should have been percent-encoded. Slashes
+# or the scheme may be missing, as in what is refused for that.
+_CREDENTIALS = re.compile(r"(?s)([a-z][a-z0-9+.-]*:/{0,2}).*@", re.IGNORECASE)
 _SECRET_VALUE = re.compile(rf"(?i)([?&;][^=&;?]*(?:{_TELLTALES})[^=&;]*=)[^&;#\s]*")
 
 _log = logging.getLogger("edgecls.sources")

@@ -24,7 +24,7 @@ from edge_sdk.errors import (
     SourceNotFoundError,
     UnreadableImageError,
 )
-from edge_sdk.sources.capture_child import CaptureChild, rebuild_error
+from edge_sdk.sources.capture_child import CaptureChild, Leaving, rebuild_error
 from edge_sdk.sources.patience import BackOff, Silence
 from edge_sdk.sources.picture_health import PictureHealth
 from edge_sdk.sources.specification import SourceKind, SourceSpec
@@ -93,9 +93,10 @@ class SupervisedSource:
         self._idle = select.poll()
         self._idle.register(self._wake, select.POLLIN)
         self._child: CaptureChild | None = None
-        self._leaving: list[CaptureChild] = []
+        self._leaving = Leaving()
         self._health: deque[Health] = deque(maxlen=_KEPT)
-        self._unreadable: deque[UnreadableImageError] = deque(maxlen=_KEPT)
+        kept = _KEPT if spec.live else None  # of files each one is told, all of them may be bad
+        self._unreadable: deque[UnreadableImageError] = deque(maxlen=kept)
         self._final: EdgeClsError | None = None  # what every read() raises from now on
         self._ended = self._opened_once = False
         self._last_word: EdgeClsError | Literal["ended"] | None = None  # of the child there is
@@ -146,9 +147,7 @@ class SupervisedSource:
                 if self._ended:
                     break
                 if self._final is None and time.monotonic() >= until_s:
-                    raise NoFrameYetError(
-                        f"{self.name}: no frame within {_ANSWER_S:g} s; ask again"
-                    )
+                    raise NoFrameYetError(f"{self.name}: no frame for {_ANSWER_S:g} s; ask again")
             return None
 
     def close(self) -> None:
@@ -192,7 +191,11 @@ class SupervisedSource:
             self._listen(child)
             if not was_open and self._opened_once:
                 return None  # the constructor waits for no more
-        frame = child.frames.take(self._first_index)  # the last may come before a last word
+        try:
+            frame = child.frames.take(self._first_index)  # the last may come before a last word
+        except SourceLostError as error:
+            self._fail("lost", str(error), error)
+            return None
         began_s, now_s = now_s, time.monotonic()
         if frame is not None:
             return self._deliver(frame, now_s)
@@ -213,7 +216,7 @@ class SupervisedSource:
         if now_s >= give_up_s:
             self._final = SourceLostError(
                 f"{self.name}: gone for {now_s - self._down_s:.0f} s; look at its cable and power, and "
-                "start again, or wait longer with another give_up_s"
+                "start again, or wait longer with another give_up_s (--give-up)"
             )
         elif now_s >= self._retry_s:
             self._start()
@@ -224,6 +227,7 @@ class SupervisedSource:
         self._silence = Silence(self._open_s)
         self._first_index, self._last_word = self._next_index, None
         try:
+            self._leaving.check()
             self._child = CaptureChild(self._spec, self._size, self._wake)
         except OSError as error:
             self._fail("lost", f"the capture process cannot be started ({error})")
@@ -293,6 +297,4 @@ class SupervisedSource:
         if child is not None:
             self._dropped += child.frames.dropped
             child.close(grace_s)
-            self._leaving.append(child)
-        # Collects those whose drivers have let go; subprocess looks after what is left of them.
-        self._leaving = [leaving for leaving in self._leaving if not leaving.gone()]
+            self._leaving.add(child)

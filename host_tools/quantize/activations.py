@@ -33,15 +33,21 @@ class Observed:
     Attributes:
         lowest, highest: ``(N,)`` float32, of each picture.
         channel_peak: ``(C,)`` float32, largest magnitude of each channel (the last axis).
-        channel_mean: ``(C,)`` float64, mean of each channel.
+        mean: float64 of the tensor's own shape, the mean picture.
         values: ``(M,)`` float32 drawn from all values.
     """
 
     lowest: NDArray[np.float32]
     highest: NDArray[np.float32]
     channel_peak: NDArray[np.float32]
-    channel_mean: NDArray[np.float64]
+    mean: NDArray[np.float64]
     values: NDArray[np.float32]
+
+    @property
+    def channel_mean(self) -> NDArray[np.float64]:
+        """``(C,)`` float64, mean of each channel."""
+        channels: NDArray[np.float64] = self.mean.reshape(-1, self.mean.shape[-1])
+        return np.asarray(channels.mean(axis=0))
 
     def range(self, method: RangeMethod) -> tuple[float, float]:
         """Lowest and highest value to represent; zero is always among them.
@@ -94,8 +100,7 @@ def observe(graph: Graph, pixels: NDArray[np.uint8]) -> dict[str, Observed]:
             channels = value.reshape(-1, value.shape[-1])
             peak = np.abs(channels).max(axis=0)
             peaks[name] = np.maximum(peaks[name], peak) if name in peaks else peak
-            mean = channels.mean(axis=0, dtype=np.float64)
-            sums[name] = sums[name] + mean if name in sums else mean
+            sums[name] = sums[name] + value if name in sums else value.astype(np.float64)
             flat = channels.reshape(-1)
             if len(flat) > kept:
                 flat = flat[random.integers(0, len(flat), kept)]

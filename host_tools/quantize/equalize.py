@@ -45,6 +45,8 @@ def equalize(graph: Graph, observed: Mapping[str, Observed]) -> int:
         reader = _reader(graph, producer)
         if reader is None or producer.name not in observed:
             continue
+        if graph.is_shared(producer.inputs[1]) or graph.is_shared(reader.inputs[1]):
+            continue  # of a layer used twice: each use would need weights of its own
         factors = _factors(graph, observed[producer.name].channel_peak, reader)
         if factors is None or np.allclose(factors, 1.0, rtol=0.01):
             continue
@@ -72,9 +74,18 @@ def _reader(graph: Graph, producer: Operator) -> Operator | None:
             return reader if fits and not multiplied and reader.inputs[0] == tensor else None
         if reader.kind not in _TRANSPARENT or reader.activation not in _ACTIVATIONS:
             return None
-        if graph.shape(reader.output)[-1] != channels:
+        if graph.shape(reader.output)[-1] != channels or _mixes_channels(graph, reader):
             return None
         tensor = reader.output
+
+
+def _mixes_channels(graph: Graph, operator: Operator) -> bool:
+    """A mean over the channels of a square picture has as many columns as there were channels."""
+    if operator.kind != "MEAN":
+        return False
+    last = len(graph.shape(operator.inputs[0])) - 1
+    axes = graph.integers(operator.inputs[1])
+    return not axes or any(axis in (last, -1) for axis in axes)
 
 
 def _factors(

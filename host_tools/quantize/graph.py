@@ -34,6 +34,8 @@ class Operator:
         inputs: tensors it reads; -1 for an optional one left out.
         output: the tensor it writes, its first where there are several.
         activation: fused into it: ``NONE``, ``RELU``, ``RELU6``, ...
+        strides, dilation: of a window, down and across.
+        pads: a window goes beyond the border, where there are zeros ("same" padding).
     """
 
     name: str
@@ -41,6 +43,9 @@ class Operator:
     inputs: tuple[int, ...]
     output: int
     activation: str
+    strides: tuple[int, int] = (1, 1)
+    dilation: tuple[int, int] = (1, 1)
+    pads: bool = False
 
 
 class Graph:
@@ -164,13 +169,24 @@ class Graph:
             if taken[name] > 1:
                 name = f"{name}_{kind.lower()}_{taken[name]}"
             tensor.name = name.encode()
-            fused = getattr(record.builtinOptions, "fusedActivationFunction", 0)
+            options = record.builtinOptions
+            fused = getattr(options, "fusedActivationFunction", 0)
             inputs = tuple(int(index) for index in record.inputs)
             for position, index in enumerate(inputs):
                 # A constant's own name lists all layers that went into it: kilobytes in all.
                 if self._is_constant(index):
                     self._graph.tensors[index].name = f"{name}/{position}".encode()
-            found.append(Operator(name, kind, inputs, output, activations[fused]))
+            found.append(
+                Operator(
+                    *(name, kind, inputs, output, activations[fused]),
+                    strides=(getattr(options, "strideH", 1), getattr(options, "strideW", 1)),
+                    dilation=(
+                        getattr(options, "dilationHFactor", 1),
+                        getattr(options, "dilationWFactor", 1),
+                    ),
+                    pads=getattr(options, "padding", None) == module.Padding.SAME,
+                )
+            )
         return found
 
 

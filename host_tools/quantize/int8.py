@@ -73,5 +73,5 @@ def treated(
     if treatment.equalized and equalize(model, observed):
         observed = observe(model, pixels)
     if treatment.corrected:
-        correct_biases(model, observed)
+        correct_biases(model, observed, treatment.kept_float)
     return model, observed

@@ -26,8 +26,8 @@ class LayerError:
             pictures: every 6 dB are about one bit. Errors of the operators before it count in.
         low, high: the range that the integer output can hold; None where it is float.
         used_low, used_high: the extremes of the float output.
-        saturated: share of integer values (0..1) at either end of the range, where the range's
-            end is not where the activation itself cuts off.
+        saturated: share of values (0..1) that the range cuts off: stored at one of its ends, the
+            float one beyond it by half a step at least. What ReLU or ReLU6 cut off is not.
     """
 
     name: str
@@ -70,11 +70,13 @@ def layer_report(
             extremes[row] = min(extremes[row][0], true.min()), max(extremes[row][1], true.max())
             stored = candidate.stored(operator.name)
             if stored.dtype.kind in "iu":
-                ends = np.iinfo(stored.dtype)
-                quantization = candidate.quantization[operator.name]
-                # Zero is where ReLU cuts off: values there are not clipped by the range.
-                at_low = stored == ends.min if quantization.zero_point != ends.min else False
-                saturated[row] += np.sum((stored == ends.max) | at_low)
+                ends, half = np.iinfo(stored.dtype), candidate.quantization[operator.name].scale / 2
+                low, high = _ends(candidate, operator.name)
+                assert low is not None  # it stores integers
+                assert high is not None
+                cut = (stored == ends.max) & (true > high + half)
+                cut |= (stored == ends.min) & (true < low - half)
+                saturated[row] += cut.sum()
                 count[row] += stored.size
     found = []
     for row, operator in enumerate(operators):

@@ -1,4 +1,4 @@
-"""The ladder: cheap treatments first, then operators in float, then float16, until a budget holds.
+"""The ladder: cheap treatments, operators in float, fine-tuning, float16, until a budget holds.
 
 Chosen on the validation split; whoever calls confirms once on the test split.
 """
@@ -12,11 +12,13 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from host_tools.quantize.activations import observe
 from host_tools.quantize.checked import CheckedCalibration
 from host_tools.quantize.graph import Graph
 from host_tools.quantize.int8 import Treatment, quantized, treated
 from host_tools.quantize.softmax import append_softmax
 from host_tools.repair.answers import answers
+from host_tools.repair.free import FREE as _FREE
 from host_tools.repair.rung import Candidate, Ladder, RepairBudget, Rung
 from host_tools.repair.sensitivity import Sensitivity, sensitivities
 from host_tools.repair.speed import latencies_ms
@@ -24,37 +26,15 @@ from host_tools.validate.gates import judge
 from host_tools.validate.statistics import drop_interval
 
 Say = Callable[[str], None]
+# From how the model is made int8 and seconds to a float model fine-tuned for that; None: in vain.
+FineTune = Callable[[Treatment, float], Graph | None]
 
-# The same size and speed, so all are tried and the best one goes on.
-_FREE: tuple[tuple[str, str, Treatment], ...] = (
-    (
-        "int8",
-        "weights per channel, ranges of everything that was seen",
-        Treatment("minmax", equalized=False, corrected=False),
-    ),
-    (
-        "ranges cut at 99.99 %",
-        "the outermost ten-thousandth of each activation saturates",
-        Treatment("percentile", equalized=False, corrected=False),
-    ),
-    (
-        "ranges of least squared error",
-        "rounding and saturation balanced, activation by activation",
-        Treatment("mse", equalized=False, corrected=False),
-    ),
-    (
-        "biases corrected",
-        "biases make up for the rounding of weights",
-        Treatment("mse", equalized=False, corrected=True),
-    ),
-    (
-        "equalised, biases corrected",
-        "channels of like size, then ranges of least squared error and corrected biases",
-        Treatment("mse", equalized=True, corrected=True),
-    ),
-)
 # So many of the most sensitive groups are left in float one by one.
 _EVERY_STEP = 4
+# With more of the operators in float it is hardly an int8 model, and fine-tuning needs time, too.
+_MOST_FLOAT = 0.5
+_TIME_BEFORE_TUNING = 0.6
+_TIME_FOR_TUNING = 0.9  # of what is left then
 # Faster by less than this may be the machine's mood, and nobody waits for a fifth of a millisecond.
 _WORTH = 0.9
 _NOTICED_MS = 0.2
@@ -71,6 +51,7 @@ class Climber:
         budget: when to stop.
         io: what the input of an int8 model stores.
         say: told every rung as it is measured.
+        fine_tune: makes the fine-tuned model; None: that rung is left out.
     """
 
     def __init__(
@@ -83,14 +64,16 @@ class Climber:
         budget: RepairBudget,
         io: str,
         say: Say,
+        fine_tune: FineTune | None = None,
     ) -> None:
+        self._fine_tune = fine_tune
         self._graph, self._calibration = graph, calibration
         self._pixels, self._truth = pixels, truth
         self._float16, self._budget, self._io, self._say = float16, budget, io, say
         self._float = append_softmax(graph.pack())
         self._began = time.perf_counter()
         self._rungs: list[Rung] = []
-        self._made: list[bytes] = []
+        self._made: list[Candidate] = []
         self._blamed: dict[str, float] = {}
         self._sensitive: tuple[Sensitivity, ...] = ()
         self._fast_from = 0  # rungs before this one are slower than they need be
@@ -105,8 +88,10 @@ class Climber:
         if not self._done():
             for candidate in self._partly_float(treatment):
                 self._measure(candidate)
-                if self._done():
+                if self._done() or (self._fine_tune and self._left() < 1 - _TIME_BEFORE_TUNING):
                     break
+        if not self._done() and self._fine_tune is not None:
+            self._fine_tuned(treatment, self._fine_tune)
         if not self._done(in_any_case=True):
             note = "weights in half precision, computed in float32"
             self._measure(Candidate("float16", note, "float16", self._float16()))
@@ -118,7 +103,9 @@ class Climber:
             float_bytes=len(self._float),
             rungs=tuple(self._rungs),
             chosen=chosen,
-            flatbuffer=self._made[chosen],
+            flatbuffer=self._made[chosen].flatbuffer,
+            equalized=self._made[chosen].equalized,
+            graph=self._made[chosen].graph,
             blamed=self._blamed,
             sensitive=self._sensitive,
         )
@@ -128,7 +115,8 @@ class Climber:
         tried = []
         for name, note, treatment in _FREE:
             treatment = replace(treatment, io=self._io)
-            self._measure(Candidate(name, note, "int8", self._quantized(treatment)))
+            made = self._quantized(treatment)
+            self._measure(Candidate(name, note, "int8", made, equalized=treatment.equalized))
             tried.append(treatment)
         best = min(range(len(tried)), key=lambda i: _preference(self._rungs[i]))
         return tried[best]
@@ -173,15 +161,17 @@ class Climber:
                 "int8",
                 self._quantized(treatment),
                 tuple(kept),
+                treatment.equalized,
             )
         )
         return treatment
 
     def _partly_float(self, treatment: Treatment) -> Iterator[Candidate]:
         model, seen = treated(
-            self._graph, self._calibration.observed, self._calibration.pixels, treatment
+            *(self._graph, self._calibration.observed, self._calibration.pixels),
+            replace(treatment, corrected=False),  # by operator, see there
         )
-        left = self._budget.seconds - (time.perf_counter() - self._began)
+        left = self._left() * self._budget.seconds
         pictures = self._calibration.pixels[:-2]
         self._sensitive = sensitivities(model, seen, treatment, pictures, max(left / 2, 1.0))
         kept: list[str] = list(treatment.kept_float)
@@ -194,6 +184,8 @@ class Climber:
                 continue
             if len(added) == before:
                 continue
+            if len(added) > _MOST_FLOAT * len(self._graph.operators):
+                return
             before = len(added)
             yield Candidate(
                 f"{before} of {len(self._graph.operators)} operators in float",
@@ -202,7 +194,25 @@ class Climber:
                 "int8",
                 self._quantized(replace(treatment, kept_float=tuple(kept))),
                 tuple(kept),
+                treatment.equalized,
             )
+
+    def _fine_tuned(self, treatment: Treatment, fine_tune: FineTune) -> None:
+        graph = fine_tune(treatment, _TIME_FOR_TUNING * self._left() * self._budget.seconds)
+        if graph is None:
+            return
+        pixels, kept = self._calibration.pixels, treatment.kept_float
+        seen = observe(graph, pixels)
+        # Tuned for the rounding of its weights as they are; whether others help is measured.
+        plain = replace(treatment, equalized=False, corrected=False)
+        ways = {
+            plain: "fine-tuned",
+            replace(treatment, equalized=True, corrected=True): "fine-tuned, treated",
+        }
+        for how, name in ways.items():
+            made = quantized(graph, seen, pixels, how)
+            note = "weights trained further, rounded as they will be"
+            self._measure(Candidate(name, note, "int8", made, kept, how.equalized, graph))
 
     def _quantized(self, treatment: Treatment) -> bytes:
         return quantized(
@@ -236,7 +246,7 @@ class Climber:
             seconds=time.perf_counter() - started,
         )
         self._rungs.append(rung)
-        self._made.append(candidate.flatbuffer)
+        self._made.append(candidate)
         self._say(
             f"{rung.name}: drop {rung.drop_points:+.2f} points ({low:+.2f} to {high:+.2f}), "
             f"{rung.size_bytes:,} bytes, {rung.latency_ms:.2f} ms ({rung.latency_ratio:.2f} x float32)"
@@ -246,7 +256,11 @@ class Climber:
         """A rung holds, or (but for the last rung) time is up."""
         if any(rung.holds for rung in self._rungs[self._fast_from :]):
             return True
-        return not in_any_case and time.perf_counter() - self._began > self._budget.seconds
+        return not in_any_case and self._left() < 0
+
+    def _left(self) -> float:
+        """Share of the time; negative when it is up."""
+        return 1 - (time.perf_counter() - self._began) / self._budget.seconds
 
     def _choice(self) -> int:
         """The best of what holds; else what lost least."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from host_tools.quantize.graph import Graph
 from host_tools.repair.sensitivity import Sensitivity
 from host_tools.validate.gates import Verdict
 
@@ -19,6 +20,8 @@ class Candidate:
         format: ``int8`` or ``float16``.
         flatbuffer: the model, with float32 probabilities.
         kept_float: names of operators that stayed in float.
+        equalized: channels were brought to like size first.
+        graph: the float network it was made of; None: the one that is repaired.
     """
 
     name: str
@@ -26,6 +29,8 @@ class Candidate:
     format: str
     flatbuffer: bytes
     kept_float: tuple[str, ...] = ()
+    equalized: bool = False
+    graph: Graph | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +112,9 @@ class Ladder:
         rungs: in the order tried.
         chosen: the number of the best one.
         flatbuffer: of that one.
+        equalized: its channels were brought to like size first, so that its tensors are the float
+            network's but for a factor per channel.
+        graph: the fine-tuned float network it was made of; None: the one that is repaired.
         blamed: operator kinds that made int8 slower than float32, with the share (0..1) of the
             int8 latency that leaving each in float saved.
         sensitive: operators by what leaving them in float gains; empty where not needed.
@@ -119,6 +127,8 @@ class Ladder:
     rungs: tuple[Rung, ...]
     chosen: int
     flatbuffer: bytes
+    equalized: bool = False
+    graph: Graph | None = None
     blamed: dict[str, float] = field(default_factory=dict)
     sensitive: tuple[Sensitivity, ...] = ()
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from host_tools.progress import progress
 from host_tools.quantize.activations import Observed, ranges
+from host_tools.quantize.bias_correction import correct_biases
 from host_tools.quantize.graph import Graph, Operator
 from host_tools.quantize.int8 import Treatment
 from host_tools.quantize.integer import quantize_int8
@@ -54,8 +55,9 @@ def sensitivities(
     """Leaves every operator in float, alone and with its readers; the most per operator first.
 
     Args:
-        model, seen: as of ``host_tools.quantize.int8.treated``.
-        treatment: what else stays in float.
+        model, seen: as of ``host_tools.quantize.int8.treated``, its biases not corrected: which are
+            depends on what stays in float.
+        treatment: whether biases are, and what else stays in float.
         pixels: ``(N, H, W, C)`` uint8 training pictures; as many are used as time allows.
         seconds: the search ends by then, with the operators that it came to.
     """
@@ -65,7 +67,10 @@ def sensitivities(
     some = pixels[:_FEWEST_PICTURES]
 
     def scores(kept: tuple[str, ...], pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
-        flatbuffer = quantize_int8(packed, limits, kept_float=kept)
+        corrected = Graph.copy_of(model)
+        if treatment.corrected:
+            correct_biases(corrected, seen, kept)
+        flatbuffer = quantize_int8(corrected.pack(), limits, kept_float=kept)
         return answers(append_softmax(flatbuffer), pictures)
 
     scores(treatment.kept_float, some)

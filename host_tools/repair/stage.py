@@ -11,6 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_sdk.files import write_atomically
+from host_tools.quantize.activations import observe
+from host_tools.quantize.checked import CheckedCalibration
+from host_tools.quantize.equalize import equalize
 from host_tools.quantize.graph import Graph
 from host_tools.quantize.layer_report import LayerError, layer_report
 from host_tools.repair.answers import answers
@@ -108,17 +111,24 @@ def confirm(
     )
 
 
-def record(repaired: Repaired, graph: Graph, pixels: NDArray[np.uint8]) -> None:
+def record(repaired: Repaired, graph: Graph, calibration: CheckedCalibration) -> None:
     """Writes ``<artifact>_repair.json`` and ``.html`` beside the artifact.
 
     Args:
         repaired: what to write down.
         graph: of the float model.
-        pixels: ``(N, H, W, C)`` uint8 calibration pictures to compare layers on.
+        calibration: the pictures that the ladder calibrated with; layers are compared on some.
     """
     layers: tuple[LayerError, ...] = ()
     if repaired.ladder.best.format == "int8":
-        layers = layer_report(graph, repaired.ladder.flatbuffer, pixels[:_LAYER_PICTURES])
+        # Each tensor beside the same one in float: equalised where the integer one is.
+        tuned = repaired.ladder.graph
+        reference = Graph.copy_of(tuned or graph)
+        if repaired.ladder.equalized:
+            seen = observe(tuned, calibration.pixels) if tuned else calibration.observed
+            equalize(reference, seen)
+        pixels = calibration.pixels[:-2][:_LAYER_PICTURES]
+        layers = layer_report(reference, repaired.ladder.flatbuffer, pixels)
     stem = repaired.path.with_suffix("")
     figures = {**repaired.to_json(), "layers": [layer.to_json() for layer in layers]}
     write_atomically(Path(f"{stem}_repair.json"), json.dumps(figures, indent=1) + "\n")

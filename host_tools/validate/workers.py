@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from edge_sdk.classifier import Classifier
 from edge_sdk.engines import runtime_version
 from edge_sdk.errors import DelegateError, EdgeClsError, EngineNotInstalledError
+from edge_sdk.tensors import NO_TEMPERATURE
 from edge_sdk.types import Frame, Prediction
 from host_tools.opening import Opening, open_classifier
 
@@ -56,8 +57,13 @@ Open = Callable[[Path, Opening], Opened]
 
 
 def open_quietly(path: Path, opening: Opening) -> Classifier:
-    """``open_classifier``; the notes on a foreign model were said before."""
-    return open_classifier(path, opening, lambda _: None)
+    """``open_classifier``; the notes on a foreign model were said before.
+
+    Without the temperature of its manifest: runtimes are compared, not what was fitted afterwards.
+    """
+    classifier = open_classifier(path, opening, lambda _: None)
+    classifier.temperature = NO_TEMPERATURE
+    return classifier
 
 
 class Worker:

@@ -16,6 +16,7 @@ from edge_sdk.types import Frame
 from host_tools.data.decode import Decoded, Unreadable
 from host_tools.data.pictures import Picture
 from host_tools.opening import Opening
+from host_tools.package import set_scores
 from host_tools.validate import workers
 from host_tools.validate.agreement import Agreement, Runtime, compare_runtimes
 from host_tools.validate.agreement_table import to_lines
@@ -192,6 +193,18 @@ def test_files_of_one_model_stand_in_one_matrix(
         *("digits_int8", "digits_float16") * 2
     ]
     assert found["reference"] == 0
+
+
+def test_a_temperature_is_no_difference_of_runtimes(
+    int8_artifact: Path, digit_pictures: Path, tmp_path: Path
+) -> None:
+    tempered = tmp_path / "tempered.tflite"
+    tempered.write_bytes(int8_artifact.read_bytes())
+    set_scores(tempered, 3.0, 0.0, {})
+    words = ("--backend", "litert", "--backend", "litert-noxnnpack", "--json")
+    result = _validate(int8_artifact, tempered, "--data", digit_pictures, "--split", "all", *words)
+    found = json.loads(result.stdout)["backends"]
+    assert [one["score_difference"]["max"] for one in found[:2]] == [0, 0]
 
 
 @pytest.mark.parametrize(

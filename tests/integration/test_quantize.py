@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -115,6 +116,124 @@ def test_corrected_biases_bring_the_means_back(network: Network) -> None:
     assert left < off / 2
 
 
+def _seen(model: Any) -> tuple[Graph, dict[str, Observed], NDArray[np.uint8]]:
+    """The graph of a small classifier, what it computes on noise, and the noise."""
+    side = model.inputs[0].shape[1]
+    noise = np.random.default_rng(0).integers(0, 256, (12, side, side, 3), np.uint8)
+    noise[-2:] = np.array([0, 255], np.uint8)[:, None, None, None]
+    graph = float_graph(model)
+    return graph, observe(graph, noise), noise
+
+
+def _logits(graph: Graph, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    probe = Probe(graph.pack())
+    rows = []
+    for picture in pixels:
+        probe.run(picture[np.newaxis].astype(np.float32))
+        rows.append(probe.stored(graph.operators[-1].name)[0])
+    return np.stack(rows)
+
+
+def _classifier(body: Callable[[Any], Any]) -> Any:
+    import keras
+
+    keras.utils.set_random_seed(1)
+    image = keras.Input((8, 8, 3))
+    x = keras.layers.Conv2D(8, 3, padding="same", activation="relu", name="stem")(image)
+    x = keras.layers.Flatten()(body(x))
+    return keras.Model(image, keras.layers.Dense(5, activation="softmax")(x))
+
+
+def _used_twice(x: Any) -> Any:
+    from keras import layers
+
+    shared = layers.Conv2D(8, 3, padding="same", activation="relu", name="shared")
+    return layers.GlobalAveragePooling2D()(shared(shared(x)))
+
+
+def _mean_of_channels(x: Any) -> Any:
+    import keras
+
+    return keras.layers.Dense(8, activation="relu")(keras.ops.mean(x, axis=-1))
+
+
+@pytest.mark.parametrize("body", [_used_twice, _mean_of_channels])
+def test_what_cannot_be_equalised_is_left_alone(body: Callable[[Any], Any]) -> None:
+    """A layer used twice has one set of weights; a mean over channels mixes them (8 of 8 x 8)."""
+    graph, observed, noise = _seen(_classifier(body))
+    equalised = Graph.copy_of(graph)
+    equalize(equalised, observed)
+    np.testing.assert_allclose(_logits(equalised, noise), _logits(graph, noise), rtol=1e-4)
+
+
+def _separable(x: Any) -> Any:
+    from keras import layers
+
+    for _ in range(2):
+        x = layers.SeparableConv2D(8, 3, padding="same", activation="relu")(x)
+    return layers.GlobalAveragePooling2D()(x)
+
+
+def test_a_bias_of_zeros_that_operators_share_is_corrected_for_each() -> None:
+    graph, observed, _ = _seen(_classifier(_separable))
+    together, biases = Graph.copy_of(graph), {}
+    assert correct_biases(together, observed) == 5
+    convolutions = [one for one in together.operators if "CONV" in one.kind]
+    assert len({one.inputs[2] for one in convolutions}) == 5
+    for one in convolutions:
+        alone = Graph.copy_of(graph)
+        others = [other.name for other in convolutions if other.name != one.name]
+        assert correct_biases(alone, observed, others) == 1
+        biases[one.name] = alone.constant(one.inputs[2])
+        np.testing.assert_array_equal(together.constant(one.inputs[2]), biases[one.name])
+
+
+@pytest.mark.parametrize("strides", [1, 2])
+@pytest.mark.parametrize("padding", ["same", "valid"])
+@pytest.mark.parametrize("kind", ["Conv2D", "DepthwiseConv2D"])
+def test_a_corrected_bias_knows_the_zeros_beyond_the_border(
+    kind: str, padding: str, strides: int
+) -> None:
+    """With the weights rounded and nothing else, the correction is exact."""
+    import keras
+
+    keras.utils.set_random_seed(2)
+    width = (8, 3) if kind == "Conv2D" else (3,)
+    image = keras.Input((4, 4, 3))
+    x = getattr(keras.layers, kind)(
+        *width, strides=strides, padding=padding, bias_initializer="ones", name="window"
+    )(image)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    graph = float_graph(keras.Model(image, keras.layers.Dense(5, activation="softmax")(x)))
+    noise = np.random.default_rng(0).integers(0, 256, (6, 4, 4, 3), np.uint8)
+    observed = observe(graph, noise)
+    (window,) = (one for one in graph.operators if one.name == "window")
+    weights = graph.constant(window.inputs[1])
+    assert weights is not None
+
+    def mean_output(corrected: bool) -> NDArray[np.float64]:
+        copy = Graph.copy_of(graph)
+        if corrected:
+            correct_biases(copy, observed)
+        copy.set_constant(window.inputs[1], rounded(weights, window.kind))
+        return observe(copy, noise)["window"].channel_mean
+
+    wanted = observed["window"].channel_mean
+    assert np.abs(mean_output(False) - wanted).max() > 1e-2
+    np.testing.assert_allclose(mean_output(True), wanted, rtol=1e-5, atol=1e-3)
+
+
+def test_the_bias_of_an_operator_in_float_is_its_own(network: Network) -> None:
+    treatment = Treatment(equalized=False, kept_float=("second_project",))
+    model, _ = treated(network.graph, network.observed, network.calibration, treatment)
+    for one in network.graph.operators:
+        if one.kind not in ("CONV_2D", "DEPTHWISE_CONV_2D"):
+            continue
+        before, after = network.graph.constant(one.inputs[2]), model.constant(one.inputs[2])
+        assert before is not None
+        assert np.array_equal(before, after) == (one.name == "second_project")
+
+
 def test_operators_kept_in_float_are_and_the_others_are_not(network: Network) -> None:
     flatbuffer = _int8(network, replace(_PLAIN, kept_float=("second_depthwise",)))
     probe = Probe(flatbuffer)
@@ -153,6 +272,23 @@ def test_the_layer_report_names_the_operator_that_breaks(network: Network) -> No
     strong = by_name["second_depthwise"]
     assert strong.high is not None
     assert strong.high >= strong.used_high > 50
+
+
+def test_the_layer_report_counts_what_the_range_cuts_off() -> None:
+    """The 6 of ReLU6 is stored at the end of the range, and nothing is lost."""
+    from keras import layers
+
+    def body(x: Any) -> Any:
+        x = layers.Conv2D(8, 3, use_bias=False, name="six")(x)
+        return layers.GlobalAveragePooling2D()(layers.ReLU(6.0)(x))
+
+    graph, observed, noise = _seen(_classifier(body))
+    assert observed["six"].highest.max() == 6
+    narrow = {**ranges(observed), "stem": (0.0, float(observed["stem"].highest.max()) / 2)}
+    flatbuffer = append_softmax(quantize_int8(graph.pack(), narrow))
+    by_name = {layer.name: layer for layer in layer_report(graph, flatbuffer, noise)}
+    assert by_name["six"].saturated == 0
+    assert 0 < by_name["stem"].saturated < 1
 
 
 def test_int4_weights_take_less_room_and_answer_much_the_same(network: Network) -> None:

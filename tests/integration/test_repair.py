@@ -75,6 +75,17 @@ def test_the_command_repairs_and_leaves_a_page(hard: Path, digits: Path, tmp_pat
         classifier.classify(np.zeros((32, 32, 3), np.uint8))
 
 
+def test_equalised_layers_are_compared_with_equalised_ones(
+    hard: Path, digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ladder, "_FREE", (("equalised", "and no other", Treatment()),))
+    repaired, _ = _repaired(hard, digits, tmp_path, RepairBudget(5.0, slower_allowed=True))
+    assert repaired.ladder.equalized
+    report = json.loads((tmp_path / "hard_int8_repair.json").read_text())
+    # 6 dB are one bit of eight.
+    assert min(layer["sqnr_db"] for layer in report["layers"]) > 20
+
+
 def test_operators_go_to_float_where_nothing_else_helps(
     hard: Path, digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

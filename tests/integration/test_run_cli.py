@@ -91,6 +91,12 @@ def test_a_password_in_a_url_is_never_printed(int8_artifact: Path) -> None:
     assert "s3cret" not in result.stdout + result.stderr
 
 
+def test_a_password_in_a_url_that_ends_like_a_model_is_never_printed() -> None:
+    result = edgecls("run", "--camera", "rtsp://me:s3cret@host/x.tflite")
+    assert result.exit_code == 2
+    assert "s3cret" not in result.stdout + result.stderr
+
+
 def test_a_camera_that_goes_for_good_is_exit_6(int8_artifact: Path, digit_pictures: Path) -> None:
     spec = f"fake:{digit_pictures}?fps=50&unplug@5+60s"
     result = edgecls("run", int8_artifact, "--camera", spec, "--json", "--give-up", "0.5")

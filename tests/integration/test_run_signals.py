@@ -169,6 +169,30 @@ def test_a_work_that_is_stuck_is_left_within_two_seconds(
     process.communicate()
 
 
+def test_nobody_who_reads_standard_error_keeps_it_from_ending() -> None:
+    reading, writing = os.pipe()
+    process = subprocess.Popen(
+        [sys.executable, "-c", _STUCK.format(how="import os; os.write(2, bytes(1 << 20))")],
+        stdout=subprocess.PIPE,
+        stderr=writing,
+        text=True,
+        cwd=ROOT,
+    )
+    os.close(writing)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "started\n"
+        time.sleep(0.2)  # the pipe is full now
+        began = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+        assert time.monotonic() - began < _END_S
+        process.communicate()
+    finally:
+        process.kill()
+        os.close(reading)
+
+
 def test_a_second_ctrl_c_ends_at_once() -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", _STUCK.format(how="import time; time.sleep(600)")],

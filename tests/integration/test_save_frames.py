@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import threading
 import time
 from collections import namedtuple
 from pathlib import Path
@@ -195,9 +196,51 @@ def test_it_goes_on_when_somebody_has_tidied_up(
     sink.see(Frame(_picture(1)), _record())
     assert sink.statistics.no_room == 1
     (tmp_path / "old.jpg").unlink()
-    sink.see(Frame(_picture(2)), _record())
+    end = time.monotonic() + 20
+    while not sink.statistics.saved and time.monotonic() < end:
+        sink.see(Frame(_picture(2)), _record())
+        time.sleep(0.01)
     sink.close()
     assert sink.statistics.saved == 1
+
+
+def test_a_full_folder_is_not_counted_by_the_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "old.jpg").write_bytes(b"x" * 9000)
+    monkeypatch.setattr("edge_sdk.sinks.save_frames._RESCAN_S", 0.0)
+    sink = _open(tmp_path, max_bytes=9000)
+    counted: list[str] = []
+
+    def count(_: Path) -> int:
+        counted.append(threading.current_thread().name)
+        return 9000
+
+    monkeypatch.setattr("edge_sdk.sinks.save_frames._used_bytes", count)
+    for _ in range(10):
+        sink.see(Frame(_picture(2)), _record())
+        time.sleep(0.01)
+    sink.close()
+    assert set(counted) == {"edgecls-save"}
+    assert sink.statistics.saved == 0
+
+
+def test_a_picture_that_cannot_be_made_does_not_end_the_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_: Frame) -> bytes:
+        raise ValueError("bug")
+
+    sink = _open(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr("edge_sdk.sinks.save_frames._jpeg", broken)
+        _see(sink, Frame(_picture(1)), _record())
+        end = time.monotonic() + 20
+        while not sink.statistics.failed and time.monotonic() < end:
+            time.sleep(0.01)
+    sink.see(Frame(_picture(2)), _record())
+    sink.close()
+    assert (sink.statistics.failed, sink.statistics.saved) == (1, 1)
 
 
 def test_the_disk_keeps_some_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

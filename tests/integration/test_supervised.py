@@ -27,7 +27,8 @@ from edge_sdk.errors import (
     UnreadableImageError,
 )
 from edge_sdk.ports import LiveSource
-from edge_sdk.sources import patience
+from edge_sdk.sources import capture_child, patience
+from edge_sdk.sources.capture_child import CaptureChild
 from edge_sdk.sources.specification import SourceSpec, parse_source
 from edge_sdk.sources.supervised import SupervisedSource
 from edge_sdk.types import Frame, Health
@@ -154,6 +155,63 @@ def test_files_are_delivered_whole_and_in_order(tmp_path: Path) -> None:
         assert camera.dropped == 0
     assert names == [f"{i:03}.png" for i in range(30)]
     assert unreadable == ["010a.png"]
+
+
+def test_of_many_bad_files_each_one_is_told(tmp_path: Path) -> None:
+    folder = _write_pictures(tmp_path / "files", n=1)
+    for i in range(250):
+        (folder / f"bad{i:03}.png").write_bytes(b"no picture")
+    unreadable = 0
+    with open_camera(str(folder)) as camera:
+        time.sleep(1.0)  # many have been said before the first read
+        while True:
+            try:
+                if camera.read() is None:
+                    break
+            except NoFrameYetError:
+                continue
+            except UnreadableImageError:
+                unreadable += 1
+    assert unreadable == 250
+
+
+def test_damaged_memory_costs_the_child_and_not_the_run(pictures: Path) -> None:
+    with open_camera(f"fake:{pictures}?fps=30") as camera:
+        _next(camera)
+        assert camera._child is not None
+
+        def damaged(_: int) -> Frame:
+            raise SourceLostError("the shared memory is damaged")
+
+        camera._child.frames.take = damaged  # type: ignore[method-assign,assignment]
+        _, seen = _until(camera, "reopened")
+        assert [health.what for health in seen] == ["lost", "reopened"]
+        _next(camera)
+
+
+def test_processes_that_no_kill_ends_do_not_pile_up(
+    pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patience, "FIRST_S", 0.0)
+    started: list[int] = []
+    with SupervisedSource(parse_source(f"fake:{pictures}?fps=30"), give_up_s=None) as camera:
+        _next(camera)
+        start = capture_child.CaptureChild._start
+
+        def counted(child: CaptureChild, speak: int) -> subprocess.Popen[bytes]:
+            started.append(speak)
+            process = start(child, speak)
+            process.kill()  # as a driver that crashes
+            return process
+
+        monkeypatch.setattr(capture_child.CaptureChild, "_start", counted)
+        monkeypatch.setattr(capture_child.CaptureChild, "gone", lambda _: False)
+        os.kill(_pid(camera), signal.SIGKILL)
+        give_up = time.monotonic() + 4.0
+        while time.monotonic() < give_up:
+            with contextlib.suppress(NoFrameYetError):
+                camera.read()
+    assert len(started) == capture_child._LEAVING_MAX - 1
 
 
 def test_one_picture_that_ends_at_once_is_delivered(pictures: Path) -> None:

@@ -38,6 +38,7 @@ _DOORS: dict[str, tuple[str, ...]] = {
         "host_tools/explain/grad_cam.py",
         "host_tools/quantize/",
         "host_tools/provenance.py",
+        "host_tools/repair/fine_tune.py",
         "host_tools/train/logs.py",
     ),
     "keras": (
@@ -47,6 +48,7 @@ _DOORS: dict[str, tuple[str, ...]] = {
         "host_tools/quantize/",
         "host_tools/explain/grad_cam.py",
         "host_tools/keras_files.py",
+        "host_tools/repair/fine_tune.py",
     ),
     "ai_edge_quantizer": ("host_tools/quantize/integer.py",),
     "sklearn": ("host_tools/data/digits.py", "host_tools/evaluate/"),

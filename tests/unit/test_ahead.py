@@ -146,6 +146,14 @@ def test_a_frame_without_pixels_passes_for_others_to_refuse() -> None:
     assert frame.pixels is None
 
 
+def test_a_frame_of_another_kind_is_never_a_buffer_for_the_next() -> None:
+    odd = Frame(np.zeros((4, 4, 3), np.float64), "rgb", 0)  # type: ignore[arg-type]
+    good = [Frame(np.full((4, 4, 3), i, np.uint8), "rgb", i) for i in range(1, 9)]
+    with ReadAhead(FakeSource([odd, *good]), frames=1) as ahead:
+        frames = [ahead.read() for _ in range(9)]
+    assert [frame.pixels.dtype for frame in frames[1:] if frame] == [np.uint8] * 8
+
+
 def test_a_chain_numbers_its_frames_through_and_closes_each_source() -> None:
     sources = [_OneBuffer(2), _OneBuffer(0), _OneBuffer(3)]
     openers: list[Callable[[], FrameSource]] = [lambda s=s: s for s in sources]  # type: ignore[misc]
@@ -178,25 +186,25 @@ def test_a_chain_opens_a_source_when_it_is_its_turn() -> None:
     assert opened == [0, 1]
 
 
-def test_two_stages_that_wait_for_other_things_take_the_time_of_one(int8_artifact: Path) -> None:
-    """Decoding and inference leave Python's lock alone, as sleeping does here."""
+def test_the_next_frame_is_read_while_this_one_is_classified(int8_artifact: Path) -> None:
+    """No inference ends before another frame was read: one after the other would never end."""
+    read, last = threading.Semaphore(0), 19
 
-    class Decoder(_OneBuffer):
+    class Counting(_OneBuffer):
         def read(self) -> Frame | None:
-            time.sleep(0.01)
+            read.release()
             return super().read()
 
+    together = []
+
     def infer(_: Tensor) -> Tensor:
-        time.sleep(0.01)
+        if len(together) < last:
+            together.append(read.acquire(timeout=20))
         return np.full((1, 10), 0.1, np.float32)
 
-    seconds = []
     with Classifier(Artifact.open(int8_artifact), FakeEngine(infer)) as classifier:
-        for ahead in (False, True):
-            source: FrameSource = ReadAhead(Decoder(50)) if ahead else Decoder(50)
-            began = time.monotonic()
-            assert run(source, classifier, []).frames == 50
-            seconds.append(time.monotonic() - began)
-            source.close()
-    serial, parallel = seconds
-    assert parallel < 0.75 * serial
+        source = ReadAhead(Counting(last + 1))
+        read.acquire()  # of the frame that is classified first
+        assert run(source, classifier, []).frames == last + 1
+        source.close()
+    assert together == [True] * last

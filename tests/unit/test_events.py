@@ -52,3 +52,12 @@ def test_who_leaves_comes_before_who_appears() -> None:
         *("left", "can"),
         *("appeared", "cup"),
     )
+
+
+def test_when_nobody_looks_any_more_who_was_there_left_when_last_seen() -> None:
+    presence = Presence()
+    presence.update("can", 0.5, 1.0)
+    presence.update("can", 0.7, 3.5)
+    assert presence.end() == (Event("left", "can", 0.7, 2.5),)
+    assert presence.end() == ()
+    assert presence.update("can", 0.6, 3600.0) == (Event("appeared", "can", 0.6, 0.0),)

@@ -11,12 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edge_sdk.artifact import Artifact
 from edge_sdk.classifier import Classifier
 from edge_sdk.errors import ArtifactNotFoundError, CorruptArtifactError, SelfTestError
 from edge_sdk.hotswap import ReloadingClassifier
 from edge_sdk.pipeline import run
 from edge_sdk.records import FrameRecord, HealthRecord
-from edge_sdk.testing import FakeSource, MemorySink
+from edge_sdk.testing import FakeEngine, FakeSource, MemorySink
 from edge_sdk.types import Frame, Health
 
 _PIXELS = np.zeros((32, 32, 3), np.uint8)
@@ -127,6 +128,24 @@ def test_a_model_that_fails_its_self_test_is_refused_by_name(model: Path) -> Non
         (health,) = told
         assert health.what == "model refused"
         assert "golden self-test" in health.detail
+
+
+def test_a_model_that_answers_with_nan_is_refused(model: Path) -> None:
+    opened: list[Classifier] = []
+
+    def open_model(path: Path) -> Classifier:
+        if not opened:
+            opened.append(Classifier.open(path))
+        else:
+            nothing = FakeEngine(lambda _: np.full((1, 10), np.nan, np.float32))
+            opened.append(Classifier(Artifact.open(path), nothing))
+        return opened[-1]
+
+    watched = _Watched(model, open_model)
+    watched.classifier.reload()
+    assert watched.until_told() == ["model refused"]
+    assert opened[1]._engine.closed  # type: ignore[attr-defined]  # a FakeEngine
+    watched.classifier.close()
 
 
 def test_a_file_that_is_being_written_is_left_alone_until_it_stands_still(
@@ -244,3 +263,23 @@ def test_in_a_run_the_swap_is_a_record_between_two_frames(
     assert [health.what for health in told] == ["model swapped"]
     indices = [record.frame for record in sink.records if isinstance(record, FrameRecord)]
     assert indices == list(range(400))
+
+
+def test_a_model_whose_labels_will_not_do_is_refused(model: Path) -> None:
+    clock = _Clock()
+
+    def fits(labels: tuple[str, ...]) -> None:
+        raise ValueError(f"the model has no label 'cat' among {len(labels)}")
+
+    with ReloadingClassifier(model, fits=fits, clock=clock) as classifier:
+        before = classifier.artifact
+        classifier.reload()
+        told: list[Health] = []
+        deadline_s = time.monotonic() + 30
+        while not told and time.monotonic() < deadline_s:
+            told += classifier.take_health()
+            time.sleep(0.01)
+        assert [health.what for health in told] == ["model refused"]
+        assert "no label 'cat'" in told[0].detail
+        assert classifier.artifact is before
+        classifier.classify(_PIXELS)

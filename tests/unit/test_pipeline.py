@@ -474,6 +474,25 @@ def test_events_say_what_appeared_and_what_left(int8_artifact: Path) -> None:
     assert 0 <= line["seconds"] < 30
 
 
+def test_what_was_there_leaves_when_the_camera_goes_away(int8_artifact: Path) -> None:
+    sink = MemorySink()
+    camera = _Camera([_frame(0), NoFrameYetError("x"), _frame(1)])
+    read = camera.read
+
+    def losing() -> Frame | None:
+        try:
+            return read()
+        except NoFrameYetError:
+            camera.troubles.append(Health("lost", "unplugged"))
+            raise
+
+    camera.read = losing  # type: ignore[method-assign]
+    with Classifier(Artifact.open(int8_artifact), FakeEngine(_answer)) as classifier:
+        run(camera, classifier, [sink], threshold=0.0, decisions=Decisions(events=True))
+    told = [record.what for record in sink.records if not isinstance(record, FrameRecord)]
+    assert told == ["appeared", "lost", "left", "appeared"]
+
+
 @pytest.mark.parametrize(
     ("decisions", "label", "topk"),
     [

@@ -318,7 +318,7 @@ def test_a_seed_that_no_generator_takes_is_refused(key: str, seed: int) -> None:
         ("model.architecture", "mobilenetv2", r"'mobilenetv2' \(did you mean mobilenet-v2\?\)"),
         ("model.activation", "Relu", r"'Relu' \(did you mean relu\?\)"),
         ("training.loss", "cross-entropy", r"'cross-entropy' \(did you mean crossentropy\?\)"),
-        ("conversion.formats", "['int8', 'int4']", r"'int4' \(did you mean int8\?\)"),
+        ("conversion.formats", "['int8', 'int5']", r"'int5' \(did you mean int8\?\)"),
         ("data.color", "RGB", r"'RGB'.*one of rgb, gray"),
     ],
 )

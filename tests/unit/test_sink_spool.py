@@ -234,6 +234,30 @@ def test_a_sender_with_a_bug_loses_nothing(
     assert "Traceback" in caplog.text
 
 
+def test_a_sender_that_cannot_be_closed_keeps_no_lock(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken(_Receiver):
+        def close(self) -> None:
+            raise KeyError("bug")
+
+    with _open(path, Broken()):
+        pass
+    receiver = _Receiver()
+    with _open(path, receiver) as spool:
+        _write(spool, 1)
+        _until(lambda: spool.statistics.depth == 0)
+    assert "could not be closed" in caplog.text
+
+
+def test_what_was_seen_is_its_owners_business(path: Path) -> None:
+    with _open(path, _Away(), linger_s=0.1) as spool:
+        _write(spool, 3)
+        files = [file for file in path.parent.iterdir() if file.name.startswith(path.name)]
+        assert len(files) >= 3  # the database, its log, the lock
+        assert {oct(file.stat().st_mode & 0o777) for file in files} == {"0o600"}
+
+
 def test_a_sender_that_hangs_holds_up_neither_the_loop_nor_the_end(path: Path) -> None:
     release = threading.Event()
 

@@ -251,6 +251,24 @@ def test_the_memory_is_removed_at_the_end_of_the_program(pictures: Path) -> None
     assert not Path(ran.stdout.strip()).exists()
 
 
+def test_what_a_killed_program_left_is_removed_by_the_next(pictures: Path) -> None:
+    code = (
+        "from edge_sdk import open_source, parse_source; import os, signal\n"
+        f"spec = parse_source('fake:{pictures}?fps=max'); camera = open_source(spec)\n"
+        "camera.read(); print(spec.memory, flush=True); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    killed = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60
+    )
+    left = Path(killed.stdout.strip())
+    assert left.exists()
+    mine = parse_source(f"fake:{pictures}")
+    with contextlib.closing(open_source(mine)):
+        assert not left.exists()
+        parse_source(f"fake:{pictures}")
+        assert Path(mine.memory).exists()
+
+
 def test_a_hundred_openings_leave_no_descriptor(pictures: Path) -> None:
     spec = parse_source(f"fake:{pictures}?fps=max&unplug@2+0s&repeat=4")
 

@@ -215,6 +215,15 @@ def test_whatever_stands_for_a_password_is_left_out(password: str, scheme: str) 
     assert redact(url) == f"{scheme}://***@camera.local/stream"
 
 
+@pytest.mark.parametrize(
+    "text", ["rtsp:/me:s3cret@host/x", "me:s3cret@host", "rtsp:me:s3cret@host"]
+)
+def test_a_password_in_what_is_no_url_is_not_printed_either(text: str) -> None:
+    with pytest.raises(SourceSpecError) as caught:
+        parse_source(text)
+    assert "s3cret" not in str(caught.value)
+
+
 def test_a_url_without_secrets_is_printed_as_it_is() -> None:
     url = "rtsp://camera.local:554/realmonitor?channel=1&subtype=0"
     assert redact(url) == url

@@ -1,0 +1,282 @@
+"""What viewers see of a running loop: the newest picture with its answer, never a queue."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+
+from edge_sdk.errors import FrameError
+from edge_sdk.preprocess import Preprocessing, preprocess
+from edge_sdk.records import EventRecord, FrameRecord, HealthRecord, Record
+from edge_sdk.statistics import LiveStatistics
+from edge_sdk.types import Frame
+
+# Smooth enough to aim a camera by; more would cost the device more than it shows.
+MAX_FPS = 10.0
+MAX_VIEWERS = 8
+# Fits a phone's and half a desktop's screen; 30 to 100 kB at this quality.
+_MAX_SIDE_PX = 960
+_QUALITY = 80
+# While nobody looks one picture a second is kept, unencoded, for who comes next.
+_KEEP_S = 1.0
+# Who has not asked for so long has gone.
+_PATIENCE_S = 3.0
+_CLOSE_S = 0.3
+_MAX_REGIONS = 16
+_REMEMBERED = 6
+
+
+class View(NamedTuple):
+    """What a viewer is given: JSON, and a JPEG, empty where there is no newer one."""
+
+    state: bytes
+    jpeg: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """A picture, encoded, and what was said about it."""
+
+    number: int
+    record: FrameRecord
+    jpeg: bytes
+
+
+class _Channel:
+    """The pictures of one region, or of the whole frame: one slot each for what comes and goes."""
+
+    def __init__(self) -> None:
+        self.kept: tuple[Frame, FrameRecord] | None = None
+        self.shown: _Shown | None = None
+        self.next_s = 0.0
+        self.wanted_s = float("-inf")
+
+
+class Live:
+    """Between the loop and its viewers.
+
+    The loop leaves a copy of a picture now and then, at most ``MAX_FPS`` times a second and only
+    where somebody looks; a thread encodes the newest; viewers wait for it. No viewer is waited for.
+
+    Args:
+        statistics: of the loop.
+        about: what else every viewer is told.
+        clock: monotonic seconds, for tests.
+    """
+
+    def __init__(
+        self,
+        statistics: LiveStatistics,
+        about: dict[str, Any],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._statistics = statistics
+        self._about = about
+        self._clock = clock
+        lock = threading.Lock()
+        self._changed = threading.Condition(lock)  # for viewers
+        self._work = threading.Condition(lock)  # for the thread that encodes
+        self._channels: dict[str, _Channel] = {}
+        self._viewers: dict[str, float] = {}
+        # Apart, so that events, which may come every second, push no trouble out.
+        self._events: deque[tuple[int, Record]] = deque(maxlen=_REMEMBERED)
+        self._troubles: deque[tuple[int, Record]] = deque(maxlen=_REMEMBERED)
+        self._noted = 0
+        self._answered_s = clock()
+        self._summary: tuple[float, dict[str, Any]] = (float("-inf"), {})
+        self._number = 0
+        self._closed = False
+        self._thread = threading.Thread(target=self._encode, name="edgecls-web-jpeg", daemon=True)
+        self._thread.start()
+
+    # What the loop calls
+
+    def note(self, record: Record) -> None:
+        """Remembers what happened."""
+        if isinstance(record, FrameRecord):
+            self._answered_s = self._clock()
+        elif isinstance(record, EventRecord | HealthRecord):
+            with self._changed:
+                self._noted += 1
+                log = self._events if isinstance(record, EventRecord) else self._troubles
+                log.append((self._noted, record))
+
+    def see(self, frame: Frame, record: FrameRecord) -> None:
+        """Keeps a copy of the frame if somebody looks, and one a second if nobody does."""
+        now_s = self._clock()
+        region = record.region or ""
+        with self._changed:
+            channel = self._channels.get(region)
+            if channel is None:
+                if len(self._channels) >= _MAX_REGIONS:
+                    return
+                channel = self._channels[region] = _Channel()
+            wanted = now_s - channel.wanted_s < _PATIENCE_S
+            if now_s < channel.next_s and not (wanted and channel.next_s - now_s > 1 / MAX_FPS):
+                return
+            period_s = 1 / MAX_FPS if wanted else _KEEP_S
+            late_s = now_s - channel.next_s  # not added up, or every picture would come late
+            channel.next_s = now_s + period_s - (late_s if 0 <= late_s < period_s else 0.0)
+        copy = replace(frame, pixels=frame.pixels.copy())  # not while others wait for the lock
+        with self._changed:
+            channel.kept = (copy, record)
+            if wanted:
+                self._work.notify()
+
+    def close(self) -> None:
+        """Tells whoever waits that the run is over."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+            self._work.notify()
+        self._thread.join(_CLOSE_S)
+
+    # What viewers' threads call
+
+    def admit(self, viewer: str) -> bool:
+        """Counts a viewer, by a name it chose; False: there are enough already."""
+        now_s = self._clock()
+        with self._changed:
+            for name, seen_s in list(self._viewers.items()):
+                if now_s - seen_s > _PATIENCE_S:
+                    del self._viewers[name]
+            if viewer not in self._viewers and len(self._viewers) >= MAX_VIEWERS:
+                return False
+            self._viewers[viewer] = now_s
+            return True
+
+    def wait(self, region: str, after: int, timeout_s: float) -> View:
+        """The newest picture of a region as soon as it is another one than number ``after``.
+
+        Args:
+            region: "" for the whole frame; one that is not known stands for the first.
+            after: the number of the picture that the viewer has; 0: none.
+            timeout_s: wait no longer than that; the view is then without a picture.
+        """
+        end_s = self._clock() + timeout_s
+        with self._changed:
+            while True:
+                channel = self._channels.get(region) or next(iter(self._channels.values()), None)
+                if channel is not None:
+                    channel.wanted_s = self._clock()
+                    if channel.kept is not None:
+                        self._work.notify()
+                shown = None if channel is None else channel.shown
+                if self._closed or (shown is not None and shown.number != after):
+                    break
+                left_s = end_s - self._clock()
+                if left_s <= 0:
+                    break
+                self._changed.wait(min(left_s, _PATIENCE_S / 3))
+        return self._view(shown, after)
+
+    def _view(self, shown: _Shown | None, after: int) -> View:
+        fresh = shown is not None and shown.number != after
+        record = None if shown is None else shown.record
+        state = {
+            **self._about,
+            "picture": 0 if shown is None else shown.number,
+            "fresh": fresh,
+            "answer": None if record is None else _answer(record),
+            **self._now(),
+        }
+        jpeg = shown.jpeg if shown is not None and fresh else b""
+        return View(json.dumps(state, allow_nan=False).encode(), jpeg)
+
+    def _now(self) -> dict[str, Any]:
+        """What is the same for all viewers; gathered at most ten times a second."""
+        now_s = self._clock()
+        with self._changed:
+            made_s, summary = self._summary
+            if now_s - made_s < 1 / MAX_FPS and summary["ended"] == self._closed:
+                return summary
+            noted = sorted((*self._events, *self._troubles), key=lambda one: -one[0])
+            regions, ended = list(self._channels), self._closed
+        now = self._statistics.now()
+        summary = {
+            "regions": regions,
+            "happened": [record.to_json() for _, record in noted],
+            "ended": ended,
+            "idle_s": round(now_s - self._answered_s, 1),
+            "statistics": {
+                "frames": now.frames,
+                "fps": round(now.fps, 2),
+                "seconds": round(now.seconds, 1),
+                "dropped": now.dropped,
+                "skipped": now.skipped,
+                "unreadable": now.unreadable,
+                "troubles": now.troubles,
+                "latency_ms": None if now.latency_ms is None else now.latency_ms._asdict(),
+                "age_ms": None if now.age_ms is None else now.age_ms._asdict(),
+            },
+        }
+        with self._changed:
+            self._summary = (now_s, summary)
+        return summary
+
+    # The thread that encodes
+
+    def _encode(self) -> None:
+        while True:
+            with self._changed:
+                while not self._closed and not (wanted := self._wanted()):
+                    self._work.wait()
+                if self._closed:
+                    return
+                taken = [(channel, channel.kept) for channel in wanted]
+                for channel in wanted:
+                    channel.kept = None
+            for channel, kept in taken:
+                assert kept is not None  # by _wanted
+                frame, record = kept
+                # One that cannot be drawn was classified all the same: the next one may do.
+                with contextlib.suppress(FrameError, cv2.error):
+                    jpeg = encode(frame)
+                    with self._changed:
+                        self._number += 1
+                        channel.shown = _Shown(self._number, record, jpeg)
+                        self._changed.notify_all()
+
+    def _wanted(self) -> Sequence[_Channel]:
+        now_s = self._clock()
+        return [
+            channel
+            for channel in self._channels.values()
+            if channel.kept is not None and now_s - channel.wanted_s < _PATIENCE_S
+        ]
+
+
+def encode(frame: Frame, max_side_px: int = _MAX_SIDE_PX) -> bytes:
+    """A frame as JPEG, scaled down where a side is longer than ``max_side_px``.
+
+    Raises:
+        FrameError: the frame is no picture.
+    """
+    if frame.pixels.ndim < 2 or not frame.pixels.size:
+        raise FrameError(f"a frame cannot have pixels of shape {frame.pixels.shape}")
+    height, width = frame.pixels.shape[:2]
+    if frame.format == "i420":
+        height = height * 2 // 3
+    scale = min(1.0, max_side_px / max(height, width))
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    channels = 1 if frame.format == "gray" else 3
+    pixels = preprocess(frame, Preprocessing(*size, channels, "squash"))
+    stored = np.ascontiguousarray(pixels[..., ::-1])  # OpenCV's encoder takes blue first
+    _, data = cv2.imencode(".jpg", stored, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
+    return data.tobytes()
+
+
+def _answer(record: FrameRecord) -> dict[str, Any]:
+    """The record without the paths of this machine."""
+    content = record.to_json()
+    content["model"] = record.model.replace("\\", "/").rsplit("/", 1)[-1]
+    return content

@@ -1,0 +1,129 @@
+"""``--web``: the live view and a place to try pictures, as a sink."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from pathlib import Path
+
+from edge_sdk.errors import WriteError
+from edge_sdk.records import FrameRecord, Record
+from edge_sdk.sinks.address import host_and_port
+from edge_sdk.sinks.credentials import WEB_TOKEN
+from edge_sdk.sinks.version import version
+from edge_sdk.sinks.web.access import Access, is_loopback, open_access
+from edge_sdk.sinks.web.live import Live
+from edge_sdk.sinks.web.requests import Site, request_handler
+from edge_sdk.sinks.web.server import BoundedServer
+from edge_sdk.sinks.web.uploads import Uploads
+from edge_sdk.statistics import LiveStatistics
+from edge_sdk.types import Frame
+
+_LOG = logging.getLogger("edgecls.web")
+_EXAMPLE = "127.0.0.1:8080"
+_ANYWHERE = ("0.0.0.0", "::")  # noqa: S104  # to be compared with
+
+
+def open_web(
+    place: str,
+    statistics: LiveStatistics,
+    *,
+    uploads: Uploads | None = None,
+    token_file: str | Path | None = None,
+) -> WebPage:
+    """The sink for ``--web [HOST:]PORT``; a port alone listens on this machine only.
+
+    Args:
+        place: where to listen.
+        statistics: what ``run`` is given as well.
+        uploads: what answers viewers' pictures; None: the page takes none.
+        token_file: a file with the token; else ``$EDGECLS_WEB_TOKEN`` or ``$EDGECLS_WEB_TOKEN_FILE``.
+
+    Raises:
+        SinkSpecError: no such place, another one than loopback without a token, a token that will
+            not do.
+        WriteError: the port is taken, or the address is not of this machine.
+    """
+    host, port = host_and_port(place, example=_EXAMPLE)
+    access = open_access(host, token_file=token_file)
+    return WebPage(host, port, statistics, access, uploads)
+
+
+class WebPage:
+    """Shows the loop to viewers: the ``FrameSink`` that listens for browsers.
+
+    Threads of its own encode pictures and answer viewers; the loop copies a frame now and then.
+
+    Args:
+        host, port: where to listen; port 0 takes a free one.
+        statistics: of the loop.
+        access: who may look.
+        uploads: what answers viewers' pictures, closed with the page; None: the page takes none.
+
+    Attributes:
+        url: what to open in a browser.
+
+    Raises:
+        SinkSpecError, WriteError: see ``BoundedServer``.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        statistics: LiveStatistics,
+        access: Access,
+        uploads: Uploads | None = None,
+    ) -> None:
+        about = {
+            "device": socket.gethostname(),
+            "version": version(),
+            "uploads": None if uploads is None else uploads.limits,
+        }
+        self._uploads = uploads
+        self._live = Live(statistics, about)
+        self._closed = False
+        try:
+            self._server = BoundedServer(
+                host, port, request_handler(Site(access, self._live, uploads))
+            )
+        except BaseException:
+            self._live.close()
+            raise
+        self._server.start()
+        shown = socket.gethostname() if host in _ANYWHERE else host
+        self.url = f"http://{f'[{shown}]' if ':' in shown else shown}:{self._server.server_port}/"
+        self._asks = access.asks
+        if not is_loopback(host):
+            _LOG.warning(
+                "%s: pictures and the token travel unencrypted; put a proxy with TLS in front, or "
+                "listen on loopback behind ssh -L, where others share the network",
+                self.url,
+            )
+
+    def __str__(self) -> str:
+        return self.url + (f" (asks for the token of ${WEB_TOKEN})" if self._asks else "")
+
+    def write(self, record: Record) -> None:
+        """Takes note of one record.
+
+        Raises:
+            WriteError: the sink is closed.
+        """
+        if self._closed:
+            raise WriteError("this sink is closed")
+        self._live.note(record)
+
+    def see(self, frame: Frame, record: FrameRecord) -> None:
+        """Keeps a copy of the frame where somebody is about to look."""
+        self._live.see(frame, record)
+
+    def close(self) -> None:
+        """Tells viewers that the run is over and stops listening; twice is once."""
+        if self._closed:
+            return
+        self._closed = True
+        self._live.close()
+        self._server.stop()
+        if self._uploads is not None:
+            self._uploads.close()

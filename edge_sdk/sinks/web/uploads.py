@@ -1,0 +1,173 @@
+"""A picture from a viewer, and what the model says about it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from edge_sdk.answers import Decisions, Seen, Stream
+from edge_sdk.artifact import Artifact
+from edge_sdk.errors import EdgeClsError, UnreadableImageError
+from edge_sdk.images import decode_image
+from edge_sdk.types import Frame, Prediction
+
+_LOG = logging.getLogger("edgecls.web")
+
+# Twice what a phone's camera writes.
+MAX_BYTES = 20_000_000
+# 75 MB once decoded, which a small board can spare; phones take 12 unless told otherwise.
+MAX_PIXELS = 25_000_000
+# The loop has the machine first.
+PER_SECOND, BURST = 2.0, 5
+_AT_ONCE = 2
+_CLOSE_S = 0.5
+
+
+class Model(Protocol):
+    """What answers: a ``Classifier``."""
+
+    @property
+    def artifact(self) -> Artifact:
+        """What the model is."""
+        ...
+
+    def classify(self, frame: Frame) -> Prediction:
+        """What the model says about a frame."""
+        ...
+
+    def close(self) -> None:
+        """Gives the engine back."""
+        ...
+
+
+class Reply(NamedTuple):
+    """An HTTP status, and what to say with it."""
+
+    status: int
+    content: dict[str, Any]
+
+
+class Uploads:
+    """Classifies viewers' pictures, one at a time, with a model of its own.
+
+    The model is opened with the first picture, and again when the loop has taken another.
+
+    Args:
+        open_model: opens it.
+        current: SHA-256 of the model that the loop uses.
+        threshold: best score (0..1) below which the label is None; None: the artifact's own.
+        decisions: labels that may be answers; what looks at several frames is left out.
+        top_k: how many labels an answer ranks.
+        max_pixels: refuse larger pictures before they are decoded.
+        clock: monotonic seconds, for tests.
+    """
+
+    def __init__(
+        self,
+        open_model: Callable[[], Model],
+        current: Callable[[], str],
+        *,
+        threshold: float | None = None,
+        decisions: Decisions | None = None,
+        top_k: int = 5,
+        max_pixels: int = MAX_PIXELS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._open_model = open_model
+        self._current = current
+        self._threshold = threshold
+        decisions = decisions or Decisions()
+        self._decisions = Decisions(decisions.allow, decisions.deny)
+        self._top_k = top_k
+        self._max_pixels = min(max_pixels, MAX_PIXELS)
+        self._clock = clock
+        self._allowance, self._counted_s = float(BURST), clock()
+        self._one = threading.Lock()
+        self._count = threading.Lock()
+        self._places = threading.Semaphore(_AT_ONCE)
+        self._model: Model | None = None
+        self._closed = False
+
+    @property
+    def limits(self) -> dict[str, int]:
+        """What a page should look at before it sends something."""
+        return {"bytes": MAX_BYTES, "pixels": self._max_pixels}
+
+    def allows(self) -> bool:
+        """Counts an attempt; False: there were too many within the last seconds."""
+        now_s = self._clock()
+        with self._count:
+            earned = (now_s - self._counted_s) * PER_SECOND
+            self._allowance = min(float(BURST), self._allowance + earned)
+            self._counted_s = now_s
+            if self._allowance < 1:
+                return False
+            self._allowance -= 1
+            return True
+
+    @contextlib.contextmanager
+    def place(self) -> Iterator[bool]:
+        """Room in memory for one more picture; False: there is none now."""
+        free = self._places.acquire(blocking=False)
+        try:
+            yield free
+        finally:
+            if free:
+                self._places.release()
+
+    def classify(self, data: bytes) -> Reply:
+        """What the model says about the bytes of an image file."""
+        try:
+            frame = decode_image(data, name="the picture", max_pixels=self._max_pixels)
+        except UnreadableImageError as error:
+            reason = error.reason.split(";")[0]  # what follows is advice for a command line
+            return Reply(422, {"error": f"This picture cannot be used: {reason}."})
+        with self._one:
+            if self._closed:
+                return Reply(503, {"error": "The run has ended."})
+            try:
+                return self._answer(frame)
+            except EdgeClsError as error:
+                _LOG.warning("a viewer's picture could not be classified: %s", error)
+                return Reply(500, {"error": f"The model could not answer: {error}"})
+
+    def _answer(self, frame: Frame) -> Reply:
+        model = self._opened()
+        prediction = model.classify(frame)
+        stream = Stream(prediction.labels, self._decisions, self._top_k)
+        threshold = prediction.threshold if self._threshold is None else self._threshold
+        name = Path(model.artifact.path).name
+        seen = Seen(0, frame.name, None, 0.0, None, name, time.monotonic())
+        record, _ = stream.records(prediction, threshold, seen)
+        height, width = frame.pixels.shape[:2]
+        return Reply(200, {**record.to_json(), "width": width, "height": height})
+
+    def _opened(self) -> Model:
+        if self._model is not None and self._model.artifact.sha256 == self._current():
+            return self._model
+        try:
+            model = self._open_model()
+        except EdgeClsError:
+            if self._model is None:
+                raise
+            return self._model  # the loop has refused the new file as well, or will
+        old, self._model = self._model, model
+        if old is not None:
+            old.close()
+        return model
+
+    def close(self) -> None:
+        """Closes the model, unless it is at work for longer than that can be waited for."""
+        self._closed = True
+        if self._one.acquire(timeout=_CLOSE_S):
+            try:
+                if self._model is not None:
+                    self._model.close()
+                    self._model = None
+            finally:
+                self._one.release()
