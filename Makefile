@@ -1,12 +1,13 @@
 # make demo   the main job on real data, from nothing      make check   lint, types, fast tests: daily work
 # make test   every test that needs no hardware            make bench   benchmarks, see benchmarks/README.md
+# make dist   wheel and source archive, checked and used   make test-arm64   that wheel on emulated 64-bit Arm
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP_FLAGS ?= --quiet --disable-pip-version-check
 
-.PHONY: demo test check lint bench clean
+.PHONY: demo test check lint bench dist test-arm64 clean
 
 demo: $(VENV)/.host
 	$(BIN)/edgecls demo --out demo
@@ -23,18 +24,39 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# KEEP=NAME keeps the figures as benchmarks/reference/NAME.json. A missed target ends it after that.
 bench: $(VENV)/.dev
-	$(BIN)/python -m pytest benchmarks --benchmark-only --benchmark-group-by=group
-	$(BIN)/python benchmarks/ratios.py
+	@mkdir -p build/bench
+	$(BIN)/python -m pytest benchmarks --benchmark-enable --benchmark-only --benchmark-group-by=group \
+	  --benchmark-json=build/bench/rows.json
+	$(BIN)/python -m benchmarks.ratios --json build/bench/ratios.json; missed=$$?; \
+	  $(BIN)/python -m benchmarks.reference_file build/bench/rows.json build/bench/ratios.json \
+	    $(if $(KEEP),--write $(KEEP)) && exit $$missed
+
+# setuptools would take up what an older list of sources names.
+dist: $(VENV)/.dist
+	rm -rf dist edgecls.egg-info
+	$(BIN)/python -m build --outdir dist .
+	$(BIN)/python -m twine check --strict dist/*
+	$(BIN)/python tests/package/contents.py dist
+	bash tests/package/use.sh $(BIN)/python dist
+
+# Needs Linux, QEMU and mmdebstrap, and says so; see docs/raspberry-pi.md.
+test-arm64: dist
+	$(BIN)/python -m tests.device.arm64 --wheel dist/edgecls-*.whl
 
 # One file per finished installation, so that make installs again only when setup.cfg changes.
 $(VENV)/.host: setup.cfg | $(VENV)/bin/python
 	$(BIN)/pip install $(PIP_FLAGS) --editable '.[host]'
 	@touch $@
 
+$(VENV)/.dist: setup.cfg | $(VENV)/bin/python
+	$(BIN)/pip install $(PIP_FLAGS) --editable '.[dist]'
+	@touch $@
+
 $(VENV)/.dev: setup.cfg | $(VENV)/bin/python
-	$(BIN)/pip install $(PIP_FLAGS) --editable '.[host,dev]'
-	@touch $@ $(VENV)/.host
+	$(BIN)/pip install $(PIP_FLAGS) --editable '.[host,dev,dist]'
+	@touch $@ $(VENV)/.host $(VENV)/.dist
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from benchmarks import ratios
+from benchmarks import public_model
 from edge_sdk import Frame, read_image
+from edge_sdk.machine.facts import read_machine
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -22,15 +23,15 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Any:
 @pytest.fixture(scope="session")
 def public_data() -> Path:
     """The folder of public models and pictures; skips where it is absent."""
-    if not ratios.PUBLIC_DATA.is_dir():
+    if not public_model.PUBLIC_DATA.is_dir():
         pytest.skip("public test data is absent; see CONTRIBUTING.md")
-    return ratios.PUBLIC_DATA
+    return public_model.PUBLIC_DATA
 
 
 @pytest.fixture(scope="session")
 def cat_file(public_data: Path) -> Path:
     """A photograph of a cat, 1280x720 JPEG."""
-    return public_data / ratios.CAT
+    return public_data / public_model.CAT
 
 
 @pytest.fixture(scope="session")
@@ -42,19 +43,19 @@ def cat(cat_file: Path) -> Frame:
 @pytest.fixture(scope="session")
 def mobilenet(public_data: Path) -> Path:
     """MobileNetV2 1.0 224, int8 per channel, a foreign model for pixels -1..1."""
-    return public_data / ratios.MOBILENET
+    return public_data / public_model.MOBILENET
 
 
 @pytest.fixture(scope="session")
 def imagenet_labels(public_data: Path) -> tuple[str, ...]:
     """Its 1001 labels."""
-    return tuple((public_data / ratios.LABELS).read_text("utf-8").splitlines())
+    return tuple((public_data / public_model.LABELS).read_text("utf-8").splitlines())
 
 
 @pytest.fixture(scope="session")
 def golden() -> Path:
     """The folder of the small artifacts that tests use, too."""
-    return ratios.GOLDEN
+    return public_model.GOLDEN
 
 
 @pytest.hookimpl
@@ -64,4 +65,4 @@ def pytest_benchmark_update_machine_info(
 ) -> None:
     """Keeps the versions that matter, drops the name of the machine."""
     machine_info.pop("node", None)
-    machine_info["edgecls"] = ratios.machine_facts()
+    machine_info["edgecls"] = read_machine().to_json()

@@ -1,4 +1,4 @@
-"""What edgecls costs beside the bare minimum: ``python benchmarks/ratios.py [--json FILE]``.
+"""What edgecls costs beside the bare minimum: ``python -m benchmarks.ratios [--json FILE]``.
 
 Each measure runs ours and the bare counterpart in turns and takes the median of the paired ratios:
 whatever else the machine does hits both, and a slow moment spoils one pair, not the result.
@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import argparse
 import datetime as dt
-import importlib.metadata
 import json
 import os
-import platform
 import resource
 import subprocess
 import sys
@@ -26,24 +24,28 @@ from typing import Any
 
 import numpy as np
 
-ROOT = Path(__file__).resolve().parents[1]
-PUBLIC_DATA = Path(os.environ.get("EDGECLS_TEST_DATA", ROOT.parent / "shared" / "data"))
-GOLDEN = ROOT / "tests" / "golden"
-MOBILENET = Path("models", "tf2_mobilenet_v2_1.0_224_ptq.tflite")
-LABELS = Path("models", "imagenet_labels.txt")
-CAT = Path("images", "cat_720p.jpg")
+from benchmarks.public_model import (
+    CAT,
+    GOLDEN,
+    LABELS,
+    MOBILENET,
+    PUBLIC_DATA,
+    ROOT,
+    write_mobilenet_artifact,
+)
+from edge_sdk.machine.facts import read_machine
 
 CLASSIFY_TARGET = 1.10
 COLD_START_TARGET = 1.3
 
 # What a person writes with us, and what the same person writes without us.
-_OURS = """
+OURS = """
 import sys
 from edge_sdk import Classifier, read_image
 with Classifier.open(sys.argv[1]) as classifier:
     print(int(classifier.classify(read_image(sys.argv[2])).scores.argmax()))
 """
-_BARE = """
+BARE = """
 import sys
 import cv2
 import numpy as np
@@ -59,8 +61,8 @@ interpreter.set_tensor(entry["index"], pixels[np.newaxis])
 interpreter.invoke()
 print(int(interpreter.get_tensor(result["index"]).argmax()))
 """
-_BARE_IMPORTS = "import numpy, cv2"
-_HELP = "import sys; sys.argv = ['edgecls', '--help']; from host_tools.cli import main; main()"
+BARE_IMPORTS = "import numpy, cv2"
+HELP = "import sys; sys.argv = ['edgecls', '--help']; from host_tools.cli import main; main()"
 _MODULES = "; import sys; print(*sorted(sys.modules))"
 
 
@@ -84,29 +86,6 @@ class Row:
     def met(self) -> bool | None:
         """Whether the target is reached; None where there is none."""
         return None if self.target is None else self.ratio <= self.target
-
-
-def machine_facts() -> dict[str, Any]:
-    """What a figure depends on, without anything that names this machine or its user."""
-    return {
-        "cpu": _cpu_model(),
-        "cores": os.cpu_count(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
-        **{
-            package: importlib.metadata.version(package)
-            for package in ("ai-edge-litert", "numpy", "opencv-python-headless")
-        },
-    }
-
-
-def _cpu_model() -> str:
-    board = Path("/proc/device-tree/model")  # a Raspberry Pi says here which one it is
-    if board.exists():
-        return board.read_text("utf-8").rstrip("\0")
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text("utf-8").splitlines() if info.exists() else []
-    return next((x.split(":")[1].strip() for x in lines if x.startswith("model name")), "unknown")
 
 
 def _row(
@@ -225,17 +204,17 @@ def measure_cold_start(processes: Processes, folder: Path, pairs: int) -> list[R
     cases = [("digits 32x32 int8", GOLDEN / "digits_int8.tflite", GOLDEN / "digits/3/0003.png")]
     if PUBLIC_DATA.is_dir():
         artifact = folder / "mobilenet.tflite"
-        _write_mobilenet_artifact(artifact)
+        write_mobilenet_artifact(artifact)
         cases.append(("MobileNetV2 1.0 224 int8", artifact, PUBLIC_DATA / CAT))
     rows = []
     for name, model, picture in cases:
-        answers = [processes.output(program, model, picture) for program in (_OURS, _BARE)]
+        answers = [processes.output(program, model, picture) for program in (OURS, BARE)]
         assert answers[0] == answers[1], f"{name}: ours says {answers[0]}, bare {answers[1]}"
         rows.append(
             _row(
                 f"cold start, {name}",
-                processes.timed(_OURS, model, picture),
-                processes.timed(_BARE, model, picture),
+                processes.timed(OURS, model, picture),
+                processes.timed(BARE, model, picture),
                 pairs,
                 COLD_START_TARGET,
             )
@@ -243,57 +222,19 @@ def measure_cold_start(processes: Processes, folder: Path, pairs: int) -> list[R
     return rows
 
 
-def _write_mobilenet_artifact(path: Path) -> None:
-    from edge_sdk.artifact import Artifact
-    from edge_sdk.preprocess import Preprocessing
-    from host_tools.package import Description, write_artifact
-
-    labels = Artifact.open(PUBLIC_DATA / MOBILENET, labels=PUBLIC_DATA / LABELS).labels
-    model = _taking_rgb((PUBLIC_DATA / MOBILENET).read_bytes())
-    how = Preprocessing(224, 224, crop="squash")  # as the bare loop does
-    write_artifact(path, model, Description("MobileNetV2", "", "int8", labels, how, {}))
-
-
-def _taking_rgb(flatbuffer: bytes) -> bytes:
-    """The same network for RGB 0..255, as our artifacts are, instead of -1..1.
-
-    With ``real = scale * (pixel - zero_point)``, the scale goes into the weights of the first
-    convolution and the zero point into its biases; only its black border is new.
-    """
-    from host_tools.tflite_writer import pack_model, unpack_model
-
-    model = unpack_model(flatbuffer)
-    graph = model.subgraphs[0]
-    quantize, convolution = graph.operators[:2]
-    pixels, stored = graph.tensors[quantize.inputs[0]], graph.tensors[quantize.outputs[0]]
-    weights, biases = (graph.tensors[i] for i in convolution.inputs[1:3])
-    scale, zero_point = pixels.quantization.scale[0], int(pixels.quantization.zeroPoint[0])
-
-    weights.quantization.scale = np.asarray(weights.quantization.scale) * scale
-    sums = np.frombuffer(bytes(model.buffers[weights.buffer].data), np.int8)
-    sums = sums.reshape(weights.shape).sum(axis=(1, 2, 3), dtype=np.int32)
-    old = np.frombuffer(bytes(model.buffers[biases.buffer].data), "<i4")
-    model.buffers[biases.buffer].data = np.frombuffer(
-        (old - zero_point * sums).astype("<i4").tobytes(), np.uint8
-    )
-    for tensor, zero in ((pixels, 0), (stored, -128)):
-        tensor.quantization.scale, tensor.quantization.zeroPoint = [1.0], [zero]
-    return pack_model(model)
-
-
 def measure_imports(processes: Processes, pairs: int) -> tuple[list[Row], dict[str, Any]]:
     """Fresh processes that only import; and what they have in ``sys.modules`` beside Python's own."""
-    bare = processes.timed(_BARE_IMPORTS)
+    bare = processes.timed(BARE_IMPORTS)
     programs = {
         "import edge_sdk": "import edge_sdk",
         "edge_sdk.Classifier": "import edge_sdk; edge_sdk.Classifier",
-        "edgecls --help": _HELP,
+        "edgecls --help": HELP,
     }
     rows = [
         _row(f"{name} / import numpy, cv2", processes.timed(program), bare, pairs)
         for name, program in programs.items()
     ]
-    bare_modules = set(processes.output(_BARE_IMPORTS + _MODULES).split())
+    bare_modules = set(processes.output(BARE_IMPORTS + _MODULES).split())
     python_modules = set(processes.output("pass" + _MODULES).split())
     loaded = {
         name: set(processes.output(programs[name] + _MODULES).split())
@@ -335,6 +276,7 @@ def main() -> int:
 
     rows: list[Row] = []
     load_before = os.getloadavg()[0]  # above the number of cores, others were in the way
+    machine = read_machine().to_json()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         os.environ["XDG_CACHE_HOME"] = name  # trials of foreign models must leave no memory
@@ -351,7 +293,7 @@ def main() -> int:
     if arguments.json:
         content = {
             "date": dt.datetime.now(dt.UTC).date().isoformat(),
-            "machine": machine_facts(),
+            "machine": machine,
             "load_before_and_after": [round(x, 1) for x in (load_before, os.getloadavg()[0])],
             "rows": [{**asdict(row), "met": row.met} for row in rows],
             "modules": modules,

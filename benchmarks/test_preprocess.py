@@ -1,4 +1,4 @@
-"""From a 720p frame to the 224x224 tensor: crops, pixel formats, encoders."""
+"""From a 720p frame to 224x224 pixels: crops and pixel formats."""
 
 from __future__ import annotations
 
@@ -10,13 +10,11 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from edge_sdk import Frame
 from edge_sdk.preprocess import Crop, Preprocessing, Preprocessor
-from edge_sdk.tensors import SYMMETRIC, Encoder
-from edge_sdk.types import PixelFormat, Quantization, TensorSpec
+from edge_sdk.types import PixelFormat
 
 _SIDE = 224
 _CROPS = "preprocess 720p rgb to 224x224"
 _FORMATS = "preprocess 720p to 224x224, center"
-_ENCODERS = "encode 224x224x3"
 # Linear steps and one exact area average differ at sharp edges, by this much on the average.
 _CLOSE = 4.0
 
@@ -69,18 +67,3 @@ def _converted(rgb: NDArray[np.uint8], pixel_format: PixelFormat) -> NDArray[np.
         return rgb
     code = cv2.COLOR_RGB2BGR if pixel_format == "bgr" else cv2.COLOR_RGB2YUV_I420
     return cv2.cvtColor(rgb, code).astype(np.uint8, copy=False)
-
-
-@pytest.mark.benchmark(group=_ENCODERS)
-@pytest.mark.parametrize("dtype", ["uint8", "int8", "float32"])
-def test_encoder(benchmark: BenchmarkFixture, dtype: str) -> None:
-    zero_points = {"uint8": 127, "int8": -1}
-    scale = Quantization(2 / 255, zero_points[dtype]) if dtype in zero_points else None
-    encode = Encoder(TensorSpec("input", (1, _SIDE, _SIDE, 3), dtype, scale), SYMMETRIC)
-    pixels = np.random.default_rng(0).integers(0, 256, (_SIDE, _SIDE, 3), np.uint8)
-    wide = pixels.astype(np.float64)[np.newaxis]
-    expected = {"uint8": wide, "int8": wide - 128, "float32": wide / 127.5 - 1}[dtype]
-    assert encode(pixels).dtype == dtype
-    np.testing.assert_allclose(encode(pixels), expected, atol=1e-6)
-    assert np.shares_memory(encode(pixels), pixels) == (dtype == "uint8")
-    benchmark(encode, pixels)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from edge_sdk.images import read_image
     from edge_sdk.motion import Motion
     from edge_sdk.pipeline import run
-    from edge_sdk.ports import Engine, FrameSink, FrameSource, LiveSource, Sink
+    from edge_sdk.ports import Engine, FrameSink, FrameSource, LiveSource, Sink, TellsHealth
     from edge_sdk.preprocess import Preprocessing
     from edge_sdk.records import (
         ClassificationRecord,
@@ -86,6 +86,7 @@ _HOME = {
     "RunStatistics": "statistics",
     "Sink": "ports",
     "SourceSpec": "sources.specification",
+    "TellsHealth": "ports",
     "TensorSpec": "types",
     "Timing": "types",
     "VideoSource": "sources.video",
@@ -133,6 +134,7 @@ __all__ = [
     "RunStatistics",
     "Sink",
     "SourceSpec",
+    "TellsHealth",
     "TensorSpec",
     "Timing",
     "VideoSource",

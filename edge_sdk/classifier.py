@@ -83,8 +83,9 @@ class Classifier:
             SelfTestError: the model runs but answers differently than when it was made.
         """
         artifact = Artifact.open(path, labels=labels, normalize=normalize, crop=crop)
-        artifact.require_described()
+        # Before its description: no label helps a model that cannot run here.
         backend = backend_for(artifact, backend)
+        artifact.require_described()
         if artifact.manifest is None and not artifact.needs_edgetpu:
             from edge_sdk.engines.trial import try_in_child  # loads subprocess: 10 ms
 

@@ -84,7 +84,7 @@ def read_container(path: Path) -> Container:
         if kind == "onnx":
             _check_digest(path, files)
         manifest = parse_manifest(files[MANIFEST_FILE], name)
-        _check_hashes(path, manifest, data[:model_bytes], files)
+        _check_hashes(path, manifest, memoryview(data)[:model_bytes], files)
         if manifest.model_bytes != model_bytes:
             raise CorruptArtifactError(
                 f"{path}: its manifest was written for a model of {manifest.model_bytes} bytes, this "
@@ -151,8 +151,10 @@ def _check_digest(path: Path, files: dict[str, bytes]) -> None:
         )
 
 
-def _check_hashes(path: Path, manifest: Manifest, model: bytes, files: dict[str, bytes]) -> None:
-    checks = (
+def _check_hashes(
+    path: Path, manifest: Manifest, model: memoryview, files: dict[str, bytes]
+) -> None:
+    checks: tuple[tuple[str, str, bytes | memoryview], ...] = (
         ("the model", manifest.model_sha256, model),
         (LABELS_FILE, manifest.labels_sha256, files.get(LABELS_FILE, b"")),
     )

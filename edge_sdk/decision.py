@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -51,6 +50,8 @@ def unknown_labels(labels: Sequence[str], names: Sequence[str]) -> str:
     """A sentence about the first of ``names`` that is no label; empty where all are."""
     for name in names:
         if name not in labels:
+            import difflib  # only a mistake needs it, and every start would pay for it
+
             near = difflib.get_close_matches(name, labels, 1)
             choose = f"did you mean {near[0]!r}?" if near else f"choose from {_some(labels)}"
             return f"the model has no label {name!r}; {choose}"

@@ -27,6 +27,14 @@
     │   ├── SpoolInUseError              another process has it open      (RuntimeError)
     │   ├── DeliveryError                not now; the spool tries again   (ConnectionError)
     │   └── WriteError                   disk full, no permission         (OSError)
+    ├── BenchmarkError                 measuring
+    │   └── BaselineError                not a stored result to compare with (ValueError)
+    ├── ServiceError                   the systemd unit
+    │   ├── UnitTextError                a text that no unit file can say (ValueError)
+    │   ├── UnitAccessError              not root, or a file that it may not read (PermissionError)
+    │   ├── UnitNotFoundError            not installed, or not by us      (FileNotFoundError)
+    │   ├── SystemdNotFoundError         no systemd runs this machine     (FileNotFoundError)
+    │   └── SystemctlError               systemctl refuses                (OSError)
     └── HostToolsError                 training, conversion, validation
         ├── MissingExtraError            pip install 'edgecls[...]'       (ImportError)
         ├── RecipeError                  a recipe or a --set              (ValueError)
@@ -168,6 +176,38 @@ class DeliveryError(SinkError, ConnectionError):
 
 class WriteError(SinkError, OSError):
     """A file could not be written; nothing half-written remains."""
+
+
+class BenchmarkError(EdgeClsError):
+    """A measurement that cannot be made, such as one without pictures."""
+
+
+class BaselineError(BenchmarkError, ValueError):
+    """A stored benchmark that cannot be read, or cannot be compared with this one."""
+
+
+class ServiceError(EdgeClsError):
+    """Something about the systemd unit."""
+
+
+class UnitTextError(ServiceError, ValueError):
+    """A name, a path or a word that cannot stand in a unit file."""
+
+
+class UnitAccessError(ServiceError, PermissionError):
+    """Whoever asks may not install units, or the unit's user could not read what it needs."""
+
+
+class UnitNotFoundError(ServiceError, FileNotFoundError):
+    """There is no unit of that name, or it is not ours."""
+
+
+class SystemdNotFoundError(ServiceError, FileNotFoundError):
+    """There is no ``systemctl``, or systemd did not start this machine."""
+
+
+class SystemctlError(ServiceError, OSError):
+    """``systemctl`` refuses to do something, or does not end."""
 
 
 class HostToolsError(EdgeClsError):

@@ -151,7 +151,7 @@ class ReloadingClassifier:
 
     def _refuse(self, why: str) -> None:
         reason = f"the old model goes on: {why}"
-        _log.warning("%s", reason)
+        _log.info("%s", reason)  # whoever takes our health tells it
         self._health.append(Health("model refused", reason))
 
     def close(self) -> None:

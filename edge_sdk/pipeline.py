@@ -13,7 +13,7 @@ from edge_sdk.artifact import Artifact
 from edge_sdk.attention import Attention, Pace
 from edge_sdk.errors import FrameError, NoFrameYetError, SinkError, UnreadableImageError
 from edge_sdk.motion import MotionGate
-from edge_sdk.ports import FrameSink, FrameSource, LiveSource, Sink
+from edge_sdk.ports import FrameSink, FrameSource, LiveSource, Sink, TellsHealth
 from edge_sdk.records import HealthRecord, Record, utc_now
 from edge_sdk.regions import Region, view
 from edge_sdk.statistics import LiveStatistics, RunStatistics
@@ -57,8 +57,8 @@ def run(
 ) -> RunStatistics:
     """Classifies frames until the source ends; source, classifier and sinks stay open.
 
-    A frame that cannot be read becomes a ``HealthRecord``, and the loop goes on; so does what a live
-    source, or anything else with a ``take_health()``, tells of itself.
+    A frame that cannot be read becomes a ``HealthRecord``, and the loop goes on; so does what source,
+    classifier and sinks tell of themselves (``TellsHealth``), for every sink.
 
     Args:
         source: where frames come from.
@@ -119,6 +119,7 @@ class _Loop:
         self._threshold = threshold
         self._statistics = statistics
         self._name = str(getattr(source, "name", ""))
+        self._telling = _telling(source, classifier, sinks)
         self._broken = 0
 
     def run(self, limit: int | None, asked_to_stop: Callable[[float], bool]) -> RunStatistics:
@@ -221,14 +222,12 @@ class _Loop:
             viewer.see(frame, record)
 
     def _tell_health(self) -> None:
-        for part in (self._source, self._classifier, *self._sinks):
-            take_health = getattr(part, "take_health", None)
-            if take_health is not None:
-                for health in take_health():
-                    self._trouble(health)
-                    if part is self._source and health.what in _BLIND:
-                        for stream in self._streams.values():
-                            self._end(stream)
+        for part, name, sees in self._telling:
+            for health in part.take_health():
+                self._trouble(health, name)
+                if sees and health.what in _BLIND:
+                    for stream in self._streams.values():
+                        self._end(stream)
 
     def _end(self, stream: Stream) -> None:
         for event in stream.end():
@@ -245,6 +244,21 @@ class _Loop:
     def _write(self, record: Record) -> None:
         for sink in self._sinks:
             sink.write(record)
+
+
+def _telling(
+    source: FrameSource, classifier: Classifies, sinks: Sequence[Sink]
+) -> list[tuple[TellsHealth, str, bool]]:
+    """Who is asked how it is, what it is called ("": as the source), and whether it sees."""
+    telling: list[tuple[TellsHealth, str, bool]] = [
+        (part, "", part is source) for part in (source, classifier) if isinstance(part, TellsHealth)
+    ]
+    telling += [
+        (sink, str(getattr(sink, "name", type(sink).__name__)), False)
+        for sink in sinks
+        if isinstance(sink, TellsHealth)
+    ]
+    return telling
 
 
 def _asked(stop: Stop | None) -> Callable[[float], bool]:

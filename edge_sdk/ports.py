@@ -1,7 +1,7 @@
 """The three ports: any object with the one verb and ``close()`` will do, without a base class.
 
 A source that runs live may say more of itself: ``LiveSource``. A sink may ask for the pictures too:
-``FrameSink``.
+``FrameSink``. Whatever has a ``take_health()`` is asked how it is: ``TellsHealth``.
 """
 
 from __future__ import annotations
@@ -36,16 +36,25 @@ class FrameSource(Protocol):
 
 
 @runtime_checkable
-class LiveSource(FrameSource, Protocol):
+class TellsHealth(Protocol):
+    """A source, a classifier or a sink that knows how it is; ``run`` asks, and tells every sink."""
+
+    def take_health(self) -> Sequence[Health]:
+        """What has happened to it since the last call, oldest first.
+
+        Asked before every frame by the thread of the loop: it must not wait. ``name``, where there is
+        such an attribute, says whose health it is.
+        """
+        ...
+
+
+@runtime_checkable
+class LiveSource(FrameSource, TellsHealth, Protocol):
     """A source that goes on whether somebody reads or not; ``run`` asks it how it is."""
 
     @property
     def dropped(self) -> int:
         """Frames so far that nobody read because a newer one had come."""
-        ...
-
-    def take_health(self) -> Sequence[Health]:
-        """What has happened to the source since the last call, oldest first."""
         ...
 
 

@@ -125,9 +125,7 @@ def repair_run(
     ).climb()
     best = ladder.best
     float_model = append_softmax(graph.pack())
-    confirmed = confirm(
-        *(float_model, ladder.flatbuffer, test.pixels(), test.labels), budget.max_drop
-    )
+    confirmed = confirm(*(float_model, ladder.flatbuffer, test.pixels(), test.labels), budget)
     more = {
         "calibration": calibration.record,
         "repair": {
@@ -140,7 +138,7 @@ def repair_run(
     if best.format != "int8":
         del more["calibration"]
     path = _write(source, out, ladder.flatbuffer, best.format, more, say)
-    repaired = Repaired(path, ladder, budget.max_drop, confirmed)
+    repaired = Repaired(path, ladder, budget, confirmed)
     record(repaired, graph, calibration)
     return repaired
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable
 from dataclasses import replace
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,22 @@ from host_tools.run_directory import RunDirectory, TrainedModel
 def tool_versions() -> dict[str, str]:
     """Versions of what shapes a model."""
     names = ("keras", "numpy", "ai-edge-litert")
+    installed = {name: _installed(name) for name in ("ai-edge-quantizer", "tf2onnx", "onnxruntime")}
     return {
         "edgecls": edge_sdk.__version__,
         "python": platform.python_version(),
         "tensorflow": str(require("tensorflow").__version__),
         **{name: version(name) for name in names},
+        **{name: number for name, number in installed.items() if number is not None},
     }
+
+
+def _installed(name: str) -> str | None:
+    """The version of a package that not everybody has."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
 
 
 def travelling_recipe(recipe: Recipe) -> dict[str, Any]:

@@ -156,10 +156,13 @@ def build(
     trained = _trained(recipe, dataset, run, resume=resume, say=say)
     assert trained is not None  # there is one process
     report, predict = trained
-    # Should a conversion fail, there is a report of the training.
-    write_report(run, report, dataset, "validation", scores_on(dataset, "validation", predict))
-    artifacts = convert_run(find_trained(out), dataset, recipe.conversion, out, say=say)
-    calibrate_built(artifacts, dataset, recipe.scores, say)
+    try:
+        artifacts = convert_run(find_trained(out), dataset, recipe.conversion, out, say=say)
+        calibrate_built(artifacts, dataset, recipe.scores, say)
+    except Exception:
+        # The training at least is reported.
+        write_report(run, report, dataset, "validation", scores_on(dataset, "validation", predict))
+        raise
     budget = Budget(recipe.gates.max_drop, recipe.gates.max_class_drop)
     comparison = validate(
         artifacts,

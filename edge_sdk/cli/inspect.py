@@ -34,6 +34,12 @@ def inspect(
 
     artifact = Artifact.open(model, labels=labels, normalize=normalize, crop=crop)  # type: ignore[arg-type]  # click.Choice
     echo_notes(artifact)
+    if artifact.needs_edgetpu:
+        click.echo(
+            f"Note: {model}: compiled for the Coral Edge TPU; it runs there alone, with --backend "
+            "edgetpu",
+            err=True,
+        )
     description = _describe(artifact)
     if as_json:
         click.echo(json.dumps(description))

@@ -17,6 +17,19 @@ if TYPE_CHECKING:
 
 _ORDER = "the order is: edgecls run MODEL --camera [SPEC]"
 _PATIENCE_S = 60.0
+_VARIABLE = "EDGECLS_CAMERA"
+# Options that take a word: without it they take the model, which stands behind them.
+_TAKERS = {
+    "web": ("--web", "[HOST:]PORT"),
+    "metrics": ("--metrics", "[HOST:]PORT"),
+    "mqtt": ("--mqtt", "URL"),
+    "webhook": ("--webhook", "URL"),
+    "log_file": ("--log-file", "PATH"),
+    "save_frames": ("--save-frames", "DIR"),
+    "spool": ("--spool", "FILE"),
+    "labels": ("--labels", "FILE"),
+}
+_MODEL_ENDINGS = (".tflite", ".onnx")
 
 
 class Source(NamedTuple):
@@ -25,7 +38,7 @@ class Source(NamedTuple):
     camera: SourceSpec | None
     paths: tuple[Path, ...]
     max_pixels: int
-    give_up_s: float
+    give_up_s: float | None
 
     @property
     def live(self) -> bool:
@@ -51,16 +64,43 @@ class Source(NamedTuple):
         return open_files(self.paths, max_pixels=self.max_pixels)
 
 
+class _Patience(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on
+    """Seconds, or ``never``, which gives None."""
+
+    name = "seconds"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float | None:
+        if value == "never":
+            return None
+        try:
+            seconds = float(value)
+        except ValueError:
+            seconds = -1.0
+        if not 0 <= seconds < float("inf"):  # NaN is neither
+            self.fail(f"{value!r}: expected seconds, 0 or more, or the word never", param, ctx)
+        return seconds
+
+
 def source_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """``--camera``, ``--source``, ``--give-up``, given to the callback as ``source``."""
 
     @wraps(function)
     def collected(**values: Any) -> Any:
+        import os
+
         names = ("camera", "paths", "max_pixels", "give_up_s")
         camera, paths, max_pixels, give_up_s = (values.pop(name) for name in names)
         model = values["model"]
+        _look_for_eaten(values)
+        if camera is None and not paths:
+            camera = (
+                os.environ.get(_VARIABLE) or None
+            )  # a URL's password is not for everyone's eyes
         spec = parse_camera(camera, model) if camera is not None else None
         if model is None:
+            _find_model(values)
             raise click.UsageError(
                 "Missing argument 'MODEL' (and there is none in $EDGECLS_MODEL); "
                 "edgecls run MODEL --camera, or edgecls run MODEL --source PATH"
@@ -79,7 +119,7 @@ def source_options(function: Callable[..., Any]) -> Callable[..., Any]:
         metavar="[SPEC]",
         is_flag=False,
         flag_value="auto",
-        help="A camera, see above; without SPEC: auto.",
+        help=f"A camera, see above; without SPEC: auto. It may also stand in ${_VARIABLE}.",
     )
     source = click.option(
         "--source",
@@ -93,12 +133,33 @@ def source_options(function: Callable[..., Any]) -> Callable[..., Any]:
         "--give-up",
         "give_up_s",
         metavar="SECONDS",
-        type=click.FloatRange(min=0),
-        default=_PATIENCE_S,
+        type=_Patience(),
+        default=f"{_PATIENCE_S:g}",
         show_default=True,
-        help="Exit with 6 after so long without the camera.",
+        help="Exit with 6 after so long without the camera; never: wait for it without end.",
     )
     return camera(source(give_up(collected)))
+
+
+def _look_for_eaten(values: dict[str, Any]) -> None:
+    """Says which option has taken the next one for its word."""
+    for name, (option, word) in _TAKERS.items():
+        taken = values.get(name)
+        if taken is not None and str(taken).startswith("--"):
+            raise click.UsageError(f"{option} takes {word} behind it, and got {taken}")
+
+
+def _find_model(values: dict[str, Any]) -> None:
+    """Says which option has taken the model, where one has."""
+    for name, (option, word) in _TAKERS.items():
+        taken = values.get(name)
+        if taken is not None and str(taken).lower().endswith(_MODEL_ENDINGS):
+            from edge_sdk.sources.specification import redact
+
+            raise click.UsageError(
+                f"{option} {redact(str(taken))}: that is a model, and {option} takes {word} behind it; "
+                f"as in edgecls run {redact(str(taken))} {option} {word} --camera"
+            )
 
 
 def parse_camera(text: str, model: Path | None) -> SourceSpec:
@@ -109,7 +170,7 @@ def parse_camera(text: str, model: Path | None) -> SourceSpec:
     """
     from edge_sdk.sources.specification import parse_source, redact
 
-    if model is None and text.endswith(".tflite"):
+    if model is None and text.lower().endswith(_MODEL_ENDINGS):
         raise click.UsageError(
             f"--camera {redact(text)}: that is a model, not a camera; {_ORDER}, as in edgecls run "
             f"{redact(text)} --camera"

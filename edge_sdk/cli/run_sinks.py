@@ -27,6 +27,7 @@ class SinkOptions(NamedTuple):
     metrics: str | None
     save_frames: Path | None
     web: str | None
+    spool: Path | None
 
     def open(
         self, stack: ExitStack, statistics: LiveStatistics, *, as_json: bool, live: bool
@@ -71,18 +72,24 @@ class SinkOptions(NamedTuple):
         return [page]
 
     def _open_spools(self, sinks: list[Sink]) -> dict[str, Spool]:
-        spools = {}
+        spools: dict[str, Spool] = {}
         if self.mqtt is not None:
             from edge_sdk.sinks.mqtt import open_mqtt
 
-            sinks.append(spool := open_mqtt(self.mqtt))
+            sinks.append(spool := open_mqtt(self.mqtt, spool_path=self._spool("mqtt")))
             spools["mqtt"] = spool
         if self.webhook is not None:
             from edge_sdk.sinks.webhook import open_webhook
 
-            sinks.append(spool := open_webhook(self.webhook))
+            sinks.append(spool := open_webhook(self.webhook, spool_path=self._spool("webhook")))
             spools["webhook"] = spool
         return spools
+
+    def _spool(self, kind: str) -> Path | None:
+        """Where records for a receiver wait: with two receivers, each has a file of its own."""
+        if self.spool is None or self.mqtt is None or self.webhook is None:
+            return self.spool
+        return self.spool.with_name(f"{self.spool.name}.{kind}")
 
 
 def _asking(spool: Spool) -> Callable[[], SpoolStatistics]:
@@ -95,6 +102,10 @@ def sink_options(function: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(function)
     def collected(**values: Any) -> Any:
         sinks = SinkOptions(*(values.pop(name) for name in SinkOptions._fields))
+        if sinks.spool is not None and sinks.mqtt is None and sinks.webhook is None:
+            raise click.UsageError(
+                "--spool FILE is where records for --mqtt or --webhook wait; give one of these as well"
+            )
         return function(sinks=sinks, **values)
 
     log_file = click.option(
@@ -129,4 +140,11 @@ def sink_options(function: Callable[..., Any]) -> Callable[..., Any]:
         help="Show a live page; a port alone: to this machine only. Another HOST needs "
         "$EDGECLS_WEB_TOKEN.",
     )
-    return log_file(mqtt(webhook(metrics(save_frames(web(collected))))))
+    spool = click.option(
+        "--spool",
+        metavar="FILE",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help="Where records for --mqtt or --webhook wait until they are delivered, one process each; "
+        "with both, FILE.mqtt and FILE.webhook  [default: a file per URL in this user's state folder].",
+    )
+    return log_file(mqtt(webhook(spool(metrics(save_frames(web(collected)))))))

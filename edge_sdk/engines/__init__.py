@@ -111,7 +111,7 @@ def open_engine(model: bytes, backend: str = "cpu", *, threads: int = 1) -> Engi
     if chosen.name == "edgetpu":
         from edge_sdk.engines import edgetpu
 
-        return edgetpu.open_edgetpu(model, chosen.device)
+        return edgetpu.open_edgetpu(model, chosen.device, package=_first_installed())
     if chosen.name == "onnx":
         from edge_sdk.engines import onnx
 

@@ -55,10 +55,17 @@ def parse_address(text: str, ports: dict[str, int], *, example: str, instead: st
         parts = urlsplit(text)
         host, port, secret = parts.hostname, parts.port, "@" in parts.netloc
     except ValueError as error:  # urllib names what is wrong, but may quote a password
+        advice = f"; if there is a password in it: {instead}" if "@" in text else ""
         raise SinkSpecError(
             f"an address that cannot be read ({type(error).__name__}: its port or brackets); "
-            f"expected something like {example}"
+            f"expected something like {example}{advice}"
         ) from None
+    if not secret and port is not None and "@" in text:
+        # user:1/23@host reads as a host "user" with port 1: a password may hold any of these.
+        raise SinkSpecError(
+            f"{parts.scheme}://…@…: an @ behind a /, ? or # after what looks like a port; if there is "
+            f"a password in the address, {instead}; if the @ belongs to the path, write it as %40"
+        )
     scheme = parts.scheme.lower()
     if scheme not in ports:
         raise SinkSpecError(

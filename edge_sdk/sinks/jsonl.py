@@ -31,7 +31,7 @@ class JsonLines:
 
     A line is whole or not there, also after a full disk, a ``kill -9`` or, when the file is next
     opened, a power cut. What a line needs to survive a power cut is an fsync, which wears SD cards
-    out and stalls: one is made when a file is full or closed, and not in between.
+    out and stalls: one is made when a file is full (by a thread) or closed, and not in between.
 
     Args:
         target: a path to append to, an open text stream (left open), or None for standard output.
@@ -40,7 +40,8 @@ class JsonLines:
         keep: how many full files stay beside the one being written.
 
     Raises:
-        WriteError: the file cannot be opened, or the numbers make no sense.
+        WriteError: the file cannot be opened or is somebody else's, see ``LineFile``, or the numbers
+            make no sense.
     """
 
     def __init__(
@@ -73,7 +74,7 @@ class JsonLines:
                 self._file.append((_line(record, "utf-8") + "\n").encode())
             elif self._stream is not None:
                 self._write_stream(self._stream, record)
-        except BrokenPipeError:
+        except (BrokenPipeError, WriteError):
             raise
         except OSError as error:
             raise WriteError(

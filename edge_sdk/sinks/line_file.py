@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
+import select
 import stat
+import threading
 from pathlib import Path
 
 from edge_sdk.errors import WriteError
 
 _OURS = b'{"schema":'  # how every line of ours begins
 _TAIL_BYTES = 1 << 16
+_HEAD_BYTES = 4096
+_FLUSH_S = 10.0
 
 
 class LineFile:
     """Appends lines to ``path``; a full one becomes ``path.1``, that one ``path.2``, and so on.
 
-    Half a line of ours at the end of an existing file, from a power cut, is cut off.
+    Half a line of ours at the end of an existing file, from a power cut, is cut off. A full file is
+    flushed by a thread of its own: an SD card may take seconds for that, which the loop has not. The
+    file is locked while it is open here: of two writers, each would rename what the other one writes.
 
     Args:
         path: of the newest file.
@@ -24,7 +31,8 @@ class LineFile:
         keep: how many full files stay.
 
     Raises:
-        WriteError: the file cannot be opened, or the numbers make no sense.
+        WriteError: the file cannot be opened, somebody else writes to it, it is no file of lines, or
+            the numbers make no sense.
     """
 
     def __init__(self, path: Path, max_bytes: int | None = None, keep: int = 5) -> None:
@@ -38,6 +46,7 @@ class LineFile:
         self._keep = keep
         self._descriptor = -1
         self._size = 0
+        self._flushing: _Flushing | None = None
         self._open()
 
     def append(self, line: bytes) -> None:
@@ -45,8 +54,11 @@ class LineFile:
 
         Raises:
             WriteError: the file is full and the next one cannot be begun.
-            OSError: the line could not be written; nothing of it remains.
+            OSError: the line could not be written, and nothing of it remains; or the file before this
+                one did not reach the disk.
         """
+        if self._flushing is not None and self._flushing.error is not None:
+            self._join()
         if self._descriptor < 0:  # closed, or the last attempt to begin anew failed
             self._open()
         if (
@@ -62,31 +74,46 @@ class LineFile:
         """Flushes the file to the disk and closes it.
 
         Raises:
-            OSError: its content does not reach the disk.
+            OSError: its content, or that of the file before it, does not reach the disk.
         """
-        if self._descriptor < 0:
-            return
-        descriptor, self._descriptor = self._descriptor, -1
-        try:
-            if stat.S_ISREG(os.fstat(descriptor).st_mode):
-                os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        if self._descriptor >= 0:
+            descriptor, self._descriptor = self._descriptor, -1
+            _flush(descriptor)
+        self._join()
+
+    def _join(self) -> None:
+        flushing, self._flushing = self._flushing, None
+        if flushing is not None:
+            flushing.join(_FLUSH_S)
+            if flushing.error is not None:
+                raise flushing.error
 
     def _open(self) -> None:
+        descriptor = -1
         try:
-            self._descriptor = os.open(
+            descriptor = os.open(
                 self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666
             )
-            self._size = _end_whole(self._descriptor)
+            _check(descriptor, self._path)
+            self._size = _end_whole(descriptor)
         except OSError as error:
+            if descriptor >= 0:
+                os.close(descriptor)
+            if isinstance(error, WriteError):
+                raise
             raise WriteError(
                 f"{self._path}: cannot be opened ({error.strerror or error}); name a file in a "
                 "folder that exists and may be written to"
             ) from error
+        self._descriptor = descriptor
 
     def _begin_anew(self) -> None:
-        self.close()
+        descriptor, self._descriptor = self._descriptor, -1
+        if self._flushing is not None and self._flushing.is_alive():
+            os.close(descriptor)  # a disk that slow gets to it by itself
+        else:
+            self._join()
+            self._flushing = _Flushing(descriptor)
         try:
             for number in range(self._keep, 0, -1):
                 older = self._numbered(number)
@@ -96,6 +123,8 @@ class LineFile:
             if self._keep == 0:
                 self._path.unlink(missing_ok=True)
         except OSError as error:
+            if self._flushing is not None:
+                self._flushing.join(_FLUSH_S)  # the lock is its: this may be tried again
             raise WriteError(
                 f"{self._path}: is full, and cannot be set aside ({error.strerror or error}); allow "
                 "writing to its folder"
@@ -106,8 +135,32 @@ class LineFile:
         return self._path.with_name(f"{self._path.name}.{number}") if number else self._path
 
 
+class _Flushing(threading.Thread):
+    """Sees to it that a full file reaches the disk, and closes it."""
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__(name="edgecls-flush", daemon=True)
+        self.error: OSError | None = None
+        self._descriptor = descriptor
+        self.start()
+
+    def run(self) -> None:
+        try:
+            _flush(self._descriptor)
+        except OSError as error:  # raised where somebody writes
+            self.error = error
+
+
+def _flush(descriptor: int) -> None:
+    try:
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def write_whole(descriptor: int, line: bytes) -> None:
-    """Writes all of ``line``, or, in a regular file, nothing of it.
+    """Writes all of ``line``, or, in a regular file, nothing of it; waits for who reads a pipe.
 
     Raises:
         OSError: as ``os.write``; what had been written is cut off again.
@@ -115,7 +168,10 @@ def write_whole(descriptor: int, line: bytes) -> None:
     rest = memoryview(line)
     try:
         while rest:
-            rest = rest[os.write(descriptor, rest) :]
+            try:
+                rest = rest[os.write(descriptor, rest) :]
+            except BlockingIOError:  # a pipe that somebody else made non-blocking, full for now
+                select.select([], [descriptor], [])
     except OSError:
         written = len(line) - len(rest)
         if written and stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -124,6 +180,26 @@ def write_whole(descriptor: int, line: bytes) -> None:
                 os.ftruncate(descriptor, end)
                 os.lseek(descriptor, end, os.SEEK_SET)
         raise
+
+
+def _check(descriptor: int, path: Path) -> None:
+    """Takes a regular file for this process, unless it is somebody's: a writer's, or a model's."""
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise WriteError(
+            f"{path}: another process writes to this file; stop that one, or name another file for "
+            "this one"
+        ) from error
+    except OSError:  # a network's file system that knows no locks
+        pass
+    head = os.pread(descriptor, _HEAD_BYTES, 0)
+    if b"\0" in head.rstrip(b"\0") and not head.startswith(_OURS):  # zeros at the end: a power cut
+        raise WriteError(
+            f"{path}: is there, and no file of lines; nothing was written to it, name another file"
+        )
 
 
 def _end_whole(descriptor: int) -> int:

@@ -90,7 +90,7 @@ def open_mqtt(
     sender = MqttSender(
         broker, device, hashlib.sha256(place.encode("utf-8", "replace")).hexdigest()
     )
-    return Spool(path, sender, max_bytes=max_bytes, device=device)
+    return Spool(path, sender, max_bytes=max_bytes, name=str(broker.address), device=device)
 
 
 def parse_broker(url: str, device: str) -> Broker:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import queue
 import shutil
 import threading
 import time
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -18,14 +18,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_sdk.errors import SinkSpecError, WriteError
+from edge_sdk.errors import WriteError
 from edge_sdk.files import write_atomically
 from edge_sdk.preprocess import Preprocessing, preprocess
 from edge_sdk.records import FrameRecord, Record
 from edge_sdk.sinks.frame_names import file_name, folder_name
-from edge_sdk.types import Frame
+from edge_sdk.sinks.wanted_frames import Wanted, check, is_uncertain
+from edge_sdk.types import Frame, Health
 
-_LOG = logging.getLogger("edgecls.save_frames")
+__all__ = ["SaveFrames", "SavedFrames", "Wanted", "open_save_frames"]
+
 _QUALITY = 95  # the chroma and edges that training sees are close to the camera's
 _THUMBNAIL_PX, _REMEMBERED = 16, 8
 # Of two 16x16 gray thumbnails, 0..255: a camera's noise averages out to well below 1 there, and its
@@ -33,26 +35,13 @@ _THUMBNAIL_PX, _REMEMBERED = 16, 8
 _SAME_LEVEL = 12
 _SAME_SCENE_SQUARES = 2
 _RESCAN_S = 60.0
+_TOLD_MAX = 16
+_CLOSE_S = 5.0
+_FAILURE_AGAIN_S = 600.0
 _NO_LABEL = "unsorted"
 
 Layout = Literal["by-label", "unsorted"]
 _Job = tuple[Frame, FrameRecord] | Literal["count"] | None
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """Which frames are kept: whichever of these holds. None switches one off.
-
-    Attributes:
-        below_score: the best score (0..1) is below this.
-        below_margin: the best two scores are closer than this.
-        per_hour: so many an hour whatever the model says, evenly spread: the uncertain ones alone
-            would teach it a crooked world.
-    """
-
-    below_score: float | None = 0.6
-    below_margin: float | None = None
-    per_hour: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,13 +84,19 @@ class SaveFrames:
     so is one that shows what one of the last few showed. Nothing is ever deleted: at the quota, or
     with too little room on the disk, no more are kept until somebody has taken some away.
 
+    What an operator should know comes from ``take_health``: ``no room for pictures``, ``room for
+    pictures again``, ``picture not kept``.
+
     Args:
         folder: made if absent.
-        wanted: which frames.
+        wanted: which frames; None: those with a score below 0.6.
         layout: ``by-label`` or ``unsorted``.
         max_bytes: of all pictures below ``folder``.
         min_free_bytes: what stays free on the disk.
         min_interval_s: between two pictures.
+
+    Attributes:
+        name: the folder's, for reports on health.
 
     Raises:
         SinkSpecError: a score or number out of range, or nothing is wanted at all.
@@ -111,15 +106,17 @@ class SaveFrames:
     def __init__(
         self,
         folder: str | Path,
-        wanted: Wanted = Wanted(),
+        wanted: Wanted | None = None,
         *,
         layout: Layout = "by-label",
         max_bytes: int = 1_000_000_000,
         min_free_bytes: int = 500_000_000,
         min_interval_s: float = 5.0,
     ) -> None:
-        _check(wanted, max_bytes)
+        wanted = wanted or Wanted()
+        check(wanted, max_bytes)
         self._folder = Path(folder)
+        self.name = self._folder.name or str(folder)
         self._wanted = wanted
         self._layout = layout
         self._max_bytes = max_bytes
@@ -140,6 +137,8 @@ class SaveFrames:
         self._seen: deque[NDArray[np.int16]] = deque(maxlen=_REMEMBERED)
         self._saved = self._same_scene = self._no_room = self._failed = 0
         self._full = self._told = self._closed = False
+        self._failed_s = -float("inf")
+        self._health: deque[Health] = deque(maxlen=_TOLD_MAX)
         self._jobs: queue.Queue[_Job] = queue.Queue(maxsize=1)
         self._thread = threading.Thread(target=self._work, name="edgecls-save", daemon=True)
         self._thread.start()
@@ -148,6 +147,13 @@ class SaveFrames:
     def statistics(self) -> SavedFrames:
         """What it has done so far."""
         return SavedFrames(self._saved, self._same_scene, self._no_room, self._failed)
+
+    def take_health(self) -> Sequence[Health]:
+        """What has happened since the last call."""
+        told = []
+        while self._health:  # the thread that writes may be adding to it
+            told.append(self._health.popleft())
+        return told
 
     def write(self, record: Record) -> None:  # noqa: ARG002
         """Nothing: a record has no pixels.
@@ -169,7 +175,7 @@ class SaveFrames:
         if now - self._last_s < self._min_interval_s or self._jobs.full():
             return
         sample = self._is_sample(now)
-        if not (sample or _is_uncertain(record, self._wanted)):
+        if not (sample or is_uncertain(record, self._wanted)):
             return
         if not self._has_room(now):
             self._no_room += 1
@@ -186,12 +192,13 @@ class SaveFrames:
         self._jobs.put_nowait((copy, record))
 
     def close(self) -> None:
-        """Finishes the picture that is being written; a second call does nothing."""
+        """Finishes the picture that is being written; a disk that hangs is left behind; twice is once."""
         if self._closed:
             return
         self._closed = True
-        self._jobs.put(None)
-        self._thread.join()
+        with contextlib.suppress(queue.Full):
+            self._jobs.put(None, timeout=_CLOSE_S)
+            self._thread.join(_CLOSE_S)
 
     def _is_sample(self, now: float) -> bool:
         per_hour = self._wanted.per_hour
@@ -205,14 +212,15 @@ class SaveFrames:
         free = shutil.disk_usage(self._folder).free if self._folder.exists() else 0
         self._full = self._used >= self._max_bytes or free < self._min_free_bytes
         if self._full and not self._told:
-            _LOG.warning(
-                "%s: no more frames are kept: %d of %d MB used, %d MB free on the disk; take some "
-                "away, and it goes on",
-                self._folder,
-                self._used // 10**6,
-                self._max_bytes // 10**6,
-                free // 10**6,
+            self._health.append(
+                Health(
+                    "no room for pictures",
+                    f"{self._used // 10**6} of {self._max_bytes // 10**6} MB used, "
+                    f"{free // 10**6} MB free on the disk; take some away, and it goes on",
+                )
             )
+        elif self._told and not self._full:
+            self._health.append(Health("room for pictures again", f"{free // 10**6} MB free"))
         self._told = self._full
         return not self._full
 
@@ -226,8 +234,10 @@ class SaveFrames:
                     self._saved += 1
             except Exception as error:  # noqa: BLE001  # pictures are an extra: the loop goes on
                 self._failed += 1
-                if self._failed == 1:
-                    _LOG.warning("a frame could not be kept: %s", error)
+                now = time.monotonic()
+                if now - self._failed_s >= _FAILURE_AGAIN_S:
+                    self._failed_s = now
+                    self._health.append(Health("picture not kept", f"{error}"))
 
     def _save(self, frame: Frame, record: FrameRecord) -> int:
         label = record.topk[0].label if record.topk else None
@@ -241,31 +251,6 @@ class SaveFrames:
             number += 1
         write_atomically(path, jpeg)
         return len(jpeg)
-
-
-def _is_uncertain(record: FrameRecord, wanted: Wanted) -> bool:
-    if not record.topk:
-        return False
-    best = record.topk[0].score
-    if wanted.below_score is not None and best < wanted.below_score:
-        return True
-    if wanted.below_margin is None or len(record.topk) < 2:
-        return False
-    return best - record.topk[1].score < wanted.below_margin
-
-
-def _check(wanted: Wanted, max_bytes: int) -> None:
-    if wanted == Wanted(None, None, None):
-        raise SinkSpecError(
-            "no frame would ever be kept; name a score, a margin, or so many per hour"
-        )
-    for what, value in (("score", wanted.below_score), ("margin", wanted.below_margin)):
-        if value is not None and not 0 <= value <= 1:
-            raise SinkSpecError(f"a {what} of {value}; expected 0 to 1, as in 0.6")
-    if wanted.per_hour is not None and not 0 < wanted.per_hour <= 3600:
-        raise SinkSpecError(f"{wanted.per_hour} frames per hour; expected more than 0, up to 3600")
-    if max_bytes < 1:
-        raise SinkSpecError(f"a quota of {max_bytes} bytes; expected 1 or more")
 
 
 def _is_same(one: NDArray[np.int16], other: NDArray[np.int16]) -> bool:

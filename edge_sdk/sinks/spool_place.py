@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import os
 import socket
+import time
 import uuid
 from pathlib import Path
 
@@ -82,7 +83,7 @@ def lock(path: Path) -> tuple[int, bool]:
         os.close(descriptor)
         raise SpoolInUseError(
             f"{path}: the spool is in use by process {holder or 'unknown'}; a spool serves one "
-            "process, stop that one or name another file"
+            "process, stop that one or name another file with --spool FILE"
         ) from error
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
@@ -121,3 +122,13 @@ def put_aside(path: Path) -> Path:
         if log.exists():
             os.replace(log, aside.with_name(aside.name + suffix))
     return aside
+
+
+def first_number() -> int:
+    """Where a new spool begins to count: microseconds since the machine started, whatever its clock.
+
+    A spool that was set aside or deleted is followed by one with higher numbers, so that within one
+    ``boot_id`` no number comes twice (while there are fewer than a million records a second).
+    """
+    clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+    return time.clock_gettime_ns(clock) // 1000

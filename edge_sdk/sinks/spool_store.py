@@ -1,9 +1,9 @@
 """A bounded queue of records on the disk: SQLite, which a ``kill -9`` or a power cut leaves whole.
 
-Two connections: one for the loop's thread, which only appends, and one for the thread that delivers,
-which reads, deletes, and carries the write-ahead log over into the database (that waits for the disk;
-the loop must not). Commits are not flushed one by one (``synchronous=NORMAL``): a killed process loses
-nothing, a power cut the last seconds. https://www.sqlite.org/wal.html
+Two connections: one for the loop's thread, which only appends and waits for nobody, and one for the
+thread that delivers, which reads, deletes, and carries the write-ahead log over into the database
+(that waits for the disk). Commits are not flushed one by one (``synchronous=NORMAL``): a killed
+process loses nothing, a power cut the last seconds. https://www.sqlite.org/wal.html
 """
 
 from __future__ import annotations
@@ -12,34 +12,33 @@ import contextlib
 import os
 import sqlite3
 import threading
-import time
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from edge_sdk.errors import SinkSpecError, WriteError
 from edge_sdk.sinks.sender import Parcel
+from edge_sdk.sinks.spool_place import first_number
+from edge_sdk.sinks.sqlite_errors import is_busy, is_damage
 
 _APPLICATION = 0x45434C53  # "ECLS", SQLite's mark for whose file it is
 _SCHEMA = 1
 _PAGE_BYTES = 4096
 MIN_BYTES = 32 * _PAGE_BYTES
 _CHECKPOINT_ROWS = 500
-# Past this the log begins anew with the loop held up for a moment: it would grow without end under a
-# loop that never pauses. The second is for a sender that hangs.
+# Past this the log begins anew while the loop's records wait in memory for a moment: it would grow
+# without end under a loop that never pauses. The second is for a sender that hangs.
 _MAX_LOG_PAGES = 2000
 _MAX_CHANGES = 5000
 _BUSY_S = 5.0
-_DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_LOOP_WAIT_S = 0.05
 _FULL = sqlite3.SQLITE_FULL
 
 
-def is_damage(error: sqlite3.Error) -> bool:
-    """Whether the file is broken, as opposed to a disk that is full or away."""
-    code = getattr(error, "sqlite_errorcode", None)
-    return code is not None and code & 0xFF in _DAMAGE
+Lock = AbstractContextManager[bool]
 
 
 class SpoolStore:
-    """The database of a spool. ``append`` belongs to one thread, the other verbs to another.
+    """The database of a spool. ``append`` belongs to whoever holds ``lock``, the other verbs to a thread.
 
     Attributes:
         depth: parcels that are waiting.
@@ -48,6 +47,7 @@ class SpoolStore:
     Args:
         path: of the database; made if absent.
         max_bytes: of the database file; its log may add 10 MB, 40 MB while a sender hangs.
+        lock: SQLite takes one writer at a time; waiting in line for a lock of ours is fairer.
 
     Raises:
         sqlite3.DatabaseError: the file is damaged, see ``is_damage``.
@@ -55,7 +55,7 @@ class SpoolStore:
         WriteError: it cannot be opened, or is somebody else's database.
     """
 
-    def __init__(self, path: Path, max_bytes: int) -> None:
+    def __init__(self, path: Path, max_bytes: int, lock: Lock) -> None:
         if max_bytes < MIN_BYTES:
             raise SinkSpecError(
                 f"{path}: a spool of {max_bytes} bytes; expected at least {MIN_BYTES}, since a "
@@ -63,9 +63,8 @@ class SpoolStore:
             )
         self._path = path
         self._max_pages = max_bytes // _PAGE_BYTES
-        self._lock = (
-            threading.Lock()
-        )  # SQLite takes one writer at a time; waiting in line is fairer
+        self._lock = lock
+        self._relief: threading.Thread | None = None
         self._changes = 0
         try:
             self._writer = self._connect()
@@ -87,6 +86,7 @@ class SpoolStore:
         (last,) = self._writer.execute("SELECT last FROM position").fetchone()
         self._last: int = max(last, row[1] or 0)
         self.used_bytes = self._used(self._writer)
+        self._writer.execute(f"PRAGMA busy_timeout = {round(_LOOP_WAIT_S * 1000)}")
 
     def _connect(self) -> sqlite3.Connection:
         with contextlib.suppress(OSError):  # SQLite says it better
@@ -130,7 +130,7 @@ class SpoolStore:
             "CREATE TABLE parcel (seq INTEGER PRIMARY KEY, kind TEXT, key TEXT, body BLOB)"
         )
         connection.execute("CREATE TABLE position (last INTEGER)")
-        connection.execute("INSERT INTO position VALUES (?)", (_first_number(),))
+        connection.execute("INSERT INTO position VALUES (?)", (first_number(),))
         connection.execute("COMMIT")
 
     @property
@@ -139,7 +139,7 @@ class SpoolStore:
         return self._last + 1
 
     def append(self, parcel: Parcel, under_way: int) -> int:
-        """Adds a parcel, dropping the oldest ones where there is no room.
+        """Adds a parcel, dropping the oldest ones where there is no room. The lock is the caller's.
 
         Args:
             parcel: its ``seq`` is ``next_seq``.
@@ -149,11 +149,12 @@ class SpoolStore:
             How many were dropped; the parcel itself if it is larger than the whole spool.
 
         Raises:
-            sqlite3.Error: the disk is full or broken; the parcel was not added.
+            sqlite3.Error: the disk is full or broken, or somebody has the database for longer than
+                the loop waits (``is_busy``); the parcel was not added.
         """
-        dropped = 0
-        with self._lock:
-            self._last = parcel.seq
+        dropped, last = 0, self._last
+        try:
+            self._last = parcel.seq  # a gap tells of one that is lost
             if len(parcel.body) > self._max_pages * _PAGE_BYTES // 4:
                 return 1  # would push out everything else
             while not self._insert(parcel):
@@ -166,10 +167,26 @@ class SpoolStore:
             self._changes += 1
             self.used_bytes = self._used(self._writer)
             if self._changes >= _MAX_CHANGES:
-                self._changes = 0
-                with contextlib.suppress(sqlite3.Error):
-                    self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                self._relieve()
+        except sqlite3.Error as error:
+            self._last = last if is_busy(error) else parcel.seq
+            raise
         return dropped
+
+    def _relieve(self) -> None:
+        """Carries the log over in a thread: the loop must not, and who delivers hangs."""
+        if self._relief is None or not self._relief.is_alive():
+            self._changes = 0
+            self._relief = threading.Thread(
+                target=self._carry_over, name="edgecls-spool-log", daemon=True
+            )
+            self._relief.start()
+
+    def _carry_over(self) -> None:
+        with contextlib.suppress(sqlite3.Error), contextlib.closing(self._connect()) as connection:
+            connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            with self._lock:
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
 
     def _insert(self, parcel: Parcel) -> bool:
         try:
@@ -263,16 +280,8 @@ class SpoolStore:
 
     def close(self) -> None:
         """Closes the database, its log carried over; a second call does nothing."""
+        if self._relief is not None:
+            self._relief.join(_BUSY_S)
         for connection in (self._reader, self._writer):
             with contextlib.suppress(sqlite3.Error):
                 connection.close()
-
-
-def _first_number() -> int:
-    """Where a new spool begins to count: microseconds since the machine started, whatever its clock.
-
-    A spool that was set aside or deleted is followed by one with higher numbers, so that within one
-    ``boot_id`` no number comes twice (while there are fewer than a million records a second).
-    """
-    clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-    return time.clock_gettime_ns(clock) // 1000

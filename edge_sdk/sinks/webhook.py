@@ -62,7 +62,8 @@ def open_webhook(
     token = webhook_token(Path(token_file) if token_file is not None else None)
     sender = WebhookSender(url, token=token, ca_file=ca_file, timeout_s=timeout_s)
     path = Path(spool_path) if spool_path is not None else default_spool("webhook", url)
-    return Spool(path, sender, max_bytes=max_bytes, device=device_name(device))
+    name = str(sender.address)
+    return Spool(path, sender, max_bytes=max_bytes, name=name, device=device_name(device))
 
 
 class WebhookSender:
@@ -73,6 +74,9 @@ class WebhookSender:
         token: see ``open_webhook``.
         ca_file: see ``open_webhook``.
         timeout_s: see ``open_webhook``.
+
+    Attributes:
+        address: of the server.
 
     Raises:
         SinkSpecError: the URL or ``ca_file`` is wrong.
@@ -86,12 +90,12 @@ class WebhookSender:
         ca_file: str | Path | None = None,
         timeout_s: float = 10.0,
     ) -> None:
-        self._address = parse_address(
+        self.address = parse_address(
             url, _PORTS, example=_EXAMPLE, instead=f"put a token into {WEBHOOK_TOKEN}"
         )
-        self._target = _target(self._address)
-        if token and self._address.scheme == "http" and not self._address.is_loopback:
-            _LOG.warning("%s: the token travels unencrypted; https:// encrypts it", self._address)
+        self._target = _target(self.address)
+        if token and self.address.scheme == "http" and not self.address.is_loopback:
+            _LOG.warning("%s: the token travels unencrypted; https:// encrypts it", self.address)
         self._connection = self._prepare(ca_file, timeout_s)
         self._headers = {
             "Content-Type": "application/json",
@@ -101,7 +105,7 @@ class WebhookSender:
             self._headers["Authorization"] = f"Bearer {token}"
 
     def _prepare(self, ca_file: str | Path | None, timeout_s: float) -> http.client.HTTPConnection:
-        address = self._address
+        address = self.address
         if address.scheme == "http":
             return http.client.HTTPConnection(address.host, address.port, timeout=timeout_s)
         try:
@@ -169,7 +173,7 @@ class WebhookSender:
         elif 300 <= status < 400:
             advice = "; it sends elsewhere, use that address instead"
         wait_s = _retry_after(response.headers.get("Retry-After"))
-        raise DeliveryError(f"{self._address}: the server answers {status}{advice}", wait_s)
+        raise DeliveryError(f"{self.address}: the server answers {status}{advice}", wait_s)
 
     def _exchange(self, parcel: Parcel) -> http.client.HTTPResponse:
         key = parcel.key.encode("ascii", "backslashreplace").decode()
@@ -187,7 +191,7 @@ class WebhookSender:
             reason = f"its certificate is not trusted: {error.verify_message}"
         else:
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        return DeliveryError(f"{self._address}: no answer ({reason})")
+        return DeliveryError(f"{self.address}: no answer ({reason})")
 
 
 def _target(address: Address) -> str:

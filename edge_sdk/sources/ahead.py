@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import queue
 import threading
 from types import TracebackType
@@ -14,6 +15,8 @@ from numpy.typing import NDArray
 from edge_sdk.errors import NoFrameYetError, UnreadableImageError
 from edge_sdk.ports import FrameSource
 from edge_sdk.types import Frame
+
+_log = logging.getLogger("edgecls.sources")
 
 _WAIT_S = 0.4  # the port promises an answer within half a second
 _CLOSE_S = 1.0
@@ -89,8 +92,10 @@ class ReadAhead:
             self._put(None)
         except BaseException as error:  # noqa: BLE001  # it is raised again, where somebody reads
             self._put(error)
-        finally:
+        try:
             self._source.close()
+        except Exception as error:  # noqa: BLE001  # nobody is left to raise it to
+            _log.warning("the source could not be closed: %s", error)
 
     def _copy(self, frame: Frame) -> Frame:
         if not _is_picture(frame):

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import Literal
 
+from edge_sdk.errors import SourceSpecError
 from edge_sdk.sources.specification import SourceSpec, parse_source
 from edge_sdk.sources.supervised import SupervisedSource
 
@@ -48,12 +49,22 @@ def open_camera(
         say: is told in a sentence which camera was chosen, where something was to be chosen.
 
     Raises:
-        SourceSpecError: ``spec`` names no source.
+        SourceSpecError: ``spec`` names no source, or seconds that are none.
         CameraNotFoundError: there is no such camera, or its package is missing.
         SourceError: it could not be opened otherwise.
     """
     if isinstance(spec, str):
         spec = parse_source(spec)
+    for name, seconds, least in (
+        ("stall_s", stall_s, 0.1),
+        ("give_up_s", give_up_s, 0),
+        ("frozen_s", None if frozen_s == "auto" else frozen_s, 0),
+        ("changed_s", changed_s, 0),
+    ):
+        if seconds is not None and not seconds >= least:  # NaN is not, either
+            raise SourceSpecError(
+                f"open_camera: {name}={seconds}; expected seconds, at least {least:g}"
+            )
     if frozen_s == "auto":
         frozen_s = _STILL_STREAM_S if spec.kind == "stream" else _STILL_S
     return SupervisedSource(

@@ -63,26 +63,29 @@ class CaptureChild:
 
     def __init__(self, spec: SourceSpec, size: tuple[int, int] | None, wake: int) -> None:
         self.started_s = time.monotonic()
-        self._descriptors = Descriptors.new()
-        self._listen, speak = os.pipe()
-        self._text = b""
-        try:
-            self._process = self._start(speak)
-        except BaseException:
-            self._descriptors.close()
-            os.close(self._listen)
-            raise
-        finally:
-            os.close(speak)
-        self._events = select.poll()
-        self._events.register(self._descriptors.published, select.POLLIN)
-        self._events.register(self._listen, select.POLLIN)
-        self._events.register(wake, select.POLLIN)
-        os.set_blocking(self._listen, False)
-        self.frames = FrameReader(self._descriptors)
-        order = pickle.dumps((spec, size))
-        with contextlib.suppress(BrokenPipeError):  # it is dead already, which is found out soon
-            os.write(self._lifeline, LENGTH.pack(len(order)) + order)
+        with contextlib.ExitStack() as undo:
+            self._descriptors = Descriptors.new()
+            undo.callback(self._descriptors.close)
+            self._listen, speak = os.pipe()
+            undo.callback(os.close, self._listen)
+            self._text = b""
+            try:
+                self._process = self._start(speak)
+            finally:
+                os.close(speak)
+            undo.callback(self._kill)
+            self._events = select.poll()
+            self._events.register(self._descriptors.published, select.POLLIN)
+            self._events.register(self._listen, select.POLLIN)
+            self._events.register(wake, select.POLLIN)
+            os.set_blocking(self._listen, False)
+            self.frames = FrameReader(self._descriptors)
+            order = pickle.dumps((spec, size))
+            with contextlib.suppress(
+                BrokenPipeError
+            ):  # it is dead already, which is found out soon
+                os.write(self._lifeline, LENGTH.pack(len(order)) + order)
+            undo.pop_all()
 
     def _start(self, speak: int) -> subprocess.Popen[bytes]:
         passed = (*self._descriptors, speak)
@@ -154,14 +157,17 @@ class CaptureChild:
                 self._process.send_signal(STOP)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(grace_s)
+        self._kill()
+        os.close(self._listen)
+        self._descriptors.close()
+
+    def _kill(self) -> None:
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(_REAP_S)
         assert self._process.stdin is not None
         self._process.stdin.close()
-        os.close(self._listen)
-        self._descriptors.close()
 
     def gone(self) -> bool:
         """The process has ended and been collected."""

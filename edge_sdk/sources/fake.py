@@ -99,7 +99,8 @@ class FakeCamera:
             return None
         self._memory.put(number + 1, 0)
         index, self._index = self._index, self._index + 1
-        return Frame(pixels, self._pictures.format, index, seen_ns, self.name)
+        sensed_ns = seen_ns - self._replay.queue_ms * 1_000_000
+        return Frame(pixels, self._pictures.format, index, sensed_ns, self.name)
 
     def _breaks(self, fault: Fault, number: int) -> bool:
         """Lets the fault happen; True where the camera was closed meanwhile."""

@@ -17,6 +17,9 @@ fault       from frame N on                                           without a 
 Frames are counted over all openings of the camera, in whatever process, so each fault happens once:
 a camera that was lost at frame 400 goes on with frame 401 when it is opened again. ``repeat=N``
 starts the script over after every N frames.
+
+``queue=100ms`` is no fault, but what drivers with several buffers do: every frame is that old when it
+is delivered, and its timestamp says so.
 """
 
 from __future__ import annotations
@@ -31,12 +34,13 @@ from edge_sdk.errors import SourceSpecError
 
 FaultKind = Literal["stall", "freeze", "black", "unplug", "swap"]
 FAULTS: tuple[FaultKind, ...] = get_args(FaultKind)
-OPTIONS = ("fps", "loop", "repeat", "size")
+OPTIONS = ("fps", "loop", "queue", "repeat", "size")
 
 UNPLUGGED_S = 2.0
 _FAULT = re.compile(
     r"(?P<kind>[a-z]+)@(?P<at>\d{1,12})(?:\+(?P<lasts>\d{1,9}(?:\.\d{1,9})?)(?P<unit>s?))?"
 )
+_QUEUE = re.compile(r"(\d{1,5})ms")
 _SIZE = re.compile(r"([1-9]\d{0,4})x([1-9]\d{0,4})")
 _MAX_FPS = 10_000.0
 
@@ -67,6 +71,7 @@ class Replay:
         size: ``(width, height)`` that every picture is brought to; None: that of the first.
         faults: what goes wrong, in any order.
         repeat: the faults come again after so many frames; None: once.
+        queue_ms: age of every frame when it is delivered.
     """
 
     fps: float | None = 30.0
@@ -74,6 +79,7 @@ class Replay:
     size: tuple[int, int] | None = None
     faults: tuple[Fault, ...] = ()
     repeat: int | None = None
+    queue_ms: int = 0
 
 
 class Look(NamedTuple):
@@ -132,6 +138,7 @@ def parse_replay(text: str) -> Replay:
         size=_size(values["size"]) if "size" in values else None,
         faults=faults,
         repeat=repeat,
+        queue_ms=_milliseconds(values["queue"]) if "queue" in values else 0,
     )
 
 
@@ -183,6 +190,15 @@ def _count(name: str, text: str) -> int:
     if not re.fullmatch(r"[1-9]\d{0,11}", text):
         raise SourceSpecError(f"{name}={text}: expected a number of frames, as in {name}=100")
     return int(text)
+
+
+def _milliseconds(text: str) -> int:
+    match = _QUEUE.fullmatch(text)
+    if match is None:
+        raise SourceSpecError(
+            f"queue={text}: expected a whole number of milliseconds, as in queue=100ms"
+        )
+    return int(match[1])
 
 
 def _yes(text: str) -> bool:

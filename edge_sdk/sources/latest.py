@@ -121,10 +121,13 @@ class LatestFrame:
         with self._changed:
             taken = (self._handed_out, self._newest[0] if self._newest else -1)
         free = next(i for i in range(_BUFFERS) if i not in taken)
-        if self._buffers[free].shape != frame.pixels.shape:
-            self._buffers[free] = np.empty(frame.pixels.shape, np.uint8)
-        pixels = self._buffers[free]
-        np.copyto(pixels, frame.pixels)
+        if frame.pixels.dtype != np.uint8:  # no picture, which is for who classifies it to say
+            pixels = frame.pixels.copy()
+        else:
+            if self._buffers[free].shape != frame.pixels.shape:
+                self._buffers[free] = np.empty(frame.pixels.shape, np.uint8)
+            pixels = self._buffers[free]
+            np.copyto(pixels, frame.pixels)
         with self._changed:
             self._dropped += self._newest is not None
             self._newest = free, dataclasses.replace(frame, pixels=pixels)

@@ -11,8 +11,9 @@ import contextlib
 import importlib
 import inspect
 import logging
-import math
+import os
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 
 from edge_sdk.errors import CameraNotFoundError, SourceLostError
 from edge_sdk.sources.sensor_clock import on_monotonic_clock
+from edge_sdk.sources.sensor_modes import choose_mode, covering
 from edge_sdk.types import Frame, PixelFormat
 
 _log = logging.getLogger("edgecls.sources")
@@ -28,6 +30,9 @@ _DEFAULT_SIZE = (640, 480)
 _BUFFERS = 4
 # Less of the sensor than this, along one side, is a crop and not a rounding of the size.
 _WHOLE = 0.98
+# What libcamera opens; without the right to it, it sees no camera and does not say why.
+_DEVICES = ("/dev/media*", "/dev/video*", "/dev/dma_heap/*")
+_RIGHTS = "type sudo usermod -aG video $USER, then log in again"
 
 
 class _Layout(NamedTuple):
@@ -75,10 +80,7 @@ class PiCamera:
         try:
             self._camera: Any = picamera2.Picamera2(number)
         except Exception as error:
-            raise CameraNotFoundError(
-                f"{self.name}: is there, but cannot be opened ({error}): another program has it; close "
-                "that, or find it with fuser -v /dev/media*"
-            ) from error
+            raise CameraNotFoundError(_cannot_be_opened(self.name, number, error)) from error
         self._index, self._lost = 0, False
         try:
             self._start(size)
@@ -87,7 +89,8 @@ class PiCamera:
             if isinstance(error, CameraNotFoundError):
                 raise
             raise CameraNotFoundError(
-                f"{self.name}: cannot be started ({error}); try it with rpicam-hello --camera {number}"
+                f"{self.name}: cannot be started ({_reason(error)}); try it with rpicam-hello --camera "
+                f"{number}"
             ) from error
 
     def _start(self, size: tuple[int, int] | None) -> None:
@@ -111,6 +114,8 @@ class PiCamera:
             )
         self._layout = layout
         self._picamera_format = str(got["format"])
+        if self.size != main["size"]:  # adjusted without a word
+            _log.info("%s: asked for %s pixels, gives %s", self.name, main["size"], self.size)
         if size is not None and (self.size[0] < size[0] or self.size[1] < size[1]):
             self._say(
                 f"{self.name} gives {self.size[0]} x {self.size[1]} pixels, less than the model's "
@@ -197,37 +202,6 @@ class PiCamera:
                 camera.close()
 
 
-def choose_mode(
-    modes: Sequence[Mapping[str, Any]], size: tuple[int, int]
-) -> Mapping[str, Any] | None:
-    """The sensor mode that sees most, then covers ``size``, then is smallest, then fastest.
-
-    None where the sensor tells no modes.
-    """
-    known = [mode for mode in modes if "size" in mode and "crop_limits" in mode]
-    if not known:
-        return None
-
-    def rank(mode: Mapping[str, Any]) -> tuple[float, ...]:
-        width, height = mode["size"]
-        covers = width >= size[0] and height >= size[1]
-        area = width * height
-        seen = mode["crop_limits"][2] * mode["crop_limits"][3]
-        return (-seen, not covers, area if covers else -area, -mode.get("fps", 0.0))
-
-    return min(known, key=rank)
-
-
-def covering(size: tuple[int, int], shape: tuple[int, int]) -> tuple[int, int]:
-    """The smallest even size of the sensor's shape that covers ``size``; all ``(width, height)``."""
-    scale = max(size[0] / shape[0], size[1] / shape[1])
-    return _even(max(size[0], shape[0] * scale)), _even(max(size[1], shape[1] * scale))
-
-
-def _even(length: float) -> int:
-    return 2 * math.ceil(round(length, 6) / 2)
-
-
 def _sensor_request(camera: Any, mode: Mapping[str, Any]) -> dict[str, Any]:
     """How this version of picamera2 is asked for a sensor mode."""
     if "sensor" in inspect.signature(camera.create_video_configuration).parameters:
@@ -247,7 +221,33 @@ def _without_padding(array: NDArray[np.uint8], width: int, height: int) -> NDArr
     return np.concatenate((array[:height, :width], chroma.reshape(height // 2, width)))
 
 
+def _reason(error: BaseException) -> str:
+    """What was first in a chain: picamera2 says of each failure that something did not complete."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return str(error) or type(error).__name__
+
+
+def _cannot_be_opened(name: str, number: int, error: Exception) -> str:
+    reason = _reason(error)
+    if "busy" in reason.lower():
+        advice = "another program has it; close that, or find it with fuser -v /dev/media*"
+    elif "permission" in reason.lower() or "not permitted" in reason.lower():
+        advice = f"this user may not open its device; {_RIGHTS}"
+    else:
+        advice = f"another program may have it (fuser -v /dev/media*); try rpicam-hello --camera {number}"
+    return f"{name}: is there, but cannot be opened ({reason}): {advice}"
+
+
+def _forbidden(root: Path = Path("/")) -> list[str]:
+    """Devices that libcamera needs, and that this user may not open."""
+    there = (path for pattern in _DEVICES for path in sorted(root.glob(pattern.lstrip("/"))))
+    return [str(path) for path in there if not os.access(path, os.R_OK | os.W_OK)]
+
+
 def _import() -> Any:
+    # libcamera writes a dozen lines for every opening; warnings and errors are still told.
+    os.environ.setdefault("LIBCAMERA_LOG_LEVELS", "*:WARN")
     try:
         return importlib.import_module("picamera2")
     except ImportError as error:
@@ -271,6 +271,12 @@ def _choose(picamera2: Any, number: int | None) -> int:
         number = next((i for i, usb in enumerate(on_usb) if not usb), None)
     if number is not None and number < len(cameras) and not on_usb[number]:
         return number
+    forbidden = [] if cameras else _forbidden()
+    if forbidden:
+        raise CameraNotFoundError(
+            f"there is no Pi camera that this user may open ({', '.join(forbidden[:3])} is forbidden); "
+            f"{_RIGHTS}"
+        )
     found = ", ".join(
         f"{i} ({camera.get('Model', 'unknown')}{', USB: --camera webcam' if usb else ''})"
         for i, (camera, usb) in enumerate(zip(cameras, on_usb, strict=True))

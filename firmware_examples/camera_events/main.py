@@ -27,9 +27,9 @@ class Doorman:
         """Greets, takes leave, and complains."""
         if isinstance(record, EventRecord):
             after = f" after {record.seconds:.1f} s" if record.what == "left" else ""
-            print(f"{record.label} {record.what}{after}", flush=True)  # noqa: T201
+            print(f"{record.label} {record.what}{after}", flush=True)
         elif isinstance(record, HealthRecord):
-            print(f"{record.what}: {record.detail}", file=sys.stderr)  # noqa: T201
+            print(f"{record.what}: {record.detail}", file=sys.stderr)
 
     def close(self) -> None:
         """Nothing to give back."""
@@ -48,7 +48,7 @@ def main(model: str, camera: str = "auto") -> int:
                 source, classifier, [Doorman()], attention=attention, decisions=decisions, stop=stop
             )
     except EdgeClsError as error:
-        print(error, file=sys.stderr)  # noqa: T201
+        print(error, file=sys.stderr)
         return 1
     return 0
 

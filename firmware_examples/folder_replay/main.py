@@ -17,7 +17,7 @@ class AnnounceChanges:
         """Prints the answer where it differs from the one before."""
         if isinstance(record, FrameRecord) and record.label != self.last:
             self.last = record.label
-            print(f"{record.source}: {record.label or 'unknown'} ({record.score:.2f})")  # noqa: T201
+            print(f"{record.source}: {record.label or 'unknown'} ({record.score:.2f})")
 
     def close(self) -> None:
         """Nothing to give back."""
@@ -29,7 +29,7 @@ def main(model: str, folder: str) -> int:
         with Classifier.open(model) as classifier:
             run(FolderSource(folder), classifier, [AnnounceChanges()], threshold=0.5)
     except EdgeClsError as error:
-        print(error, file=sys.stderr)  # noqa: T201
+        print(error, file=sys.stderr)
         return 1
     return 0
 

@@ -72,6 +72,12 @@ _LINT_CODES = (
     help="Repair int8 until it loses no more accuracy than this; see docs/repair.md.",
 )
 @click.option(
+    "--max-class-drop",
+    metavar="POINTS",
+    type=click.FloatRange(0, 100),
+    help="And until no class by itself loses more than this; goes with --max-drop.",
+)
+@click.option(
     "--repair-seconds",
     type=click.FloatRange(min=1),
     default=600.0,
@@ -96,6 +102,7 @@ def convert(
     ignored: tuple[str, ...],
     io: str | None,
     max_drop: float | None,
+    max_class_drop: float | None,
     repair_seconds: float,
     edgetpu: bool,
 ) -> None:
@@ -134,6 +141,10 @@ def convert(
             "--max-drop repairs the int8 artifact by the validation split of a data set: give --data "
             "DIR, and no other --format"
         )
+    if max_class_drop is not None and max_drop is None:
+        raise click.UsageError(
+            "--max-class-drop is a budget of the repair: give --max-drop, too, as in --max-drop 0.5"
+        )
     if folder is not None and _given(context, "split"):
         raise click.UsageError("--split chooses pictures of --data, and --calibration others")
     trained = find_trained(model)
@@ -165,7 +176,7 @@ def convert(
         from host_tools.repair.rung import RepairBudget
 
         assert dataset is not None  # checked above
-        budget = RepairBudget(max_drop, repair_seconds)
+        budget = RepairBudget(max_drop, repair_seconds, max_class_drop=max_class_drop)
         repaired = repair_run(
             trained, dataset, conversion, destination, budget, request=request, say=say
         )
@@ -202,10 +213,13 @@ def _say_table(repaired: Repaired) -> None:
         click.echo(f"{kind} in int8 is slow here: in float it saves {100 * share:.0f} %", err=True)
     figures = repaired.confirmed or best
     low, high = figures.drop_ci95
+    class_budget = repaired.budget.max_class_drop
     click.echo(
         f"{repaired.verdict}: {figures.drop_points:+.2f} points ({low:+.2f} to {high:+.2f}) on "
         f"{f'{repaired.confirmed.n:,} test' if repaired.confirmed else f'{ladder.n:,} validation'} "
-        f"pictures, budget {repaired.max_drop:g}",
+        f"pictures, budget {repaired.budget.max_drop:g}; the class that loses most loses "
+        f"{figures.class_drop_points:.2f}"
+        + ("" if class_budget is None else f", budget {class_budget:g}"),
         err=True,
     )
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+_BENCH_SECONDS = 3.0
+
 
 @click.command()
 @click.option(
@@ -16,7 +18,7 @@ import click
     help="Folder for pictures, model, artifacts and report.",
 )
 def demo(out: Path) -> None:
-    """Do the main job on scikit-learn's handwritten digits: train, convert, validate, run.
+    """Do the main job on scikit-learn's handwritten digits: train, convert, validate, run, bench.
 
     Interrupted, the same command goes on.
 
@@ -24,6 +26,11 @@ def demo(out: Path) -> None:
     Example:
       edgecls demo --out demo
     """
+    from edge_sdk.bench.measure import measure
+    from edge_sdk.bench.opening import Opening as ModelFile
+    from edge_sdk.bench.page import write_page
+    from edge_sdk.bench.plan import Plan
+    from edge_sdk.bench.table import table
     from edge_sdk.classifier import Classifier
     from edge_sdk.cli.output import TextLines
     from edge_sdk.pipeline import run
@@ -45,5 +52,11 @@ def demo(out: Path) -> None:
     unseen = [picture.path for picture in comparison.pictures[:: max(1, comparison.n // 5)]][:5]
     with Classifier.open(artifact) as classifier:
         run(FolderSource(*unseen), classifier, [TextLines()], top_k=2)
-    click.echo(f"\nThe report: {out / 'report.html'}")
+    artifacts = [artifact, out / "digits_float16.tflite"]
+    click.echo(f"\nedgecls bench {' '.join(map(str, artifacts))}")
+    page = out / "bench.html"
+    benchmark = measure(Plan(tuple(map(ModelFile, artifacts)), seconds=_BENCH_SECONDS)).benchmark
+    write_page(benchmark, page)
+    click.echo(table(benchmark))
+    click.echo(f"The reports: {out / 'report.html'} and {page}")
     end_with_verdict(comparison)

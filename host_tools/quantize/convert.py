@@ -125,7 +125,7 @@ def _logits_model(model: Any) -> Any:
     """
     keras = require("keras")
     height, width, channels = input_shape(model)
-    last = model.layers[-1]
+    last = _last_layer(model)
     fixed = keras.Input(batch_shape=(1, height, width, channels), name="image")
     if isinstance(last, keras.layers.Softmax) or _is_softmax_activation(keras, last):
         body = keras.Model(model.inputs, last.input, name="body")
@@ -140,6 +140,25 @@ def _logits_model(model: Any) -> Any:
         f"{model.name}: its last layer is {type(last).__name__} {last.name!r}, expected a softmax; "
         "add keras.layers.Softmax() and save it again"
     )
+
+
+def _last_layer(model: Any) -> Any:
+    """The layer that makes the model's output."""
+    keras = require("keras")
+    last = model.outputs[0]._keras_history.operation  # Keras says it nowhere else
+    kind = type(last).__name__
+    if isinstance(last, keras.Model):
+        raise ConversionError(
+            f"{model.name}: ends in {last.name!r}, a model of its own, expected layers up to a softmax; "
+            "call that model's layers one by one where the network is built, and save it again"
+        )
+    if not isinstance(last, keras.layers.Layer):
+        raise ConversionError(
+            f"{model.name}: ends in the operation keras.ops.{last.name.rstrip('_0123456789')} "
+            f"({kind}), expected a softmax that is a layer; write keras.layers.Softmax()(x) instead of "
+            "keras.ops.softmax(x) and save it again"
+        )
+    return last
 
 
 def _is_softmax_activation(keras: Any, layer: Any) -> bool:

@@ -127,7 +127,8 @@ def check(model: bytes, name: str) -> EdgeTpuCheck:
         raise ConversionError(
             f"{name}: is compiled for the Edge TPU already; give the int8 file it was made from"
         )
-    refusals = {o.index: r for o in operators if (r := _refusal(o)) is not None}
+    computed = {tensor.index for operator in operators for tensor in operator.outputs}
+    refusals = {o.index: r for o in operators if (r := _refusal(o, computed)) is not None}
     first = _first_stretch(operators, set(refusals))
     tail = _tail(operators)
     # What ends the first stretch, to name it to whoever follows.
@@ -174,13 +175,20 @@ def _too_new(operator: Operator) -> Refusal | None:
     )
 
 
-def _refusal(operator: Operator) -> Refusal | None:
-    """Why the Edge TPU cannot compute an operator, wherever it stands."""
+def _refusal(operator: Operator, computed: set[int]) -> Refusal | None:
+    """Why the Edge TPU cannot compute an operator, wherever it stands.
+
+    Args:
+        operator: to look at.
+        computed: the tensors that operators of the model make.
+    """
     if operator.name not in SUPPORTED or operator.custom:
         kind = "a custom operator" if operator.custom else "not supported"
         default = "replace it, or move it behind everything that shall run on the Edge TPU"
         return Refusal(kind, REMEDIES.get(operator.name, default))
-    return _types(operator) or _constants(operator) or _shapes(operator) or _limits(operator)
+    return (
+        _types(operator, computed) or _constants(operator) or _shapes(operator) or _limits(operator)
+    )
 
 
 def _limits(operator: Operator) -> Refusal | None:
@@ -188,7 +196,7 @@ def _limits(operator: Operator) -> Refusal | None:
     return rule(operator) if rule is not None and operator.outputs else None
 
 
-def _types(operator: Operator) -> Refusal | None:
+def _types(operator: Operator, computed: set[int]) -> Refusal | None:
     for tensor in operator.computed():
         if tensor.dtype in _EIGHT_BITS and tensor.scales:
             continue
@@ -197,7 +205,7 @@ def _types(operator: Operator) -> Refusal | None:
             continue
         what = f"{tensor.dtype} without a scale" if tensor.dtype in _EIGHT_BITS else tensor.dtype
         remedy = "convert with --format int8, every operator of it in 8 bits"
-        if operator.name == "QUANTIZE":
+        if operator.name == "QUANTIZE" and tensor.index not in computed:  # the model's input
             remedy = "convert with --io uint8"
         return Refusal(f"works on {what}; the Edge TPU computes with 8 bits", remedy)
     weights = operator.input(1)

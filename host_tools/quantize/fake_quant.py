@@ -8,6 +8,9 @@ and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference"
 BatchNorm stays a layer here, in inference mode, although the converter folds it into the weights
 before it: folding multiplies all weights of an output channel by one number, and a scale per
 output channel is multiplied with them, so the weights are rounded to the same steps either way.
+
+Left out, since they hardly show: biases, which int8 keeps in 32 bits, and the tensor between the two
+halves of a SeparableConv2D.
 """
 
 from __future__ import annotations
@@ -20,20 +23,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from host_tools.extras import require
-from host_tools.progress import progress
-from host_tools.quantize.activations import Observed, RangeMethod
-from host_tools.quantize.fusing import MATRICES, Call, Calls, is_linear, up_to_logits
+from host_tools.quantize.activations import RangeMethod
+from host_tools.quantize.fusing import ABSENT, MATRICES, Call, Calls, is_linear, up_to_logits
+from host_tools.quantize.layer_ranges import layer_ranges
 
 _KERNELS = (*MATRICES, "SeparableConv2D")
 # They hand on what they read, with its range; of the normalisation of pixels nothing is rounded
 # that matters, since 256 values stay 256 values.
 _UNROUNDED = (
     *("MaxPooling2D", "GlobalMaxPooling2D", "Reshape", "Flatten", "ZeroPadding2D", "Cropping2D"),
-    *("Dropout", "SpatialDropout2D", "Identity", "Permute", "Transpose", "Squeeze"),
-    *("Rescaling", "Normalization"),
+    *("Permute", "Transpose", "Squeeze", "Rescaling", "Normalization", *ABSENT),
 )
-_KEPT_VALUES = 200_000
-_BATCH = 8
+# Their outputs are on the steps of what they read.
+_SAME_STEPS = ("AveragePooling2D", "UpSampling2D")
 
 # Computes what stands in for a variable.
 _Fake = Callable[[], Any]
@@ -45,13 +47,13 @@ class FakeQuantized:
     Args:
         model: a functional or sequential ``keras.Model``, as of ``convert``; it stays as it is.
         pixels: ``(N, H, W, C)`` uint8 calibration pictures, the last two black and white; they set
-            the ranges of activations once and for all.
+            the ranges of activations.
         method: how a range follows from what is seen.
         kept_float: names of layers that stay in float.
 
     Attributes:
         plain: the copy up to its logits, without any rounding; its weights are the very same.
-        ranges: lowest and highest value of every rounded activation, by the layer that makes it.
+        variables: what gradients are taken of, the trainable ones of ``plain``.
 
     Raises:
         ConversionError: a model within the model, whose layers cannot be told apart.
@@ -67,24 +69,39 @@ class FakeQuantized:
         self._keras = require("keras")
         self._kept = frozenset(kept_float)
         self.plain = up_to_logits(model)
-        self.plain.trainable = True
+        for layer in self.plain.layers:  # said of the model alone, frozen ones stay so
+            layer.trainable = True
         self.plain.set_weights(model.get_weights())
         self._calls = Calls(self.plain)
+        self._pixels, self._method = pixels, method
         rounded = [call for call in self._calls.all if self._is_rounded(call)]
-        summands = {id(one.output): _summand(one.operation) for one in self._products()}
-        products = [
-            self._keras.ops.subtract(one.output, summands[id(one.output)])
-            for one in self._products()
-        ]
+        norms = self._products()
+        products = [_product_of(one.operation)(one.output) for one in norms]
         tensors = [*(call.output for call in rounded), *products]
-        limits = self._measured(tensors, pixels, method)
-        self.ranges = {call.operation.name: one for call, one in zip(rounded, limits, strict=False)}
+        self._watched = self._keras.Model(self.plain.inputs[0], tensors)
+        self._limits = self._keras.Variable(np.zeros((len(tensors), 2)), trainable=False)
+        places: dict[int, int] = {}
+        for number, call in enumerate(rounded):
+            places[id(call.output)] = self._read_range(call, places, number)
+        self._places = {call.operation.name: places[id(call.output)] for call in rounded}
+        self.measure()
         fakes = dict(self._faked())
-        by_tensor = {id(call.output): one for call, one in zip(rounded, limits, strict=False)}
-        of_products = dict(zip(summands, limits[len(rounded) :], strict=True))
-        self._student = self._rounding(by_tensor, summands, of_products)
+        of_norms = {id(one.output): i for i, one in enumerate(norms, len(rounded))}
+        self._student = self._rounding(places, of_norms)
         self.variables: list[Any] = self._student.trainable_variables
-        self._values = [fakes.get(one.path) or partial(_as_it_is, one) for one in self.variables]
+        self._values = [
+            fakes.get(one.path) or partial(getattr, one, "value") for one in self.variables
+        ]
+
+    @property
+    def ranges(self) -> dict[str, tuple[float, float]]:
+        """Lowest and highest value of every rounded activation, by its layer."""
+        limits = np.asarray(self._limits).tolist()
+        return {name: (limits[at][0], limits[at][1]) for name, at in self._places.items()}
+
+    def measure(self) -> None:
+        """Takes the ranges from the calibration pictures anew, as conversion will."""
+        self._limits.assign(layer_ranges(self._watched, self._pixels, self._method))
 
     def logits(self, pictures: Any) -> Any:
         """``(N, classes)`` float32 of ``(N, H, W, C)`` float32 pictures, everything rounded."""
@@ -104,42 +121,13 @@ class FakeQuantized:
         apart = {one.operation.name for one in self._calls.fused(call)}.isdisjoint(self._kept)
         return apart or not readers or any(r.operation.name not in self._kept for r in readers)
 
-    def _measured(
-        self, tensors: list[Any], pixels: NDArray[np.uint8], method: RangeMethod
-    ) -> list[tuple[float, float]]:
-        """The range of each tensor over the calibration pictures."""
-        watched = self._keras.Model(
-            self.plain.inputs[0], tensors if len(tensors) > 1 else tensors[0]
-        )
-        random = np.random.default_rng(0)
-        pictures = len(pixels) - 2  # the anchors count for the extremes, not for the rest
-        kept = max(16, _KEPT_VALUES // max(pictures, 1))
-        lows: list[list[float]] = [[] for _ in tensors]
-        highs: list[list[float]] = [[] for _ in tensors]
-        drawn: list[list[NDArray[np.float32]]] = [[] for _ in tensors]
-        starts = range(0, len(pixels), _BATCH)
-        for start in progress(starts, "measuring ranges", len(starts)):
-            values = watched(pixels[start : start + _BATCH].astype(np.float32), training=False)
-            for place, value in enumerate(values if len(tensors) > 1 else [values]):
-                for number, one in enumerate(np.asarray(value), start):
-                    flat = one.reshape(-1)
-                    lows[place].append(float(flat.min()))
-                    highs[place].append(float(flat.max()))
-                    if number < pictures:
-                        drawn[place].append(
-                            flat[random.integers(0, len(flat), min(kept, len(flat)))]
-                        )
-        nothing = np.zeros(0, np.float32)
-        return [
-            Observed(
-                np.array(low, np.float32),
-                np.array(high, np.float32),
-                nothing,
-                nothing.astype(np.float64),
-                np.concatenate([nothing, *some]),
-            ).range(method)
-            for low, high, some in zip(lows, highs, drawn, strict=True)
-        ]
+    def _read_range(self, call: Call, places: dict[int, int], own: int) -> int:
+        """Which range that of a call's output is: its own, or that of what it reads."""
+        *_, first = self._calls.fused(call)
+        before = self._calls.before(first) if first.kind in _SAME_STEPS else None
+        while before is not None and id(before.output) not in places and before.kind in _UNROUNDED:
+            before = self._calls.before(before)
+        return places.get(id(before.output), own) if before else own
 
     def _products(self) -> list[Call]:
         """The calls of BatchNorms that become a product and a sum, each of which is rounded."""
@@ -151,26 +139,15 @@ class FakeQuantized:
             and not self._calls.folded(call.operation)
         ]
 
-    def _rounding(
-        self,
-        limits: dict[int, tuple[float, float]],
-        summands: dict[int, NDArray[np.float32]],
-        of_products: dict[int, tuple[float, float]],
-    ) -> Any:
+    def _rounding(self, places: dict[int, int], of_norms: dict[int, int]) -> Any:
         """The same layers, and what rounds their outputs behind those that become 8-bit tensors."""
         order = iter(self._calls.all)
 
-        def fake(value: Any, key: int, of: dict[int, tuple[float, float]]) -> Any:
-            low, high = of.get(key, (0.0, 0.0))
-            fake_quant = self._keras.quantizers.fake_quant_with_min_max_vars
-            return fake_quant(value, low, high) if high > low else value
-
         def call(operation: Any, *args: Any, **kwargs: Any) -> Any:
             result, key = operation(*args, **kwargs), id(next(order).output)
-            if key in summands:
-                # The product alone: the sum as it was is taken off and put back.
-                result = fake(result - summands[key], key, of_products) + summands[key]
-            return fake(result, key, limits)
+            if key in of_norms:
+                result = _rounding_of(self._limits, of_norms[key], operation)(result)
+            return _rounding_of(self._limits, places[key])(result) if key in places else result
 
         return self._keras.models.clone_model(
             self.plain, clone_function=lambda operation: operation, call_function=call
@@ -187,11 +164,31 @@ class FakeQuantized:
             for variable in layer.trainable_variables if kind in _KERNELS else ():
                 if variable.name.endswith("kernel"):
                     depthwise = kind == "DepthwiseConv2D" or variable.name == "depthwise_kernel"
-                    yield variable.path, _per_channel(variable, depthwise)
+                    rounded = _per_channel(variable, depthwise)
+                    yield variable.path, rounded
+                    yield from self._offset_apart(layer, variable, rounded)
 
+    def _offset_apart(self, layer: Any, kernel: Any, rounded: _Fake) -> Iterator[tuple[str, _Fake]]:
+        """The bias that makes up for an offset of pixels, which is multiplied with exact weights.
 
-def _as_it_is(variable: Any) -> Any:
-    return variable.value
+        The converter makes it a part of the bias before weights are rounded.
+        """
+        ops = self._keras.ops
+        calls = [call for call in self._calls.all if call.operation is layer]
+        offset = self._calls.added_before(calls[0]) if len(calls) == 1 else 0.0
+        if not offset:
+            return
+
+        def missing() -> Any:
+            axes = tuple(range(len(kernel.shape) - 1 - (type(layer).__name__ == "DepthwiseConv2D")))
+            return ops.reshape(offset * ops.sum(kernel.value - rounded(), axis=axes), (-1,))
+
+        norm = self._calls.folding(calls[0])
+        if layer.bias is not None:
+            yield layer.bias.path, lambda: layer.bias.value + missing()
+        elif norm is not None and norm.operation.beta is not None:
+            beta = norm.operation.beta
+            yield beta.path, lambda: beta.value + missing() * _factor(norm.operation)
 
 
 def _per_channel(variable: Any, depthwise: bool) -> _Fake:
@@ -210,12 +207,58 @@ def _per_channel(variable: Any, depthwise: bool) -> _Fake:
     return fake
 
 
-def _summand(layer: Any) -> NDArray[np.float32]:
+def _product_of(norm: Any) -> Any:
+    """What leaves a BatchNorm's product of its output."""
+    keras = require("keras")
+    base: Any = keras.Operation
+
+    class Product(base):  # type: ignore[misc]  # Keras has no types
+        def call(self, value: Any) -> Any:
+            return value - _summand(norm)
+
+        def compute_output_spec(self, value: Any) -> Any:
+            return keras.KerasTensor(value.shape, value.dtype)
+
+    return Product()
+
+
+def _rounding_of(limits: Any, place: int, norm: Any = None) -> Any:
+    """What rounds a tensor to 256 steps.
+
+    Args:
+        limits: a variable ``(T, 2)``, lowest and highest value of every tensor.
+        place: of this tensor in there.
+        norm: the BatchNorm that made it, whose product alone is rounded.
+    """
+    keras = require("keras")
+    base: Any = keras.Operation
+
+    class Rounding(base):  # type: ignore[misc]  # Keras has no types
+        # Reads variables as it is called: those of the layer may be replaced for that call.
+        def call(self, value: Any) -> Any:
+            low, high = limits.value[place, 0], limits.value[place, 1]
+            summand = 0.0 if norm is None else _summand(norm)
+            # Something that is always zero has no range; it stays zero.
+            high = keras.ops.maximum(high, low + 1e-9)
+            fake_quant = keras.quantizers.fake_quant_with_min_max_vars
+            return fake_quant(value - summand, low, high) + summand
+
+        def compute_output_spec(self, value: Any) -> Any:
+            return keras.KerasTensor(value.shape, value.dtype)
+
+    return Rounding()
+
+
+def _summand(layer: Any) -> Any:
     """``(C,)``: what a BatchNorm adds to its product."""
-    mean, variance = np.asarray(layer.moving_mean), np.asarray(layer.moving_variance)
-    gamma = 1.0 if layer.gamma is None else np.asarray(layer.gamma)
-    beta = 0.0 if layer.beta is None else np.asarray(layer.beta)
-    return np.asarray(beta - mean * gamma / np.sqrt(variance + layer.epsilon), np.float32)
+    beta = 0.0 if layer.beta is None else layer.beta.value
+    return beta - layer.moving_mean.value * _factor(layer)
+
+
+def _factor(layer: Any) -> Any:
+    """``(C,)``: what a BatchNorm multiplies with."""
+    deviation = require("keras").ops.sqrt(layer.moving_variance.value + layer.epsilon)
+    return (1.0 if layer.gamma is None else layer.gamma.value) / deviation
 
 
 def _multiplied_and_added(layer: Any) -> Iterator[tuple[str, _Fake]]:
@@ -224,15 +267,12 @@ def _multiplied_and_added(layer: Any) -> Iterator[tuple[str, _Fake]]:
     if layer.gamma is None or layer.beta is None:
         return
 
-    def deviation() -> Any:
-        return ops.sqrt(layer.moving_variance.value + layer.epsilon)
-
     def gamma() -> Any:
-        return _asymmetric(layer.gamma.value / deviation()) * deviation()
+        deviation = ops.sqrt(layer.moving_variance.value + layer.epsilon)
+        return _asymmetric(_factor(layer)) * deviation
 
     def beta() -> Any:
-        factor = layer.gamma.value / deviation()
-        mean = layer.moving_mean.value
+        factor, mean = _factor(layer), layer.moving_mean.value
         return _asymmetric(layer.beta.value - mean * factor) + mean * _asymmetric(factor)
 
     yield layer.gamma.path, gamma

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from edge_sdk.errors import ConversionError
 from host_tools.extras import require
 
@@ -13,6 +15,8 @@ from host_tools.extras import require
 MATRICES = ("Conv2D", "DepthwiseConv2D", "Dense")
 # TensorFlow Lite computes ReLU and ReLU6 together with what comes before them, if it is one of these.
 _FUSING = (*MATRICES, "BatchNormalization", "Add", "Subtract", "Multiply", "AveragePooling2D")
+# They are there for the training alone.
+ABSENT = ("Dropout", "SpatialDropout2D", "Identity")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,6 +64,10 @@ class Calls:
         """The calls that read its output."""
         return self._readers.get(id(call.output), [])
 
+    def before(self, call: Call) -> Call | None:
+        """The call that makes the first tensor it reads; None where that is the picture."""
+        return self._makers.get(id(call.inputs[0])) if call.inputs else None
+
     def ends(self, call: Call) -> bool:
         """Whether its output is a tensor of the converted model, not fused into what reads it."""
         readers = self.readers(call)
@@ -68,7 +76,7 @@ class Calls:
     def fused(self, call: Call) -> Iterator[Call]:
         """The calls that become one operator with this one, from this one backwards."""
         yield call
-        before = self._makers.get(id(call.inputs[0])) if call.inputs else None
+        before = self.before(call)
         if before is not None and not self.ends(before):
             yield from self.fused(before)
 
@@ -76,6 +84,29 @@ class Calls:
         """Whether a BatchNorm disappears into the weights before it."""
         calls = [call for call in self.all if call.operation is layer]
         return all(len(list(self.fused(call))) > 1 for call in calls)
+
+    def folding(self, call: Call) -> Call | None:
+        """The call of the BatchNorm that disappears into this one's weights, if there is one."""
+        readers = self.readers(call)
+        if len(readers) != 1 or readers[0].kind != "BatchNormalization":
+            return None
+        return readers[0] if _fuses(call, readers[0]) else None
+
+    def added_before(self, call: Call) -> float:
+        """What a Rescaling adds to the pixels that a call reads, where it becomes part of its bias.
+
+        The converter folds one number alone, and only where no zeros are put around the picture.
+        """
+        before = self.before(call) if call.kind in MATRICES else None
+        while before is not None and before.kind in ABSENT:
+            before = self.before(before)
+        if before is None or before.kind != "Rescaling":
+            return 0.0
+        layer = before.operation
+        alone = np.ndim(layer.scale) == np.ndim(layer.offset) == 0
+        if not alone or getattr(call.operation, "padding", "valid") != "valid":
+            return 0.0
+        return float(layer.offset)
 
 
 def up_to_logits(model: Any) -> Any:

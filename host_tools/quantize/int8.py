@@ -52,26 +52,34 @@ def quantized(
     Raises:
         ConversionError: an operator that has no 8-bit form.
     """
-    model, seen = treated(graph, observed, pixels, treatment)
-    flatbuffer = quantize_int8(
-        model.pack(),
-        ranges(seen, treatment.ranges),
-        kept_float=treatment.kept_float,
-        io=treatment.io,
-    )
-    return append_softmax(flatbuffer)
+    if treatment.equalized:
+        graph, observed = equalized(graph, observed, pixels)
+    return rounded_model(graph, observed, ranges(observed, treatment.ranges), treatment)
 
 
-def treated(
+def equalized(
+    graph: Graph, observed: Mapping[str, Observed], pixels: NDArray[np.uint8]
+) -> tuple[Graph, Mapping[str, Observed]]:
+    """The same network with channels of like size, and what is observed of it; arguments as above."""
+    model = Graph.copy_of(graph)
+    return (model, observe(model, pixels)) if equalize(model, observed) else (model, observed)
+
+
+def rounded_model(
     graph: Graph,
     observed: Mapping[str, Observed],
-    pixels: NDArray[np.uint8],
+    limits: Mapping[str, tuple[float, float]],
     treatment: Treatment,
-) -> tuple[Graph, Mapping[str, Observed]]:
-    """The float model that is rounded in the end, and what is observed of it; arguments as above."""
-    model = Graph.copy_of(graph)
-    if treatment.equalized and equalize(model, observed):
-        observed = observe(model, pixels)
+) -> bytes:
+    """The int8 flatbuffer of a network as it is now: biases are corrected, nothing is equalised.
+
+    Args:
+        graph: stays as it is.
+        observed, limits: of it; its ranges.
+        treatment: how.
+    """
     if treatment.corrected:
-        correct_biases(model, observed, treatment.kept_float)
-    return model, observed
+        graph = Graph.copy_of(graph)
+        correct_biases(graph, observed, treatment.kept_float)
+    kept, io = treatment.kept_float, treatment.io
+    return append_softmax(quantize_int8(graph.pack(), limits, kept_float=kept, io=io))

@@ -96,6 +96,7 @@ def _statistics(float_model: bytes, ranges: Mapping[str, tuple[float, float]]) -
     model = unpack_model(float_model)
     graph = model.subgraphs[0]
     inputs = set(graph.inputs)
+    unseen = _further_outputs(model)
     found = {}
     for index, tensor in enumerate(graph.tensors):
         name = tensor.name.decode("utf-8", "replace")
@@ -103,11 +104,49 @@ def _statistics(float_model: bytes, ranges: Mapping[str, tuple[float, float]]) -
         if data is not None and len(data):
             continue  # a weight: it looks at those itself, channel by channel
         low, high = (0.0, 255.0) if index in inputs else ranges.get(name, (0.0, 0.0))
+        if index in unseen and name not in ranges:
+            if unseen[index] not in ranges:
+                raise ConversionError(
+                    f"the model cannot be expressed in int8: nothing is known of the range of {name}; "
+                    "replace the layer that makes it, or choose another --format"
+                )
+            low, high = ranges[unseen[index]]
         shape = (1,) * max(1, len(tensor.shape))
         found[name] = {
             "min": np.full(shape, low, np.float32),
             "max": np.full(shape, high, np.float32),
         }
+    return found
+
+
+def _further_outputs(model: Any) -> dict[int, str]:
+    """Float outputs beside each operator's first, which nobody observes.
+
+    Returns:
+        By tensor, the name of the one whose range it has: what is taken apart, and what it is taken
+        apart into. Empty for operators that compute.
+    """
+    module, graph = schema(), model.subgraphs[0]
+    moving = (
+        module.BuiltinOperator.SPLIT,
+        module.BuiltinOperator.SPLIT_V,
+        module.BuiltinOperator.UNPACK,
+    )
+    found = {}
+    for operator in graph.operators:
+        code = model.operatorCodes[operator.opcodeIndex]
+        moves = max(code.builtinCode, code.deprecatedBuiltinCode) in moving
+        floats = [
+            i
+            for i in operator.inputs
+            if i >= 0 and graph.tensors[i].type == module.TensorType.FLOAT32
+        ]
+        source = (
+            graph.tensors[floats[0]].name.decode("utf-8", "replace") if moves and floats else ""
+        )
+        for index in list(operator.outputs)[1:]:
+            if graph.tensors[index].type == module.TensorType.FLOAT32:
+                found[int(index)] = source
     return found
 
 

@@ -12,6 +12,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -34,9 +35,14 @@ _PIXELS_IN_BATCH = 64 * 96 * 96
 _HELD_OUT = 0.1
 _MOST_HELD_OUT = 1000
 _FEWEST = 16
-_LOOKS_PER_EPOCH = 4
+# Small data sets go round more often, in smaller batches.
+_FEWEST_STEPS = 200
+_BATCHES_IN_EPOCH = 12
+# So many states are judged, evenly over the steps or the time, whichever runs out first.
+_LOOKS = 10
 _WARM_UP = 0.1
 _MIRRORED = 0.5  # of the pictures, where they may be
+_ENOUGH = 0.1  # of the divergence before: no other rate is tried
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +51,11 @@ class FineTuning:
 
     Attributes:
         seconds: for all of it; the best state so far is kept then.
-        epochs: at most.
+        epochs: over the pictures, but at least 200 batches.
         most_pictures: of an epoch.
-        learning_rate: Adam's, after a warm-up over the first tenth, falling to zero as a cosine.
+        learning_rates: Adam's, each after a warm-up over the first tenth, falling to zero as a
+            cosine. The next one starts again from the float weights, and only where more than a
+            tenth of the divergence is left; the best state of all is kept.
         temperature: of the softened probabilities.
         flips: pictures may be mirrored left and right.
         seed: of the order and the mirroring.
@@ -56,7 +64,7 @@ class FineTuning:
     seconds: float
     epochs: int = 2
     most_pictures: int = 20_000
-    learning_rate: float = 1e-4
+    learning_rates: tuple[float, ...] = (1e-4, 3e-3)
     temperature: float = 2.0
     flips: bool = False
     seed: int = 0
@@ -133,56 +141,72 @@ class _Course:
         self._teacher = up_to_logits(model)
         self._teacher.set_weights(model.get_weights())
         self._student = FakeQuantized(model, calibration, treatment.ranges, treatment.kept_float)
-        self._optimizer = keras.optimizers.Adam(how.learning_rate)
+        self._optimizer = keras.optimizers.Adam(how.learning_rates[0])
         self._optimizer.build(self._student.variables)
+        self._best, self._steps = math.nan, 0
+        self._kept: list[Any] | None = None
         self._random = np.random.default_rng(how.seed)
         rows = self._random.permutation(len(training))
         held_out = min(_MOST_HELD_OUT, max(_FEWEST, int(_HELD_OUT * len(rows))), len(rows) // 2)
         self._held_out, self._rows = rows[:held_out], rows[held_out:]
         height, width, channels = calibration.shape[1:]
-        self._batch = max(_FEWEST_IN_BATCH, min(_BATCH, _PIXELS_IN_BATCH // (height * width)))
-        self._batch = max(1, min(self._batch, len(self._rows)))
+        most = min(_BATCH, _PIXELS_IN_BATCH // (height * width))
+        self._batch = max(_FEWEST_IN_BATCH, min(most, len(self._rows) // _BATCHES_IN_EPOCH))
         pictures = [self._tf.TensorSpec((None, height, width, channels), self._tf.float32)]
-        self._divergence = self._tf.function(self._compared, input_signature=pictures)
-        self._learn = self._tf.function(self._step, input_signature=pictures)
+        compiled = partial(self._tf.function, input_signature=pictures, autograph=False)
+        self._divergence, self._learn = compiled(self._compared), compiled(self._step)
 
     def run(self) -> FineTuned:
-        if len(self._rows) < _FEWEST or self._share() >= 1:
+        if len(self._rows) < _FEWEST or self._seconds() >= self._how.seconds:
             return FineTuned(self._model, math.nan, math.nan, 0, self._seconds())
-        before = best = self._judged()
-        kept = None
-        steps, look_seconds = 0, math.inf
+        before = self._best = self._judged()
+        start = self._student.plain.get_weights()
+        rates = self._how.learning_rates
+        for number, rate in enumerate(rates, 1):
+            if number > 1:
+                if self._best < _ENOUGH * before:
+                    break
+                self._student.plain.set_weights(start)
+                for variable in self._optimizer.variables:
+                    variable.assign(np.zeros(variable.shape))
+            self._learn_at(rate, self._how.seconds * number / len(rates))
+        if self._kept is None:
+            return FineTuned(self._model, before, before, self._steps, self._seconds())
+        tuned = type(self._model).from_config(self._model.get_config())
+        tuned.set_weights(self._kept)
+        return FineTuned(tuned, before, self._best, self._steps, self._seconds())
+
+    def _learn_at(self, rate: float, until: float) -> None:
+        """One course at a learning rate, up to so many seconds after the beginning."""
+        steps, looked, look_seconds, began = 0, 0, 0.0, self._seconds()
         per_epoch = max(1, min(len(self._rows), self._how.most_pictures) // self._batch)
-        total = per_epoch * self._how.epochs
-        look_every = max(1, per_epoch // _LOOKS_PER_EPOCH)
-        for rows in progress(self._batches(per_epoch), "fine-tuning for int8", total):
-            share = max(steps / total, self._share())
+        total = max(_FEWEST_STEPS, per_epoch * self._how.epochs)
+        for rows in progress(self._batches(per_epoch, total), "fine-tuning for int8", total):
+            share = max(steps / total, (self._seconds() - began) / max(until - began, 1e-9))
             if share >= 1:
                 break
-            self._optimizer.learning_rate.assign(self._rate(share))
+            self._optimizer.learning_rate.assign(rate * _falling(share))
             steps += 1
+            self._steps += 1
             if not math.isfinite(float(self._learn(self._pictures(rows)))):
                 break  # what was kept before is what counts
-            if steps % look_every and steps < total:
+            if int(_LOOKS * share) == looked and steps < total:
                 continue
-            if self._seconds() + (look_seconds if kept else 0) > self._how.seconds:
+            looked = int(_LOOKS * share)
+            if self._seconds() + look_seconds > until:
                 break
-            started = time.perf_counter()
+            started = self._seconds()
             judged = self._judged()
-            look_seconds = time.perf_counter() - started
-            if judged < best:  # never of what is no number
-                best, kept = judged, self._student.plain.get_weights()
-        if kept is None:
-            return FineTuned(self._model, before, before, steps, self._seconds())
-        tuned = type(self._model).from_config(self._model.get_config())
-        tuned.set_weights(kept)
-        return FineTuned(tuned, before, best, steps, self._seconds())
+            look_seconds = self._seconds() - started
+            if judged < self._best:  # never of what is no number
+                self._best, self._kept = judged, self._student.plain.get_weights()
 
-    def _batches(self, per_epoch: int) -> Iterator[NDArray[np.int64]]:
-        for _ in range(self._how.epochs):
-            order = self._random.permutation(self._rows)
-            for number in range(per_epoch):
-                yield np.sort(order[number * self._batch : (number + 1) * self._batch])
+    def _batches(self, per_epoch: int, total: int) -> Iterator[NDArray[np.int64]]:
+        for number in range(total):
+            place = number % per_epoch * self._batch
+            if place == 0:
+                order = self._random.permutation(self._rows)
+            yield np.sort(order[place : place + self._batch])
 
     def _pictures(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         pixels = self._training.pixels(rows).astype(np.float32)
@@ -192,7 +216,8 @@ class _Course:
         return pixels
 
     def _judged(self) -> float:
-        """Mean divergence on the pictures held out."""
+        """Mean divergence on the pictures held out, with the ranges that conversion will find."""
+        self._student.measure()
         sums, rows = 0.0, np.sort(self._held_out)
         for start in range(0, len(rows), self._batch):
             some = rows[start : start + self._batch]
@@ -216,15 +241,12 @@ class _Course:
         self._optimizer.apply(gradients, variables)
         return loss
 
-    def _rate(self, share: float) -> float:
-        if share < _WARM_UP:
-            return self._how.learning_rate * (share + 0.01) / (_WARM_UP + 0.01)
-        falling = (share - _WARM_UP) / (1 - _WARM_UP)
-        return self._how.learning_rate * (1 + math.cos(math.pi * falling)) / 2
-
     def _seconds(self) -> float:
         return time.perf_counter() - self._began
 
-    def _share(self) -> float:
-        """Of the time, 0..1 and beyond."""
-        return self._seconds() / self._how.seconds
+
+def _falling(share: float) -> float:
+    """What the learning rate is multiplied by, from the share (0..1) of the course behind it."""
+    if share < _WARM_UP:
+        return (share + 0.01) / (_WARM_UP + 0.01)
+    return (1 + math.cos(math.pi * (share - _WARM_UP) / (1 - _WARM_UP))) / 2

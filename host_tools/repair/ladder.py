@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,22 +15,20 @@ from numpy.typing import NDArray
 from host_tools.quantize.activations import observe
 from host_tools.quantize.checked import CheckedCalibration
 from host_tools.quantize.graph import Graph
-from host_tools.quantize.int8 import Treatment, quantized, treated
+from host_tools.quantize.int8 import Treatment
 from host_tools.quantize.softmax import append_softmax
-from host_tools.repair.answers import answers
+from host_tools.repair.answers import answers, divergence
 from host_tools.repair.free import FREE as _FREE
+from host_tools.repair.maker import Maker
+from host_tools.repair.outcome import outcome
 from host_tools.repair.rung import Candidate, Ladder, RepairBudget, Rung
-from host_tools.repair.sensitivity import Sensitivity, sensitivities
+from host_tools.repair.sensitivity import Sensitivity, sensitivities, steps
 from host_tools.repair.speed import latencies_ms
-from host_tools.validate.gates import judge
-from host_tools.validate.statistics import drop_interval
 
 Say = Callable[[str], None]
 # From how the model is made int8 and seconds to a float model fine-tuned for that; None: in vain.
 FineTune = Callable[[Treatment, float], Graph | None]
 
-# So many of the most sensitive groups are left in float one by one.
-_EVERY_STEP = 4
 # With more of the operators in float it is hardly an int8 model, and fine-tuning needs time, too.
 _MOST_FLOAT = 0.5
 _TIME_BEFORE_TUNING = 0.6
@@ -68,6 +66,8 @@ class Climber:
     ) -> None:
         self._fine_tune = fine_tune
         self._graph, self._calibration = graph, calibration
+        self._maker = Maker(graph, calibration.observed, calibration.pixels)
+        self._quantized = self._maker.int8
         self._pixels, self._truth = pixels, truth
         self._float16, self._budget, self._io, self._say = float16, budget, io, say
         self._float = append_softmax(graph.pack())
@@ -111,9 +111,11 @@ class Climber:
         )
 
     def _free(self) -> Treatment:
-        """All treatments that cost nothing at run time; the best one."""
-        tried = []
+        """All treatments that cost nothing at run time, as far as time allows; the best one."""
+        tried: list[Treatment] = []
         for name, note, treatment in _FREE:
+            if tried and self._left() < 0:
+                break
             treatment = replace(treatment, io=self._io)
             made = self._quantized(treatment)
             self._measure(Candidate(name, note, "int8", made, equalized=treatment.equalized))
@@ -133,12 +135,16 @@ class Climber:
         best = whole
         found: dict[str, float] = {}
         for kind in kinds:
+            if self._left() < 0:
+                break
             names = tuple(one.name for one in self._graph.operators if one.kind == kind)
             trial = self._quantized(replace(treatment, kept_float=names))
             base, took = latencies_ms([plain, trial], picture)
             if took < _WORTH * base:
                 found[kind] = 1 - took / base
         for kind in sorted(found, key=lambda one: -found[one]):
+            if self._left() < 0:
+                break
             names = tuple(one.name for one in self._graph.operators if one.kind == kind)
             trial = self._quantized(replace(treatment, kept_float=(*kept, *names)))
             base, took = latencies_ms([plain, trial], picture)
@@ -167,33 +173,23 @@ class Climber:
         return treatment
 
     def _partly_float(self, treatment: Treatment) -> Iterator[Candidate]:
-        model, seen = treated(
-            *(self._graph, self._calibration.observed, self._calibration.pixels),
-            replace(treatment, corrected=False),  # by operator, see there
-        )
+        model, seen = self._maker.network(treatment)
         left = self._left() * self._budget.seconds
         pictures = self._calibration.pixels[:-2]
-        self._sensitive = sensitivities(model, seen, treatment, pictures, max(left / 2, 1.0))
-        kept: list[str] = list(treatment.kept_float)
-        before = 0
-        for number, group in enumerate(one for one in self._sensitive if one.gain > 0):
-            kept += [name for name in group.names if name not in kept]
-            added = kept[len(treatment.kept_float) :]
-            # Every step at first, then when there are a quarter more.
-            if number >= _EVERY_STEP and len(added) < 1.25 * before:
-                continue
-            if len(added) == before:
-                continue
-            if len(added) > _MOST_FLOAT * len(self._graph.operators):
-                return
-            before = len(added)
+        limits = self._maker.limits(treatment)
+        self._sensitive = sensitivities(
+            model, seen, limits, treatment, pictures, max(left / 2, 1.0)
+        )
+        most = _MOST_FLOAT * len(self._graph.operators)
+        for added in steps(self._sensitive, treatment.kept_float, most):
+            kept = (*treatment.kept_float, *added)
             yield Candidate(
-                f"{before} of {len(self._graph.operators)} operators in float",
+                f"{len(added)} of {len(self._graph.operators)} operators in float",
                 f"in float, the most sensitive first: {', '.join(added[:4])}"
-                + (", ..." if before > 4 else ""),
+                + (", ..." if len(added) > 4 else ""),
                 "int8",
-                self._quantized(replace(treatment, kept_float=tuple(kept))),
-                tuple(kept),
+                self._quantized(replace(treatment, kept_float=kept)),
+                kept,
                 treatment.equalized,
             )
 
@@ -202,7 +198,7 @@ class Climber:
         if graph is None:
             return
         pixels, kept = self._calibration.pixels, treatment.kept_float
-        seen = observe(graph, pixels)
+        maker = Maker(graph, observe(graph, pixels), pixels)
         # Tuned for the rounding of its weights as they are; whether others help is measured.
         plain = replace(treatment, equalized=False, corrected=False)
         ways = {
@@ -210,24 +206,18 @@ class Climber:
             replace(treatment, equalized=True, corrected=True): "fine-tuned, treated",
         }
         for how, name in ways.items():
-            made = quantized(graph, seen, pixels, how)
+            made = maker.int8(how)
             note = "weights trained further, rounded as they will be"
             self._measure(Candidate(name, note, "int8", made, kept, how.equalized, graph))
-
-    def _quantized(self, treatment: Treatment) -> bytes:
-        return quantized(
-            self._graph, self._calibration.observed, self._calibration.pixels, treatment
-        )
 
     def _measure(self, candidate: Candidate) -> None:
         started = time.perf_counter()
         scores = answers(candidate.flatbuffer, self._pixels, candidate.name)
         answer = scores.argmax(axis=1)
         right = answer == self._truth
-        lost, won = int((self._right & ~right).sum()), int((~self._right & right).sum())
-        n = len(self._truth)
-        low, high = (100 * end for end in drop_interval(lost, won, n))
-        drop = 100 * (lost - won) / n
+        limits = (self._budget.max_drop, self._budget.max_class_drop)
+        found = outcome(self._right, right, self._truth, *limits)
+        low, high = found.drop_ci95
         float_ms, took = latencies_ms([self._float, candidate.flatbuffer], self._pixels[0])
         rung = Rung(
             name=candidate.name,
@@ -235,11 +225,9 @@ class Climber:
             format=candidate.format,
             kept_float=candidate.kept_float,
             accuracy=float(right.mean()),
-            drop_points=drop,
-            drop_ci95=(low, high),
-            verdict=judge((low, high), self._budget.max_drop),
-            holds=drop <= self._budget.max_drop,
+            **asdict(found),
             agreement=float((answer == self._reference.argmax(axis=1)).mean()),
+            divergence=divergence(self._reference, scores),
             size_bytes=len(candidate.flatbuffer),
             latency_ms=took,
             latency_ratio=took / float_ms,
@@ -280,5 +268,8 @@ class Climber:
 
 
 def _preference(rung: Rung) -> tuple[float, float]:
-    """By the answers that stayed the same, which are less a matter of luck than the right ones."""
-    return -rung.agreement, rung.drop_points
+    """By the answers that stayed the same, which are less a matter of luck than the right ones.
+
+    Among equals, by the scores.
+    """
+    return -rung.agreement, rung.divergence

@@ -44,7 +44,7 @@ def write_page(path: Path, repaired: Repaired, layers: Sequence[LayerError]) -> 
         name=repaired.path.name,
         ladder=ladder,
         confirmed=repaired.confirmed,
-        max_drop=repaired.max_drop,
+        max_drop=repaired.budget.max_drop,
         verdict=repaired.verdict,
         picture=require("markupsafe").Markup(picture),
         layers=layers[:_LAYERS],

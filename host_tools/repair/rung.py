@@ -42,9 +42,11 @@ class Rung:
         accuracy: 0..1.
         drop_points: float accuracy less this one's, in points.
         drop_ci95: its 95 % interval.
-        verdict: of the budget on this interval.
-        holds: the drop itself is within the budget.
+        class_drop_points: of the class that loses most.
+        verdict: of the budgets on the intervals, the worse one.
+        holds: the drops themselves are within the budgets.
         agreement: share (0..1) of pictures with the float model's answer.
+        divergence: mean Kullback-Leibler divergence from the float model's scores, in nats.
         size_bytes: of the flatbuffer.
         latency_ms: median of one inference on this machine, one thread.
         latency_ratio: the same over the float32 model's, measured in turns with it.
@@ -58,9 +60,11 @@ class Rung:
     accuracy: float
     drop_points: float
     drop_ci95: tuple[float, float]
-    verdict: Verdict | None
+    class_drop_points: float
+    verdict: Verdict
     holds: bool
     agreement: float
+    divergence: float
     size_bytes: int
     latency_ms: float
     latency_ratio: float
@@ -76,9 +80,11 @@ class Rung:
             "accuracy": self.accuracy,
             "drop_points": self.drop_points,
             "drop_ci95": list(self.drop_ci95),
+            "class_drop_points": self.class_drop_points,
             "verdict": self.verdict,
             "holds": self.holds,
             "agreement": self.agreement,
+            "divergence": self.divergence,
             "size_bytes": self.size_bytes,
             "latency_ms": self.latency_ms,
             "latency_ratio": self.latency_ratio,
@@ -92,6 +98,7 @@ class RepairBudget:
 
     Attributes:
         max_drop: points of accuracy on the validation split.
+        max_class_drop: of any one class; None: as many as ``max_drop`` lets it lose.
         seconds: for the whole search; the rung being measured then is the last.
         slower_allowed: an int8 model may be slower than float32; else kinds of operators that make
             it so stay in float.
@@ -100,6 +107,7 @@ class RepairBudget:
     max_drop: float
     seconds: float = 600.0
     slower_allowed: bool = False
+    max_class_drop: float | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

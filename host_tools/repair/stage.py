@@ -17,10 +17,10 @@ from host_tools.quantize.equalize import equalize
 from host_tools.quantize.graph import Graph
 from host_tools.quantize.layer_report import LayerError, layer_report
 from host_tools.repair.answers import answers
+from host_tools.repair.outcome import outcome
 from host_tools.repair.page import write_page
-from host_tools.repair.rung import Ladder
-from host_tools.validate.gates import Verdict, judge
-from host_tools.validate.statistics import drop_interval
+from host_tools.repair.rung import Ladder, RepairBudget
+from host_tools.validate.gates import Verdict
 
 # Pictures that the layers are compared on.
 _LAYER_PICTURES = 16
@@ -35,6 +35,7 @@ class Confirmed:
     accuracy: float
     drop_points: float
     drop_ci95: tuple[float, float]
+    class_drop_points: float
     verdict: Verdict
 
     def to_json(self) -> dict[str, Any]:
@@ -45,6 +46,7 @@ class Confirmed:
             "accuracy": self.accuracy,
             "drop_points": self.drop_points,
             "drop_ci95": list(self.drop_ci95),
+            "class_drop_points": self.class_drop_points,
             "verdict": self.verdict,
         }
 
@@ -56,13 +58,13 @@ class Repaired:
     Attributes:
         path: of the chosen artifact.
         ladder: what was tried.
-        max_drop: the budget, in points.
+        budget: what was kept to.
         confirmed: the test split's word; None where there is no test split.
     """
 
     path: Path
     ladder: Ladder
-    max_drop: float
+    budget: RepairBudget
     confirmed: Confirmed | None
 
     @property
@@ -70,7 +72,6 @@ class Repaired:
         """The test split's, else the validation split's."""
         if self.confirmed is not None:
             return self.confirmed.verdict
-        assert self.ladder.best.verdict is not None  # the ladder has a budget
         return self.ladder.best.verdict
 
     def to_json(self) -> dict[str, Any]:
@@ -79,7 +80,8 @@ class Repaired:
             "schema": 1,
             "type": "repair",
             "path": str(self.path),
-            "max_drop": self.max_drop,
+            "max_drop": self.budget.max_drop,
+            "max_class_drop": self.budget.max_class_drop,
             "verdict": self.verdict,
             **self.ladder.to_json(),
             "test": self.confirmed.to_json() if self.confirmed else None,
@@ -91,7 +93,7 @@ def confirm(
     chosen: bytes,
     pixels: NDArray[np.uint8],
     truth: NDArray[np.int64],
-    max_drop: float,
+    budget: RepairBudget,
 ) -> Confirmed | None:
     """Asks both models about the test split, once; None where it is empty."""
     n = len(truth)
@@ -99,15 +101,15 @@ def confirm(
         return None
     before = answers(float_model, pixels, "confirming: float").argmax(axis=1) == truth
     after = answers(chosen, pixels, "confirming: chosen").argmax(axis=1) == truth
-    lost, won = int((before & ~after).sum()), int((~before & after).sum())
-    low, high = (100 * end for end in drop_interval(lost, won, n))
+    found = outcome(before, after, truth, budget.max_drop, budget.max_class_drop)
     return Confirmed(
         n,
         float(before.mean()),
         float(after.mean()),
-        100 * (lost - won) / n,
-        (low, high),
-        judge((low, high), max_drop),
+        found.drop_points,
+        found.drop_ci95,
+        found.class_drop_points,
+        found.verdict,
     )
 
 

@@ -140,6 +140,7 @@ def _one(
         say(f"{path}: the temperature stays 1: {fitted.temperature.reason}")
     written = write and fitted.verdict == "pass"
     if written:
+        _say_dropped(path, fitted, say)
         entry = artifact_json(path, format_, fitted, written=True)
         record = {"split": split} | {
             key: value for key, value in entry.items() if key not in ("path", "format", "written")
@@ -147,6 +148,17 @@ def _one(
         set_scores(path, fitted.temperature.value, fitted.threshold, record)
         say(f"wrote temperature and threshold into {path}")
     return Calibrated(path, format_, gathered, fitted, written)
+
+
+def _say_dropped(path: Path, fitted: Fitted, say: Say) -> None:
+    """A threshold compares with scores as they were; without a goal there is none for the new ones."""
+    manifest = Artifact.open(path).manifest
+    if manifest is not None and manifest.threshold > 0 and fitted.wish.goal is None:
+        say(
+            f"{path}: its threshold of {manifest.threshold:.3g} is taken away, since it was chosen for "
+            f"scores at temperature {manifest.temperature:.3g}; to have one again, run "
+            "calibrate-scores with a goal, as in --coverage 0.95"
+        )
 
 
 def _require_own(path: Path) -> None:

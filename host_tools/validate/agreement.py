@@ -65,7 +65,8 @@ class Agreement:
 
     Attributes:
         participants: in the order given.
-        reference: number of the first that works; None where none does.
+        reference: number of the one whose answers the others share most (highest median agreement),
+            of two the first that works; None where none does.
         n: pictures.
         matrix: ``matrix[i][j]``, the share of the pictures that i and j answer alike, 0..1; None
             where one of them gave no answers.
@@ -206,7 +207,7 @@ def _measure(
 ) -> Agreement:
     scores = {i: race.scores[i].all() for i in race.running}
     answers = {i: rows.argmax(axis=1) for i, rows in scores.items()}
-    reference = min(scores, default=None)
+    reference = _most_shared(answers)
     participants = []
     for i, runtime in enumerate(race.runtimes):
         if reference is None or i in race.troubles:
@@ -242,6 +243,17 @@ def _measure(
         min_agreement,
         unreadable,
     )
+
+
+def _most_shared(answers: dict[int, NDArray[np.int64]]) -> int | None:
+    """The one whose answers the others share most; of two, or of equals, the first."""
+    if len(answers) < 3:
+        return min(answers, default=None)
+    median = {
+        i: float(np.median([(mine == answers[j]).mean() for j in answers if j != i]))
+        for i, mine in answers.items()
+    }
+    return min(answers, key=lambda i: (-median[i], i))
 
 
 def _disagreement(same: int, n: int, reference: Runtime) -> str:

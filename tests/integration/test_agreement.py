@@ -108,6 +108,13 @@ def test_one_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> 
     assert "not answered within 2 s" in (agreement.participants[1].reason or "")
 
 
+def test_of_three_the_one_that_the_others_share_most_is_the_reference() -> None:
+    agreement = _compare("contradicts", "good", "rounds", "good-too")
+    assert agreement.reference == 1
+    assert [p.status for p in agreement.participants] == ["disagrees", "ok", "ok", "ok"]
+    assert _compare("contradicts", "good").reference == 0  # nobody to ask
+
+
 def test_the_next_stands_in_for_a_reference_that_breaks() -> None:
     agreement = _compare("crashes", "good", "contradicts")
     assert agreement.reference == 1

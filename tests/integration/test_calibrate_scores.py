@@ -40,6 +40,18 @@ def _fit(artifact: Path, data: Path, *more: object, code: int = 0) -> tuple[Any,
     return (json.loads(result.stdout) if result.stdout else None), result.stderr
 
 
+def test_an_earlier_threshold_does_not_go_in_silence(artifact: Path, digits: Path) -> None:
+    _fit(artifact, digits, "--coverage", 0.9)
+    _, words = _fit(artifact, digits)
+    assert "is taken away" in words
+    assert "--coverage" in words
+    manifest = Artifact.open(artifact).manifest
+    assert manifest is not None
+    assert manifest.threshold == 0
+    _, words = _fit(artifact, digits)
+    assert "is taken away" not in words
+
+
 def test_what_was_fitted_is_in_the_manifest_and_is_applied(artifact: Path, digits: Path) -> None:
     before = Artifact.open(artifact)
     found, words = _fit(artifact, digits, "--coverage", 0.9)

@@ -21,7 +21,7 @@ from host_tools.quantize.bias_correction import correct_biases, rounded
 from host_tools.quantize.convert import convert, float_graph
 from host_tools.quantize.equalize import equalize
 from host_tools.quantize.graph import Graph
-from host_tools.quantize.int8 import Treatment, quantized, treated
+from host_tools.quantize.int8 import Treatment, equalized, quantized, rounded_model
 from host_tools.quantize.integer import quantize_int8
 from host_tools.quantize.layer_report import layer_report
 from host_tools.quantize.softmax import append_softmax
@@ -224,8 +224,8 @@ def test_a_corrected_bias_knows_the_zeros_beyond_the_border(
 
 
 def test_the_bias_of_an_operator_in_float_is_its_own(network: Network) -> None:
-    treatment = Treatment(equalized=False, kept_float=("second_project",))
-    model, _ = treated(network.graph, network.observed, network.calibration, treatment)
+    model = Graph.copy_of(network.graph)
+    correct_biases(model, network.observed, ("second_project",))
     for one in network.graph.operators:
         if one.kind not in ("CONV_2D", "DEPTHWISE_CONV_2D"):
             continue
@@ -298,10 +298,68 @@ def test_int4_weights_take_less_room_and_answer_much_the_same(network: Network) 
     assert same.mean() > 0.8
 
 
-def test_treated_leaves_its_arguments_alone(network: Network) -> None:
+def test_treatments_leave_their_arguments_alone(network: Network) -> None:
     before = network.graph.pack()
-    treated(network.graph, network.observed, network.calibration, Treatment())
+    limits = ranges(network.observed, "minmax")
+    model, _ = equalized(network.graph, network.observed, network.calibration)
+    rounded_model(network.graph, network.observed, limits, Treatment())
     assert network.graph.pack() == before
+    assert model.pack() != before
+
+
+def _ending_in(build: Callable[[Any, Any], Any]) -> Any:
+    """A tiny network up to eight channels, and what the caller makes of them."""
+    import keras
+
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((8, 8, 3))
+    x = keras.layers.Conv2D(8, 3, activation="relu")(keras.layers.Rescaling(1 / 255)(inputs))
+    return keras.Model(inputs, build(keras, x), name="tiny")
+
+
+def test_what_an_operator_takes_apart_keeps_its_range() -> None:
+    def halves(keras: Any, x: Any) -> Any:
+        first, second = keras.ops.split(x, 2, axis=-1)
+        x = keras.layers.GlobalAveragePooling2D()(keras.layers.Concatenate()([second, first]))
+        return keras.layers.Dense(3, activation="softmax")(x)
+
+    model = _ending_in(halves)
+    graph = float_graph(model)
+    assert "SPLIT" in {one.kind for one in graph.operators}
+    pixels = np.random.default_rng(0).integers(0, 256, (12, 8, 8, 3)).astype(np.uint8)
+    pixels[-2], pixels[-1] = 0, 255
+    integer = answers(convert(model, "int8", pixels), pixels)
+    assert np.abs(integer - answers(convert(model, "float32"), pixels)).max() < 0.05
+    with pytest.raises(ConversionError, match="nothing is known of the range of"):
+        quantize_int8(graph.pack(), {})
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda keras, x: _classes(keras, x, nested=True), "'head', a model of its own"),
+        (
+            lambda keras, x: keras.ops.softmax(_classes(keras, x)),
+            r"the operation keras.ops.softmax .*write keras.layers.Softmax\(\)\(x\) instead",
+        ),
+        (
+            lambda keras, x: 2 * keras.layers.Softmax()(_classes(keras, x)),
+            "the operation keras.ops.multiply ",
+        ),
+    ],
+    ids=["submodel", "operation", "something behind it"],
+)
+def test_a_softmax_that_is_no_last_layer_is_refused(build: Any, message: str) -> None:
+    with pytest.raises(ConversionError, match=message):
+        convert(_ending_in(build), "float32")
+
+
+def _classes(keras: Any, x: Any, nested: bool = False) -> Any:
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    if not nested:
+        return keras.layers.Dense(3)(x)
+    inner = keras.Input(x.shape[1:])
+    return keras.Model(inner, keras.layers.Dense(3, activation="softmax")(inner), name="head")(x)
 
 
 def test_int8_without_pictures_is_an_error(network: Network) -> None:

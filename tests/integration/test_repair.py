@@ -104,9 +104,14 @@ def test_operators_go_to_float_where_nothing_else_helps(
 def test_float16_is_the_end_where_time_is_up(
     hard: Path, digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ladder, "_FREE", _PLAIN_ONLY)
-    budget = RepairBudget(1.0, seconds=1e-9, slower_allowed=True)
-    repaired, _ = _repaired(hard, digits, tmp_path, budget)
+    measured: list[int] = []
+    monkeypatch.setattr(
+        ladder, "latencies_ms", lambda given, _: measured.append(1) or [1.0] * len(given)
+    )
+    repaired, _ = _repaired(hard, digits, tmp_path, RepairBudget(1.0, seconds=1e-9))
+    # Neither the other treatments nor the search for slow operators begin.
+    assert [rung.name for rung in repaired.ladder.rungs] == ["int8", "float16"]
+    assert len(measured) <= 3
     assert repaired.ladder.best.format == "float16"
     assert repaired.path.name == "hard_float16.tflite"
     report = json.loads((tmp_path / "hard_float16_repair.json").read_text())
@@ -149,6 +154,41 @@ def test_what_cannot_be_repaired_is_a_usage_error(
     result = edgecls("convert", hard, *given)
     assert result.exit_code == 2
     assert "--max-drop repairs the int8 artifact" in result.stderr
+
+
+def test_a_budget_of_classes_alone_is_a_usage_error(hard: Path, digits: Path) -> None:
+    result = edgecls("convert", hard, "--data", digits, "--max-class-drop", "5")
+    assert result.exit_code == 2
+    assert "give --max-drop, too" in result.stderr
+
+
+def test_a_rung_holds_only_if_every_class_does(
+    hard: Path, digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ladder, "_FREE", _PLAIN_ONLY)
+    monkeypatch.setattr(ladder, "_MOST_FLOAT", 0.0)
+    monkeypatch.setattr("host_tools.conversion._fine_tuned_graph", lambda *_: None)
+    lenient = RepairBudget(100.0, slower_allowed=True)
+    assert _repaired(hard, digits, tmp_path, lenient)[0].ladder.best.format == "int8"
+    strict = RepairBudget(100.0, slower_allowed=True, max_class_drop=1.0)
+    repaired, _ = _repaired(hard, digits, tmp_path, strict)
+    plain, last = repaired.ladder.rungs
+    assert plain.drop_points < 100
+    assert plain.class_drop_points > 1
+    assert not plain.holds
+    assert last.format == "float16"
+    report = json.loads((tmp_path / "hard_float16_repair.json").read_text())
+    assert report["max_class_drop"] == 1
+    assert report["rungs"][0]["class_drop_points"] == plain.class_drop_points
+
+
+def test_among_equals_the_closer_scores_are_chosen(
+    hard: Path, digits: Path, tmp_path: Path
+) -> None:
+    repaired, _ = _repaired(hard, digits, tmp_path, RepairBudget(5.0, slower_allowed=True))
+    best = repaired.ladder.best
+    equals = [r for r in repaired.ladder.rungs if r.holds and r.agreement == best.agreement]
+    assert best.divergence == min(rung.divergence for rung in equals)
 
 
 def test_latencies_are_those_of_the_models(built: Path) -> None:

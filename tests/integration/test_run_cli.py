@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import resource
+import shutil
+import sqlite3
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -12,6 +15,10 @@ from typing import Any
 import cv2
 import pytest
 
+from edge_sdk import open_camera
+from edge_sdk.cli.run_sinks import SinkOptions
+from edge_sdk.sinks.jsonl import open_json_lines
+from edge_sdk.sinks.spool_place import default_spool, lock
 from tests.integration.host import edgecls
 from tests.integration.run_process import COMMAND, ROOT, start, whole_lines
 
@@ -55,6 +62,31 @@ def test_people_see_a_line_when_the_answer_changes(
         (["{model}", "--camera", "fake:{pictures}?fsp=3"], "fps"),
         (["{model}"], "Missing option '--camera' or '--source'"),
         (["--camera"], "Missing argument 'MODEL'"),
+        (
+            ["--web", "{model}", "--camera"],
+            "--web takes [HOST:]PORT behind it",
+        ),
+        (["--metrics", "{model}", "--camera"], "that is a model, and --metrics takes"),
+        (
+            ["--log-file", "{model}", "--source", "{pictures}"],
+            "that is a model, and --log-file takes",
+        ),
+        (["--labels", "{model}", "--camera"], "that is a model, and --labels takes FILE behind it"),
+        (["{model}", "--web", "--camera"], "--web takes [HOST:]PORT behind it, and got --camera"),
+        (
+            ["{model}", "--log-file", "--camera"],
+            "--log-file takes PATH behind it, and got --camera",
+        ),
+        (["--mqtt", "a.onnx", "--camera"], "that is a model, and --mqtt takes URL behind it"),
+        (
+            ["{model}", "--camera", "--give-up", "nan"],
+            "'nan': expected seconds, 0 or more, or the word",
+        ),
+        (["{model}", "--camera", "--give-up", "-1"], "'-1': expected seconds"),
+        (["{model}", "--camera", "--give-up", "inf"], "'inf': expected seconds"),
+        (["{model}", "--camera", "--give-up", "soon"], "or the word never"),
+        (["{model}", "--camera", "--max-fps", "nan"], "a number above 0, got nan"),
+        (["{model}", "--camera", "--spool", "x"], "give one of these as well"),
         ([], "Missing argument 'MODEL'"),
         (["{model}", "--camera", "auto", "--source", "{pictures}"], "exclude each other"),
     ],
@@ -66,7 +98,24 @@ def test_the_wrong_order_of_words_is_exit_2_with_the_right_one(
     result = edgecls("run", *filled)
     assert result.exit_code == 2
     assert result.stdout == ""
-    assert said in " ".join(result.stderr.split())
+    assert said.format(model=int8_artifact) in " ".join(result.stderr.split())
+
+
+def test_a_camera_may_be_waited_for_without_end(
+    int8_artifact: Path, digit_pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[float | None] = []
+    opened = open_camera
+
+    def watched(*arguments: Any, give_up_s: float | None, **more: Any) -> Any:
+        asked.append(give_up_s)
+        return opened(*arguments, give_up_s=give_up_s, **more)
+
+    monkeypatch.setattr("edge_sdk.sources.camera.open_camera", watched)
+    for words in ([], ["--give-up", "never"], ["--give-up", "1.5"]):
+        result = _run(int8_artifact, digit_pictures, "--limit", "1", *words)
+        assert result.exit_code == 0
+    assert asked == [60.0, None, 1.5]
 
 
 def test_a_camera_without_a_name_is_the_first_there_is(int8_artifact: Path) -> None:
@@ -238,6 +287,58 @@ def test_a_sink_that_cannot_be_is_said_before_anything_runs(
     assert result.stdout == ""
     assert "Error: " in result.stderr
     assert "secret" not in result.stderr
+
+
+def test_a_model_that_stands_where_the_log_file_should_is_left_as_it_is(
+    int8_artifact: Path, digit_pictures: Path, tmp_path: Path
+) -> None:
+    model = Path(shutil.copy(int8_artifact, tmp_path / "model.tflite"))
+    before = model.read_bytes()
+    result = edgecls("run", model, "--source", digit_pictures, "--log-file", model)
+    assert result.exit_code == 1
+    assert "no file of lines" in result.stderr
+    assert model.read_bytes() == before
+
+
+def test_two_runs_do_not_share_a_log_file(
+    int8_artifact: Path, digit_pictures: Path, tmp_path: Path
+) -> None:
+    log = tmp_path / "log.jsonl"
+    first = open_json_lines(log)
+    result = edgecls("run", int8_artifact, "--source", digit_pictures, "--log-file", log)
+    first.close()
+    assert result.exit_code == 1
+    assert "another process writes to this file; stop that one, or name another" in result.stderr
+    assert log.read_bytes() == b""
+
+
+def test_a_spool_that_is_taken_can_be_another(
+    int8_artifact: Path, digit_pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
+    url = "http://127.0.0.1:9/x"
+    words = ["run", int8_artifact, "--source", digit_pictures, "--webhook", url, "--limit", "2"]
+    descriptor, _ = lock(default_spool("webhook", url))
+    try:
+        refused = edgecls(*words)
+        taken = edgecls(*words, "--spool", tmp_path / "mine.spool")
+    finally:
+        os.close(descriptor)
+    assert refused.exit_code == 1
+    assert "in use by process" in refused.stderr
+    assert "--spool FILE" in refused.stderr
+    assert taken.exit_code == 0, taken.stderr
+    with sqlite3.connect(tmp_path / "mine.spool") as database:
+        assert database.execute("SELECT count(*) FROM parcel").fetchone() == (2,)
+    database.close()
+
+
+def test_with_two_receivers_each_has_a_spool_of_its_own() -> None:
+    plain = SinkOptions(None, "mqtt://b", None, None, None, None, Path("s/x.spool"))
+    assert plain._spool("mqtt") == Path("s/x.spool")
+    both = plain._replace(webhook="http://b")
+    assert both._spool("mqtt") == Path("s/x.spool.mqtt")
+    assert both._spool("webhook") == Path("s/x.spool.webhook")
 
 
 # A disk that is full

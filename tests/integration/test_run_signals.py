@@ -127,6 +127,25 @@ def test_sighup_reloads_the_model_and_a_replaced_one_takes_over(
     assert numbers == sorted(set(numbers))
 
 
+def test_a_model_that_is_refused_is_told_once(
+    int8_artifact: Path, digit_pictures: Path, tmp_path: Path
+) -> None:
+    model, log = tmp_path / "model.tflite", tmp_path / "log.jsonl"
+    shutil.copy(int8_artifact, model)
+    process = start("run", model, *_camera(digit_pictures, 20), "--log-file", log)
+    try:
+        until(lambda: log.exists() and '"frame"' in log.read_text("utf-8"))
+        (tmp_path / "garbage").write_bytes(b"garbage" * 1000)
+        (tmp_path / "garbage").rename(model)
+        process.send_signal(signal.SIGHUP)
+        until(lambda: "model refused" in log.read_text("utf-8"))
+    finally:
+        process.send_signal(signal.SIGTERM)
+        _, errors, _ = _ended(process)
+    assert process.returncode == 0
+    assert errors.count("the old model goes on") == 1, errors
+
+
 _STUCK = textwrap.dedent(
     """
     import ctypes, sys

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import shutil
 import threading
 import time
@@ -173,10 +172,7 @@ def test_so_many_an_hour_are_spread(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert sink.statistics.saved == 3
 
 
-def test_the_quota_holds_and_nothing_is_deleted(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.WARNING)
+def test_the_quota_holds_is_said_once_and_nothing_is_deleted(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "sorted.jpg").write_bytes(b"x" * 3000)
     sink = _see_all(tmp_path, 6, max_bytes=6000)
@@ -184,7 +180,8 @@ def test_the_quota_holds_and_nothing_is_deleted(
     assert sink.statistics.no_room >= 1
     assert "mine/sorted.jpg" in _kept(tmp_path)
     assert sum((tmp_path / n).stat().st_size for n in _kept(tmp_path)) < 6000 + 3000
-    assert caplog.text.count("no more frames are kept") == 1
+    assert [health.what for health in sink.take_health()] == ["no room for pictures"]
+    assert sink.name == tmp_path.name
 
 
 def test_it_goes_on_when_somebody_has_tidied_up(
@@ -202,6 +199,9 @@ def test_it_goes_on_when_somebody_has_tidied_up(
         time.sleep(0.01)
     sink.close()
     assert sink.statistics.saved == 1
+    told = [health.what for health in sink.take_health()]
+    assert told == ["no room for pictures", "room for pictures again"]
+    assert sink.take_health() == []
 
 
 def test_a_full_folder_is_not_counted_by_the_loop(
@@ -252,14 +252,35 @@ def test_the_disk_keeps_some_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert sink.statistics == sink.statistics.__class__(0, 0, 1, 0)
 
 
-def test_a_disk_that_refuses_costs_the_picture_and_not_the_loop(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_disk_that_refuses_costs_the_picture_and_not_the_loop(tmp_path: Path) -> None:
     (tmp_path / "cat").touch()  # a file where the folder should be
     sink = _see_all(tmp_path, 3)
     assert sink.statistics.failed >= 1
-    assert caplog.text.count("could not be kept") == 1
+    (health,) = sink.take_health()
+    assert health.what == "picture not kept"
+    assert "cat" in health.detail
     assert _kept(tmp_path) == ["cat"]
+
+
+def test_a_disk_that_hangs_does_not_hold_up_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge_sdk.sinks.save_frames._CLOSE_S", 0.2)
+    go_on = threading.Event()
+
+    def hangs(_: Frame) -> bytes:
+        assert go_on.wait(20)
+        return b""
+
+    monkeypatch.setattr("edge_sdk.sinks.save_frames._jpeg", hangs)
+    sink = _open(tmp_path)
+    for i in range(3):  # one is being written, one waits
+        sink.see(Frame(_picture(i)), _record())
+        time.sleep(0.05)
+    began = time.monotonic()
+    sink.close()
+    assert time.monotonic() - began < 5
+    go_on.set()
 
 
 def test_a_clock_set_back_overwrites_nothing(tmp_path: Path) -> None:

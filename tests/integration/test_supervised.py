@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import subprocess
@@ -24,6 +25,7 @@ from edge_sdk.errors import (
     SourceError,
     SourceLostError,
     SourceNotFoundError,
+    SourceSpecError,
     UnreadableImageError,
 )
 from edge_sdk.ports import LiveSource
@@ -515,3 +517,46 @@ def test_a_password_is_not_in_the_process_list(monkeypatch: pytest.MonkeyPatch) 
         open_camera("rtsp://me:hunter2@127.0.0.1:1/x")
     assert started
     assert "hunter2" not in str(started) + str(caught.value)
+
+
+def test_a_process_without_memory_for_frames_leaves_nothing_behind(
+    pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_memory(_: object) -> None:
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    def descriptors() -> int:
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    started: list[subprocess.Popen[bytes]] = []
+    start = CaptureChild._start
+
+    def remembered(self: CaptureChild, speak: int) -> subprocess.Popen[bytes]:
+        started.append(start(self, speak))
+        return started[-1]
+
+    monkeypatch.setattr(CaptureChild, "_start", remembered)
+    monkeypatch.setattr(capture_child, "FrameReader", no_memory)
+    before = descriptors()
+    for _ in range(3):
+        with pytest.raises(SourceNotFoundError, match="Cannot allocate memory"):
+            open_camera(f"fake:{pictures}?fps=30")
+    assert descriptors() == before
+    assert len(started) == 3
+    assert all(process.poll() is not None for process in started)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("give_up_s", float("nan")),
+        ("give_up_s", -1.0),
+        ("stall_s", 0.0),
+        ("stall_s", float("nan")),
+        ("frozen_s", -1.0),
+        ("changed_s", float("nan")),
+    ],
+)
+def test_seconds_that_are_none_are_refused(name: str, value: float, pictures: Path) -> None:
+    with pytest.raises(SourceSpecError, match=f"{name}={value}; expected seconds"):
+        open_camera(f"fake:{pictures}", **{name: value})  # type: ignore[arg-type]

@@ -292,6 +292,25 @@ def test_colours_stay_what_they_are() -> None:
         assert shown[..., channel].mean() > 240
 
 
+def test_a_bug_in_drawing_costs_one_picture_and_not_the_page(
+    page: WebPage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    page._live.wait("", 0, 0.0)
+
+    def broken(_: Frame) -> bytes:
+        raise KeyError("bug")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("edge_sdk.sinks.web.live.encode", broken)
+        page.see(_frame(), _record())
+        page._live.wait("", 0, 0.3)
+    end = time.monotonic() + 20
+    while not page._live.wait("", 0, 0.2).jpeg and time.monotonic() < end:
+        page.see(_frame(), _record())
+    assert page._live.wait("", 0, 0.2).jpeg
+    assert "could not be shown" in caplog.text
+
+
 def test_a_frame_that_is_no_picture_is_passed_over(page: WebPage) -> None:
     page.see(Frame(np.zeros((0, 0, 3), np.uint8)), _record())
     assert not _ask(page, "/live").state["fresh"]

@@ -110,6 +110,7 @@ def test_the_public_names_are_these() -> None:
         "RunStatistics",
         "Sink",
         "SourceSpec",
+        "TellsHealth",
         "TensorSpec",
         "Timing",
         "VideoSource",

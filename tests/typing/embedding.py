@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from edge_sdk import (
     FrameRecord,
     FrameSink,
     FrameSource,
+    Health,
     JsonLines,
     LiveSource,
     LiveStatistics,
@@ -30,6 +32,7 @@ from edge_sdk import (
     ReloadingClassifier,
     RunStatistics,
     Sink,
+    TellsHealth,
     open_camera,
     read_image,
     run,
@@ -73,6 +76,16 @@ class OwnViewer(OwnSink):
     """A sink that sees the pictures, too."""
 
     def see(self, frame: Frame, record: FrameRecord) -> None: ...
+
+
+class OwnReporter(OwnSink):
+    """A sink that tells how it is."""
+
+    def take_health(self) -> Sequence[Health]:
+        return [Health("delivery stuck", "nobody there")]
+
+
+REPORTER: TellsHealth = OwnReporter()
 
 
 def embed_a_camera() -> float:

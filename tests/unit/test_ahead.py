@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -19,6 +21,8 @@ from edge_sdk.pipeline import run
 from edge_sdk.ports import FrameSource
 from edge_sdk.sources.ahead import ReadAhead
 from edge_sdk.sources.chain import Chain
+from edge_sdk.sources.files import open_files
+from edge_sdk.sources.video import VideoSource
 from edge_sdk.testing import FakeEngine, FakeSource
 from edge_sdk.types import Frame, Tensor
 
@@ -139,6 +143,19 @@ def test_closing_in_the_middle_closes_the_source_and_ends_the_thread() -> None:
     assert not [t for t in threading.enumerate() if t.name == "edgecls-ahead"]
 
 
+def test_a_source_that_cannot_be_closed_is_said_and_no_traceback(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Broken(_OneBuffer):
+        def close(self) -> None:
+            raise KeyError("bug")
+
+    source = ReadAhead(Broken(1))  # an exception that leaves the thread would fail this test
+    source.close()
+    assert not source._thread.is_alive()
+    assert "could not be closed" in caplog.text
+
+
 def test_a_frame_without_pixels_passes_for_others_to_refuse() -> None:
     with ReadAhead(FakeSource([Frame(None)])) as ahead:  # type: ignore[arg-type]
         frame = ahead.read()
@@ -208,3 +225,33 @@ def test_the_next_frame_is_read_while_this_one_is_classified(int8_artifact: Path
         assert run(source, classifier, []).frames == last + 1
         source.close()
     assert together == [True] * last
+
+
+def test_pictures_are_read_ahead_and_videos_are_not(
+    digit_pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    video = tmp_path / "a.avi"
+    writer = cv2.VideoWriter(str(video), cv2.VideoWriter.fourcc(*"MJPG"), 30, (64, 48))
+    for _ in range(3):
+        writer.write(np.zeros((48, 64, 3), np.uint8))
+    writer.release()
+    with open_files([digit_pictures]) as pictures:  # type: ignore[attr-defined]
+        assert isinstance(pictures, ReadAhead)
+    film = open_files([video])
+    assert isinstance(film, VideoSource)
+    film.close()
+    both = open_files([video, digit_pictures, video])
+    read = []
+    while len(read) < 1000:
+        try:
+            frame = both.read()
+        except NoFrameYetError:
+            continue
+        if frame is None:
+            break
+        read.append((frame.index, frame.name))
+    assert [index for index, _ in read] == list(range(len(read)))
+    assert [name for _, name in read].count(str(video)) == 6
+    assert read[2][1] == read[-1][1] == str(video)
+    assert not [thread for thread in threading.enumerate() if thread.name == "edgecls-ahead"]

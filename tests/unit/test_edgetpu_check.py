@@ -270,6 +270,19 @@ def test_a_float_input_that_the_cpu_quantises_costs_nothing_else() -> None:
     assert found.operators[0].remedy == "convert with --io uint8"
 
 
+def test_an_operator_in_float_is_not_a_matter_of_the_input() -> None:
+    graph = _Graph()
+    x, c, d = graph.tensor(), graph.tensor(dtype="FLOAT32"), graph.tensor(dtype="FLOAT32")
+    a, b = graph.tensor(), graph.tensor()
+    graph.operator("RELU", [x], [a])
+    graph.operator("DEQUANTIZE", [a], [c])
+    graph.operator("RELU", [c], [d])
+    graph.operator("QUANTIZE", [d], [b])
+    remedies = [one.remedy or "" for one in check(graph.bytes(), "model").operators]
+    assert "every operator of it in 8 bits" in remedies[3]
+    assert not any("--io" in remedy for remedy in remedies)
+
+
 def test_our_artifact_stays_in_float_at_its_end_only(int8_artifact: Path) -> None:
     found = check(_prepared(int8_artifact), "digits")
     on_cpu = [o for o in found.operators if o.verdict != "mapped"]

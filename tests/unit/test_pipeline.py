@@ -7,7 +7,7 @@ import itertools
 import json
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from edge_sdk.errors import (
 )
 from edge_sdk.motion import Motion
 from edge_sdk.pipeline import BROKEN_FRAMES_MAX, run
-from edge_sdk.ports import FrameSink
+from edge_sdk.ports import FrameSink, TellsHealth
 from edge_sdk.records import EventRecord, FrameRecord, HealthRecord
 from edge_sdk.regions import Region
 from edge_sdk.smoothing import Majority
@@ -244,6 +244,32 @@ def test_what_a_live_source_tells_is_a_record_between_the_frames(classifier: Cla
     assert (statistics.troubles, statistics.unreadable) == (2, 0)
     assert statistics.health is not None
     assert statistics.health.what == "reopened"
+
+
+class _Ailing(MemorySink):
+    """A sink that has something to say of itself."""
+
+    name = "mqtt://broker:1883"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.health = [Health("delivery stuck", "nobody there")]
+
+    def take_health(self) -> Sequence[Health]:
+        told, self.health = self.health, []
+        return told
+
+
+def test_what_a_sink_tells_of_itself_reaches_every_sink_once(classifier: Classifier) -> None:
+    live, ailing, other = LiveStatistics(), _Ailing(), MemorySink()
+    assert isinstance(ailing, TellsHealth)
+    assert not isinstance(other, TellsHealth)
+    run(FakeSource([_frame(), _frame(1)]), classifier, [other, ailing], statistics=live)
+    for sink in (other, ailing):
+        assert [record.to_json()["type"] for record in sink.records] == ["health", "frame", "frame"]
+    (told,) = [record for record in other.records if isinstance(record, HealthRecord)]
+    assert (told.source, told.what) == ("mqtt://broker:1883", "delivery stuck")
+    assert live.now().troubles == 1
 
 
 def test_why_a_source_was_lost_is_told_before_the_end(classifier: Classifier) -> None:

@@ -32,6 +32,8 @@ def _nobody(monkeypatch: pytest.MonkeyPatch) -> None:
         ("MQTT://Broker.Local/", "mqtt://broker.local:1883", "edgecls/door", False, True),
         ("mqtts://broker", "mqtts://broker:8883", "edgecls/door", True, True),
         ("mqtts://[::1]:99/a/b%20c", "mqtts://[::1]:99", "a/b c", True, True),
+        ("mqtt://broker:1/a%40b", "mqtt://broker:1", "a@b", False, True),
+        ("mqtt://broker/a@b", "mqtt://broker:1883", "a@b", False, True),
         ("mqtt://1.2.3.4?discovery=off", "mqtt://1.2.3.4:1883", "edgecls/door", False, False),
     ],
 )
@@ -49,6 +51,14 @@ def test_urls_of_brokers(
         ("mqtt://me:s3cret@broker", "EDGECLS_MQTT_USERNAME and EDGECLS_MQTT_PASSWORD"),
         ("mqtt://s3cret@broker", r"\?credentials=FILE"),
         ("mqtt://me:s3cret@broker:x", "cannot be read"),
+        (
+            "mqtt://me:12/s3cret@broker",
+            "if there is a password in the address, set EDGECLS_MQTT_USER",
+        ),
+        ("mqtt://me:12?s3cret@broker", "if there is a password"),
+        ("mqtt://me:12#s3cret@broker", "if there is a password"),
+        ("mqtt://me:s3cret/12@broker", "if there is a password in it: set EDGECLS_MQTT_USERNAME"),
+        ("mqtt://broker:1883/a@b", "write it as %40"),
         ("mqtt://:s3cret@", "list of processes"),
         ("broker:1883", "begins with broker"),
         ("tcp://broker", "expected mqtt:// or mqtts://"),

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -15,7 +19,7 @@ from hypothesis import strategies as st
 from edge_sdk.errors import WriteError
 from edge_sdk.records import ErrorRecord
 from edge_sdk.sinks.jsonl import JsonLines, open_json_lines
-from edge_sdk.sinks.line_file import LineFile
+from edge_sdk.sinks.line_file import LineFile, write_whole
 
 
 def _files(path: Path) -> list[Path]:
@@ -141,3 +145,122 @@ def test_a_file_whose_folder_forbids_the_next_one_says_so(tmp_path: Path) -> Non
         sink.write(ErrorRecord("1", "x" * 40))
     sink.close()
     assert json.loads((folder / "a.jsonl").read_text())["path"] == "0"
+
+
+def test_a_slow_card_does_not_hold_up_the_loop_when_a_file_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed: list[str] = []
+    go_on = threading.Event()
+
+    def slow(_: int) -> None:
+        flushed.append(threading.current_thread().name)
+        if threading.current_thread() is not threading.main_thread():
+            assert go_on.wait(20)
+
+    monkeypatch.setattr(os, "fsync", slow)
+    file = LineFile(tmp_path / "a.jsonl", 100, 9)
+    began = time.monotonic()
+    for _ in range(8):
+        file.append(b"x" * 59 + b"\n")
+    assert time.monotonic() - began < 5
+    assert len(list(tmp_path.iterdir())) == 8
+    while not flushed and time.monotonic() - began < 20:
+        time.sleep(0.01)
+    assert flushed == ["edgecls-flush"]  # one at a time, however many files fill meanwhile
+    go_on.set()
+    file.close()
+    assert flushed == ["edgecls-flush", "MainThread"]
+    assert not [thread for thread in threading.enumerate() if thread.name == "edgecls-flush"]
+
+
+def test_a_full_file_that_does_not_reach_the_disk_is_said_with_the_next_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    sink = JsonLines(tmp_path / "a.jsonl", max_bytes=60)
+    sink.write(ErrorRecord("0", "x"))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", broken)
+        sink.write(ErrorRecord("1", "x"))
+        sink._file._flushing.join()  # type: ignore[union-attr]
+    with pytest.raises(WriteError, match="Input/output error"):
+        sink.write(ErrorRecord("2", "x"))
+    sink.write(ErrorRecord("3", "x"))  # told once
+    sink.close()
+
+
+def test_no_descriptor_is_left_behind(tmp_path: Path) -> None:
+    def count() -> int:
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    before = count()
+    for _ in range(3):
+        file = LineFile(tmp_path / "a.jsonl", 50, 2)
+        for _ in range(20):
+            file.append(b"x" * 29 + b"\n")
+        with pytest.raises(WriteError):
+            LineFile(tmp_path / "a.jsonl", 50, 2)
+        file.close()
+    assert count() == before
+
+
+def test_of_two_writers_the_second_is_refused_and_nothing_torn(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    first = JsonLines(path, max_bytes=100)
+    first.write(ErrorRecord("0", "x"))
+    code = "import sys; from edge_sdk.sinks.jsonl import JsonLines; JsonLines(sys.argv[1])"
+    second = [sys.executable, "-c", code, str(path)]
+    for _ in range(3):  # also when the file has been begun anew
+        result = subprocess.run(second, capture_output=True, text=True, check=False, timeout=60)
+        assert "another process writes to this file" in result.stderr
+        first.write(ErrorRecord("1", "x"))
+        first.write(ErrorRecord("2", "x"))
+    first.close()
+    assert subprocess.run(second, check=False, timeout=60).returncode == 0
+
+
+def test_a_file_that_is_no_text_is_left_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "model.tflite"
+    content = b"\x1c\0\0\0TFL3" + bytes(range(256))
+    path.write_bytes(content)
+    with pytest.raises(WriteError, match="no file of lines"):
+        JsonLines(path)
+    assert path.read_bytes() == content
+
+
+def test_where_a_file_system_knows_no_locks_lines_are_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unable(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("edge_sdk.sinks.line_file.fcntl.flock", unable)
+    sink = JsonLines(tmp_path / "a.jsonl")
+    sink.write(ErrorRecord("0", "x"))
+    sink.close()
+    assert (tmp_path / "a.jsonl").read_text().count("\n") == 1
+
+
+def test_a_full_pipe_that_does_not_block_is_waited_for_and_no_line_torn() -> None:
+    """As standard output is where some other program has made it so: ssh, node."""
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    lines = [b"%05d" % i + b"x" * 5000 + b"\n" for i in range(200)]
+    got = bytearray()
+
+    def reader() -> None:
+        while piece := os.read(read, 3000):
+            got.extend(piece)
+
+    thread = threading.Thread(target=reader)
+    for i, line in enumerate(lines):
+        if i == 10:  # 64 kB are full by soon
+            thread.start()
+        write_whole(write, line)
+    os.close(write)
+    thread.join()
+    os.close(read)
+    assert bytes(got) == b"".join(lines)

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import multiprocessing
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -50,6 +51,16 @@ def _value(camera: FakeCamera) -> int:
 def test_pictures_come_in_order_and_again_from_the_start(pictures: Path) -> None:
     camera = FakeCamera(pictures, "fps=max")
     assert [_value(camera) for _ in range(12)] == [*range(50, 150, 10), 50, 60]
+
+
+def test_frames_are_as_old_as_the_queue_is_long(pictures: Path) -> None:
+    camera = FakeCamera(pictures, "fps=200&queue=100ms")
+    ages_ms = []
+    for _ in range(10):
+        stamp_ns = _frame(camera).timestamp_ns
+        assert stamp_ns is not None
+        ages_ms.append((time.monotonic_ns() - stamp_ns) / 1e6)
+    assert min(ages_ms) >= 100
 
 
 def test_without_loop_it_ends(pictures: Path) -> None:
@@ -106,9 +117,10 @@ def test_there_must_be_something_to_play(tmp_path: Path) -> None:
             FakeCamera(path)
 
 
-def test_a_script_that_cannot_be_read_is_refused(pictures: Path) -> None:
-    with pytest.raises(SourceSpecError):
-        FakeCamera(pictures, "stal@3")
+@pytest.mark.parametrize("script", ["stal@3", "queue=100", "queue=0.1s", "queue=-1ms"])
+def test_a_script_that_cannot_be_read_is_refused(pictures: Path, script: str) -> None:
+    with pytest.raises(SourceSpecError, match=re.escape(script.partition("@")[0])):
+        FakeCamera(pictures, script)
 
 
 def test_a_video_is_played(tmp_path: Path) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from edge_sdk.errors import NoFrameYetError, SourceLostError, UnreadableImageError
+from edge_sdk.classifier import Classifier
+from edge_sdk.errors import FrameError, NoFrameYetError, SourceLostError, UnreadableImageError
 from edge_sdk.ports import LiveSource
 from edge_sdk.sources.latest import LatestFrame
 from edge_sdk.testing import FakeSource
@@ -181,6 +183,17 @@ def test_a_frame_without_pixels_is_a_lost_source_and_no_bug() -> None:
     with pytest.raises(SourceLostError, match="cam: gave None for a picture"):
         latest.read()
     latest.close()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int16", "bool"])
+def test_a_frame_of_another_kind_passes_for_the_classifier_to_refuse(
+    dtype: str, int8_artifact: Path
+) -> None:
+    odd = Frame(np.ones(_SHAPE, dtype), name="depth")
+    with LatestFrame(FakeSource([odd])) as latest, Classifier.open(int8_artifact) as classifier:
+        frame = _frame(latest)
+        with pytest.raises(FrameError, match=f"uint8 pixels in 0..255, got {dtype}"):
+            classifier.classify(frame)
 
 
 def test_pictures_may_change_their_size() -> None:

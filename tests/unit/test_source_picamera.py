@@ -1,8 +1,4 @@
-"""The Pi camera's driver against a picamera2 that behaves as the real one, the parts that are used.
-
-The modes are those that real sensors report; sizes and formats are adjusted without a word, arrays
-lie in memory as libcamera's names say, a request must be given back, two openings clash.
-"""
+"""The Pi camera's driver against a picamera2 that behaves as the real one, see fake_picamera2."""
 
 from __future__ import annotations
 
@@ -17,160 +13,29 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from edge_sdk.cli.group import exit_code
 from edge_sdk.errors import CameraNotFoundError, SourceLostError
 from edge_sdk.preprocess import Preprocessing, preprocess
-from edge_sdk.sources.picamera import PiCamera, choose_mode, covering
+from edge_sdk.sources import picamera
+from edge_sdk.sources.picamera import PiCamera
+from edge_sdk.sources.sensor_modes import choose_mode, covering
 from edge_sdk.sources.specification import open_source
 from edge_sdk.types import Frame
-
-# As sensor_modes gives them, shortened: Camera Module 2 (IMX219) and 3 (IMX708).
-_IMX219 = (
-    ((640, 480), (1000, 752, 1280, 960), 206.65),
-    ((1640, 1232), (0, 0, 3280, 2464), 41.85),
-    ((1920, 1080), (680, 692, 1920, 1080), 47.57),
-    ((3280, 2464), (0, 0, 3280, 2464), 21.19),
-)
-_IMX708 = (
-    ((1536, 864), (768, 432, 3072, 1728), 120.13),
-    ((2304, 1296), (0, 0, 4608, 2592), 56.03),
-    ((4608, 2592), (0, 0, 4608, 2592), 14.35),
-)
-_RED = (200, 30, 10)
-
-
-def _modes(table: tuple[Any, ...]) -> list[dict[str, Any]]:
-    return [
-        {"format": "SRGGB10_CSI2P", "bit_depth": 10, "size": size, "crop_limits": crop, "fps": fps}
-        for size, crop, fps in table
-    ]
-
-
-def _memory(format_: str, width: int, height: int) -> NDArray[np.uint8]:
-    """A red picture as it lies in memory, after the manual's table of formats."""
-    red, green, blue = _RED
-    order = {
-        "RGB888": (blue, green, red),
-        "BGR888": (red, green, blue),
-        "XBGR8888": (red, green, blue, 255),
-        "XRGB8888": (blue, green, red, 255),
-    }
-    if format_ == "YUV420":
-        stride = -(-width // 64) * 64
-        planes = np.zeros((height * 3 // 2, stride), np.uint8)
-        planes[:height, :width] = 82  # the limited-range BT.601 values of a pure red
-        chroma = planes[height:].reshape(height, stride // 2)
-        chroma[: height // 2, : width // 2], chroma[height // 2 :, : width // 2] = 90, 240
-        return planes
-    if format_ == "MJPEG":
-        return np.zeros(1000, np.uint8)
-    return np.full((height, width, len(order[format_])), order[format_], np.uint8)
-
-
-class _Request:
-    def __init__(self, camera: Picamera2) -> None:
-        self.camera = camera
-        camera.requests_out += 1
-
-    def make_array(self, name: str) -> NDArray[np.uint8]:
-        assert name == "main"
-        if self.camera.broken_shape:
-            return np.zeros((5, 5, 3), np.uint8)
-        return _memory(self.camera.format, *self.camera.size)
-
-    def get_metadata(self) -> dict[str, Any]:
-        full = max(self.camera.modes, key=lambda m: m["crop_limits"][2])["crop_limits"]
-        crop = (0, 0, full[2] // 2, full[3] // 2) if self.camera.cropped else full
-        return {"SensorTimestamp": time.monotonic_ns() - 20_000_000, "ScalerCrop": crop}
-
-    def release(self) -> None:
-        self.camera.requests_out -= 1
-
-
-class Picamera2:
-    cameras: ClassVar[list[dict[str, Any]]] = []
-    modes: ClassVar[list[dict[str, Any]]] = []
-    answers_with: ClassVar[str] = "RGB888"
-    largest: ClassVar[tuple[int, int]] = (10_000, 10_000)
-    in_use: ClassVar[set[int]] = set()
-    fails_to_start: ClassVar[bool] = False
-    cropped: ClassVar[bool] = False
-    broken_shape: ClassVar[bool] = False
-    unplugged: ClassVar[bool] = False
-    last: ClassVar[Picamera2]
-
-    sensor_resolution = (4608, 2592)
-
-    def __init__(self, number: int = 0) -> None:
-        if number in self.in_use:
-            raise RuntimeError("Camera __init__ sequence did not complete.")
-        self.in_use.add(number)
-        self.number, self.requests_out, self.started = number, 0, False
-        type(self).last = self
-
-    @classmethod
-    def global_camera_info(cls) -> list[dict[str, Any]]:
-        return cls.cameras
-
-    @property
-    def sensor_modes(self) -> list[dict[str, Any]]:
-        return self.modes
-
-    def create_video_configuration(
-        self,
-        main: dict[str, Any] | None = None,
-        sensor: dict[str, Any] | None = None,
-        buffer_count: int = 6,
-    ) -> dict[str, Any]:
-        return {"main": main, "sensor": sensor, "buffer_count": buffer_count}
-
-    def configure(self, configuration: dict[str, Any]) -> None:
-        if any(side % 2 for side in configuration["main"]["size"]):
-            raise RuntimeError("width and height should be even")
-        self.asked = configuration
-        width, height = configuration["main"]["size"]
-        self.size = (min(width, self.largest[0]), min(height, self.largest[1]))
-        self.format = self.answers_with
-
-    def camera_configuration(self) -> dict[str, Any]:
-        return {"main": {"size": self.size, "format": self.format}}
-
-    def start(self) -> None:
-        if self.fails_to_start:
-            raise RuntimeError("Failed to start camera: Device or resource busy")
-        self.started = True
-
-    def capture_request(self) -> _Request:
-        if self.unplugged:
-            raise RuntimeError("camera has gone")
-        assert self.started
-        return _Request(self)
-
-    def stop(self) -> None:
-        self.started = False
-
-    def close(self) -> None:
-        self.in_use.discard(self.number)
-
-
-class OldPicamera2(Picamera2):
-    """Before 0.3.12 there was no ``sensor`` argument."""
-
-    def create_video_configuration(  # type: ignore[override]
-        self,
-        main: dict[str, Any] | None = None,
-        raw: dict[str, Any] | None = None,
-        buffer_count: int = 6,
-    ) -> dict[str, Any]:
-        return {"main": main, "raw": raw}
+from tests.unit.fake_picamera2 import IMX219 as _IMX219
+from tests.unit.fake_picamera2 import IMX708 as _IMX708
+from tests.unit.fake_picamera2 import RED as _RED
+from tests.unit.fake_picamera2 import OldPicamera2, Picamera2
+from tests.unit.fake_picamera2 import modes as _modes
 
 
 @pytest.fixture
 def pi(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Picamera2]]:
+    monkeypatch.setattr(
+        Picamera2, "cameras", [{"Model": "imx708", "Id": "/base/axi/i2c@88000/imx708@1a"}]
+    )
+
     class Fresh(Picamera2):
-        cameras: ClassVar = [{"Model": "imx708", "Id": "/base/axi/i2c@88000/imx708@1a"}]
         modes: ClassVar = _modes(_IMX708)
         in_use: ClassVar = set()
 
@@ -239,7 +104,7 @@ def test_an_older_picamera2_is_asked_in_its_own_way(
     pi: type[Picamera2], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Old(OldPicamera2):
-        cameras, modes, in_use = pi.cameras, pi.modes, set()
+        modes, in_use = pi.modes, set()
 
     _install(monkeypatch, Old)
     _read(PiCamera(size=(224, 224)))
@@ -311,6 +176,64 @@ def test_a_camera_in_use_says_so(pi: type[Picamera2]) -> None:
     PiCamera().close()
 
 
+@pytest.mark.parametrize(
+    ("reason", "advice"),
+    [
+        ("Failed to acquire camera: Device or resource busy", "fuser -v /dev/media"),
+        ("Failed to open /dev/video0: Permission denied", "sudo usermod -aG video"),
+        ("Operation not permitted", "sudo usermod -aG video"),
+        ("Initialization failed.", "rpicam-hello --camera 0"),
+    ],
+)
+def test_the_reason_behind_picamera2_s_words_decides_the_advice(
+    reason: str, advice: str, pi: type[Picamera2]
+) -> None:
+    pi.fails_to_open = reason
+    with pytest.raises(CameraNotFoundError) as caught:
+        PiCamera()
+    assert reason in str(caught.value)
+    assert advice in str(caught.value)
+    assert exit_code(caught.value) == 5
+
+
+def test_devices_that_may_not_be_opened_are_why_there_is_no_camera(
+    pi: type[Picamera2], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "dev" / "dma_heap").mkdir(parents=True)
+    for name in ("media0", "media1", "video0", "dma_heap/linux,cma", "null"):
+        (tmp_path / "dev" / name).touch()
+    monkeypatch.setattr(picamera.os, "access", lambda path, _: "media1" not in str(path))
+    assert picamera._forbidden(tmp_path) == [str(tmp_path / "dev" / "media1")]
+    monkeypatch.setattr(picamera, "_forbidden", lambda: ["/dev/media1"])
+    Picamera2.cameras = []
+    with pytest.raises(CameraNotFoundError, match=r"/dev/media1 is forbidden.*usermod -aG video"):
+        PiCamera()
+
+
+@pytest.mark.parametrize("format_", ["RGB888", "BGR888", "XBGR8888", "XRGB8888", "YUV420"])
+@pytest.mark.parametrize("size", [(70, 70), (250, 250)], ids=str)
+def test_no_padding_of_a_row_is_in_the_picture(
+    size: tuple[int, int], format_: str, pi: type[Picamera2]
+) -> None:
+    pi.answers_with = format_
+    camera = PiCamera(size=size)
+    width, height = camera.size
+    assert pi.last.configured["stride"] != width * (1 if format_ == "YUV420" else len("rgb"))
+    pixels = _read(camera).pixels
+    assert pixels.shape[:2] == ((height * 3 // 2 if format_ == "YUV420" else height), width)
+    assert 77 not in np.unique(pixels)  # what the padding holds
+
+
+def test_a_size_that_the_driver_adjusts_is_read_back(pi: type[Picamera2]) -> None:
+    pi.multiple_of = (64, 16)
+    said: list[str] = []
+    camera = PiCamera(size=(230, 230), say=said.append)
+    assert pi.last.asked["main"]["size"] == (410, 230)
+    assert camera.size == (448, 240)
+    assert _read(camera).pixels.shape == (240, 448, 3)
+    assert said == []  # it covers the model: nobody need know
+
+
 def test_a_camera_that_does_not_start_is_given_back(pi: type[Picamera2]) -> None:
     pi.fails_to_start = True
     with pytest.raises(CameraNotFoundError, match="cannot be started"):
@@ -319,7 +242,7 @@ def test_a_camera_that_does_not_start_is_given_back(pi: type[Picamera2]) -> None
 
 
 def test_without_a_camera_it_says_what_to_do(pi: type[Picamera2]) -> None:
-    pi.cameras = []
+    Picamera2.cameras = []
     with pytest.raises(CameraNotFoundError, match="list-cameras") as caught:
         PiCamera()
     assert exit_code(caught.value) == 5
@@ -332,7 +255,7 @@ def test_a_number_that_is_not_there_lists_those_that_are(pi: type[Picamera2]) ->
 
 def test_usb_cameras_are_for_the_webcam(pi: type[Picamera2]) -> None:
     usb = {"Model": "C920", "Id": "/base/scb/pcie@7d500000/usb@0,0-1:1.0-046d"}
-    pi.cameras = [usb, *pi.cameras]
+    Picamera2.cameras = [usb, *pi.cameras]
     with pytest.raises(CameraNotFoundError, match="--camera webcam"):
         PiCamera(0)
     camera = open_source("picamera")
@@ -360,6 +283,22 @@ def test_without_picamera2_it_says_what_to_install(monkeypatch: pytest.MonkeyPat
         PiCamera()
     assert "sudo apt install -y python3-picamera2" in str(caught.value)
     assert "--system-site-packages" in str(caught.value)
+    assert exit_code(caught.value) == 5
+
+
+@pytest.mark.parametrize("missing", ["libcamera", "pykms", "prctl"])
+def test_a_picamera2_without_what_it_stands_on_says_what_to_install(
+    missing: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "picamera2").mkdir()
+    (tmp_path / "picamera2" / "__init__.py").write_text(f"import {missing}")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "picamera2", raising=False)
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(CameraNotFoundError) as caught:
+        PiCamera()
+    assert missing in str(caught.value)
+    assert "--system-site-packages, since libcamera comes from apt alone" in str(caught.value)
     assert exit_code(caught.value) == 5
 
 

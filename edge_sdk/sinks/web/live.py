@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
+import logging
 import threading
 import time
 from collections import deque
@@ -19,6 +19,8 @@ from edge_sdk.preprocess import Preprocessing, preprocess
 from edge_sdk.records import EventRecord, FrameRecord, HealthRecord, Record
 from edge_sdk.statistics import LiveStatistics
 from edge_sdk.types import Frame
+
+_LOG = logging.getLogger("edgecls.web")
 
 # Smooth enough to aim a camera by; more would cost the device more than it shows.
 MAX_FPS = 10.0
@@ -238,13 +240,17 @@ class Live:
             for channel, kept in taken:
                 assert kept is not None  # by _wanted
                 frame, record = kept
-                # One that cannot be drawn was classified all the same: the next one may do.
-                with contextlib.suppress(FrameError, cv2.error):
+                try:
                     jpeg = encode(frame)
-                    with self._changed:
-                        self._number += 1
-                        channel.shown = _Shown(self._number, record, jpeg)
-                        self._changed.notify_all()
+                except (FrameError, cv2.error):
+                    continue  # it was classified all the same: the next one may do
+                except Exception:  # noqa: BLE001
+                    _LOG.exception("a picture could not be shown")  # a bug; the page goes on
+                    continue
+                with self._changed:
+                    self._number += 1
+                    channel.shown = _Shown(self._number, record, jpeg)
+                    self._changed.notify_all()
 
     def _wanted(self) -> Sequence[_Channel]:
         now_s = self._clock()

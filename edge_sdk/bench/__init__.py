@@ -1,0 +1,1 @@
+"""Latency reports: measure, judge, compare, show."""

@@ -1,0 +1,99 @@
+"""Accuracy beside latency: what ``edgecls validate --json`` found out about the same files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Any
+
+from edge_sdk.bench.results import ModelResult
+from edge_sdk.errors import BaselineError
+
+_AGAIN = "give what edgecls validate ARTIFACT --reference MODEL --data DIR --json printed"
+
+
+@dataclass(frozen=True, slots=True)
+class Accuracy:
+    """One artifact of a validation.
+
+    Attributes:
+        path, size_bytes: of the file.
+        accuracy: 0..1.
+        drop_points: lost against the reference, in points; None where it was not measured.
+        drop_ci95: its 95 % interval.
+        n: pictures.
+    """
+
+    path: str
+    size_bytes: int
+    accuracy: float
+    drop_points: float | None
+    drop_ci95: tuple[float, float] | None
+    n: int | None
+
+
+def read_accuracies(path: Path) -> tuple[Accuracy, ...]:
+    """The artifacts of a validation report.
+
+    Raises:
+        BaselineError: no such file, no validation report, or a damaged one.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+    except OSError as error:
+        raise BaselineError(
+            f"{path}: cannot be read ({error.strerror or error}); {_AGAIN}"
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise BaselineError(f"{path}: not JSON ({error}); {_AGAIN}") from error
+    return parse_accuracies(content, str(path))
+
+
+def parse_accuracies(content: object, name: str) -> tuple[Accuracy, ...]:
+    """The artifacts of a validation report that was parsed; ``name`` stands in errors.
+
+    Raises:
+        BaselineError: it is none, or damaged.
+    """
+    kind = content.get("type") if isinstance(content, dict) else type(content).__name__
+    if not isinstance(content, dict) or kind != "validation":
+        raise BaselineError(f"{name}: is of type {kind!r:.60}, expected a validation; {_AGAIN}")
+    try:
+        n = content["reference"].get("n")
+        return tuple(_accuracy(entry, n) for entry in content["artifacts"])
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise BaselineError(f"{name}: damaged or edited ({error!r:.120}); {_AGAIN}") from error
+
+
+def accuracy_of(model: ModelResult, accuracies: Sequence[Accuracy]) -> Accuracy | None:
+    """The accuracy of the very file: the same name and the same size; None where it is not there."""
+    name = PurePath(model.path).name
+    return next(
+        (
+            known
+            for known in accuracies
+            if PurePath(known.path).name == name and known.size_bytes == model.size_bytes
+        ),
+        None,
+    )
+
+
+def _accuracy(entry: dict[str, Any], n: object) -> Accuracy:
+    drop, ends = entry.get("drop_points"), entry.get("drop_ci95")
+    interval = None
+    if ends is not None:
+        low, high = ends
+        interval = (float(low), float(high))
+    accuracy = float(entry["accuracy"])
+    if not 0 <= accuracy <= 1:
+        raise ValueError(f"an accuracy of {accuracy}, expected 0 to 1")
+    return Accuracy(
+        path=str(entry["path"]),
+        size_bytes=int(entry["size_bytes"]),
+        accuracy=accuracy,
+        drop_points=None if drop is None else float(drop),
+        drop_ci95=interval,
+        n=n if isinstance(n, int) else None,
+    )

@@ -1,0 +1,245 @@
+"""What else a model costs: start, memory, threads, heat, energy; and what it is worth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from edge_sdk.bench import plots
+from edge_sdk.bench.accuracy import Accuracy, accuracy_of
+from edge_sdk.bench.figures import NOTHING, ms, number, rate, ratio, size, timings, titles
+from edge_sdk.bench.figures import threads as number_of
+from edge_sdk.bench.markup import (
+    Markup,
+    bars,
+    beside,
+    breakable,
+    figure,
+    join,
+    legend,
+    named,
+    section,
+    table,
+    tag,
+)
+from edge_sdk.bench.page_summary import percent_of
+from edge_sdk.bench.results import Benchmark, ModelResult
+
+
+def trade(benchmark: Benchmark, accuracies: Sequence[Accuracy]) -> Markup:
+    """Accuracy against latency against size, where a validation report was given."""
+    points, rows = [], []
+    for i, (name, model) in enumerate(_named(benchmark)):
+        known = accuracy_of(model, accuracies)
+        latency = timings(model).latency
+        if known is None or latency is None:
+            continue
+        p50 = latency.p50
+        points.append((i, p50, known.accuracy, model.size_bytes))
+        lost = NOTHING
+        if known.drop_points is not None:
+            lost = f"{known.drop_points:.2f}"
+            if known.drop_ci95:
+                lost += f" ({known.drop_ci95[0]:.2f} to {known.drop_ci95[1]:.2f})"
+        rows.append(
+            (
+                named(i, f"{i + 1}: {name}"),
+                percent_of(known.accuracy),
+                lost,
+                ms(p50),
+                size(model.size_bytes),
+            )
+        )
+    if not accuracies:
+        return Markup("")
+    title = "Accuracy against latency against size"
+    if not points:
+        told = "The validation report is about other files than these: none has the same name and size."
+        return section(title, tag("p", told))
+    head = ("Model", "accuracy", "points lost (95 %)", "p50 ms", "file")
+    caption = tag(
+        "p",
+        "Up and left is better. The area of a disc is the size of the file.",
+        kind="quiet small",
+    )
+    drawn = join((caption, Markup(plots.trade(points))))
+    return section(title, beside((drawn, table(head, rows))))
+
+
+def threads(benchmark: Benchmark) -> Markup:
+    """Throughput over threads."""
+    # The same file on the same backend with other threads has the same points.
+    seen: dict[tuple[str, str], tuple[int, ModelResult]] = {}
+    for i, model in enumerate(benchmark.models):
+        if len(model.scaling) > 1:
+            seen.setdefault((model.path, model.backend), (i, replace(model, threads=1)))
+    if not seen:
+        return Markup("")
+    names = titles([model for _, model in seen.values()])
+    lines = [(i, name, model) for name, (i, model) in zip(names, seen.values(), strict=True)]
+    numbers = [i for i, _, _ in lines]
+    drawn = join(
+        (
+            legend([name for _, name, _ in lines], numbers),
+            Markup(plots.scaling([(i, model.scaling) for i, _, model in lines])),
+        )
+    )
+    counts = sorted({point.threads for _, _, model in lines for point in model.scaling})
+    head = ("Pictures per second", *(f"with {number_of(count)}" for count in counts))
+    rows = []
+    for i, name, model in lines:
+        points = {point.threads: point for point in model.scaling}
+        base = model.scaling[0].fps
+        cells = [
+            f"{rate(points[n].fps)} ({ratio(points[n].fps, base)})" if n in points else NOTHING
+            for n in counts
+        ]
+        rows.append((named(i, name), *cells))
+    return section("Threads", beside((drawn, table(head, rows))))
+
+
+def backends(benchmark: Benchmark) -> Markup:
+    """The same file on several backends, with ratios."""
+    groups: dict[str, list[tuple[str, ModelResult]]] = {}
+    for name, model in _named(benchmark):
+        groups.setdefault(model.sha256, []).append((name, model))
+    rows = []
+    for group in groups.values():
+        known = [(told.p50, m) for _, m in group if (told := timings(m).latency)]
+        if len({m.backend for _, m in known}) < 2:
+            continue
+        base = min(p50 for p50, _ in known)
+        rows += [
+            (
+                breakable(m.name),
+                m.backend,
+                m.runtime,
+                _xnnpack(m),
+                str(m.threads),
+                ms(p50),
+                ratio(p50, base),
+            )
+            for p50, m in sorted(known, key=lambda entry: entry[0])
+        ]
+    head = ("Model", "backend", "runtime", "XNNPACK", "threads", "p50 ms", "times the fastest")
+    return section("Backends", table(head, rows)) if rows else Markup("")
+
+
+def costs(benchmark: Benchmark) -> Markup:
+    """Start, memory and size."""
+    models = _named(benchmark)
+    cold = [
+        (n, [(i, m.cold_start_ms)], f"{ms(m.cold_start_ms)} ms")
+        for i, (n, m) in enumerate(models)
+        if m.cold_start_ms is not None
+    ]
+    memory = [
+        (n, [(i, m.peak_rss_mb)], f"{number(m.peak_rss_mb)} MB")
+        for i, (n, m) in enumerate(models)
+        if m.peak_rss_mb is not None
+    ]
+    files = [(n, [(i, float(m.size_bytes))], size(m.size_bytes)) for i, (n, m) in enumerate(models)]
+    head = (
+        "Model",
+        "load ms",
+        "first answer ms",
+        "cold start ms",
+        "peak memory MB",
+        "file",
+        "model in it",
+    )
+    rows = [
+        (
+            *(named(i, n), ms(m.load_ms), ms(m.first_ms), _cold(m)),
+            *(number(m.peak_rss_mb), size(m.size_bytes), size(m.model_bytes)),
+        )
+        for i, (n, m) in enumerate(models)
+    ]
+    told = (
+        "Cold start: a fresh process from its start to its first answer, median and range of several. "
+        "Load: open, check and prepare the model in a process that has its libraries. "
+        "Memory: the highest resident set of such a fresh process."
+    )
+    drawn = [
+        figure(title, "", bars(part))
+        for title, part in (("Cold start", cold), ("Peak memory", memory), ("File", files))
+        if part
+    ]
+    return section(
+        "Start, memory, size", beside(drawn), table(head, rows), tag("p", told, kind="quiet small")
+    )
+
+
+def sustained(benchmark: Benchmark) -> Markup:
+    """A run without a pause."""
+    drawn = []
+    for i, (name, model) in enumerate(_named(benchmark)):
+        run = model.sustained
+        if run is None or not run.windows:
+            continue
+        kept = run.slowdown_percent
+        caption = (
+            f"{run.seconds:.0f} s without a pause: the last quarter is {abs(kept):.1f} % "
+            f"{'slower' if kept > 0 else 'faster'} than the first"
+        )
+        drawn.append(
+            figure(
+                name, caption, plots.trace([(w.at_s, w.p50_ms) for w in run.windows], "p50 ms", i)
+            )
+        )
+        clocks = [(w.at_s, w.cpu_mhz) for w in run.windows if w.cpu_mhz is not None]
+        heat = [(w.at_s, w.temperature_c) for w in run.windows if w.temperature_c is not None]
+        if len({mhz for _, mhz in clocks}) > 1:
+            drawn.append(figure(f"{name}: clock", "", plots.trace(clocks, "MHz", i, zero=True)))
+        if heat:
+            drawn.append(figure(f"{name}: temperature", "", plots.trace(heat, "°C", i)))
+    return section("Sustained", beside(drawn)) if drawn else Markup("")
+
+
+def energy(benchmark: Benchmark) -> Markup:
+    """Energy where the machine has a counter."""
+    rows = [
+        (
+            *(name, f"{1000 * e.joules_per_run:.2f}", f"{e.busy_watts:.2f}", f"{e.idle_watts:.2f}"),
+            *(f"{e.runs:,} in {e.seconds:.0f} s", e.source),
+        )
+        for name, model in _named(benchmark)
+        if (e := model.energy)
+    ]
+    head = ("Model", "mJ per picture above idle", "W at work", "W idle", "runs", "counter")
+    return section("Energy", table(head, rows)) if rows else Markup("")
+
+
+def age(benchmark: Benchmark) -> Markup:
+    """From the sensor to the decision."""
+    drawn = []
+    for i, (name, model) in enumerate(_named(benchmark)):
+        run = model.age
+        if run is None:
+            continue
+        told = run.age
+        caption = (
+            f"{run.camera}: {run.frames:,} frames in {run.seconds:.0f} s, {run.dropped:,} dropped, "
+            f"{run.duplicates:,} duplicated, {run.unreadable:,} unreadable."
+        )
+        caption += f" {run.note}" if run.note else ""
+        if told:
+            caption += f" Median age {ms(told.p50)} ms, p99 {ms(told.p99)}, oldest {ms(told.max)}."
+        picture = plots.histogram(run.age_ms, told, i) if told else ""
+        drawn.append(figure(name, caption, picture))
+    return section("Age of a decision, from the sensor", beside(drawn)) if drawn else Markup("")
+
+
+def _cold(model: ModelResult) -> str:
+    told = ms(model.cold_start_ms)
+    if len(model.cold_starts_ms) > 1:
+        told += f" ({ms(min(model.cold_starts_ms))} to {ms(max(model.cold_starts_ms))})"
+    return told
+
+
+def _xnnpack(model: ModelResult) -> str:
+    return {True: "yes", False: "no", None: NOTHING}[model.xnnpack]
+
+
+def _named(benchmark: Benchmark) -> list[tuple[str, ModelResult]]:
+    return list(zip(titles(benchmark.models), benchmark.models, strict=True))

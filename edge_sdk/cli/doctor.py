@@ -1,0 +1,114 @@
+"""``edgecls doctor``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from edge_sdk.cli.options import json_option
+
+if TYPE_CHECKING:
+    from edge_sdk.doctor.findings import Finding, Severity
+
+_SOMETHING_MISSING = 5
+_COLORS = {"error": "red", "warning": "yellow", "note": "cyan", "ok": "green"}
+_MARGIN = 9  # the longest severity and its space
+_WIDEST = 100
+
+
+@click.command()
+@click.argument("models", metavar="[MODEL]...", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--mqtt", metavar="URL", help="Also try this broker  [default: $EDGECLS_MQTT].")
+@click.option(
+    "--unit",
+    metavar="NAME",
+    default="edgecls",
+    show_default=True,
+    help="The service to look at, as edgecls service calls it.",
+)
+@click.option("--all", "everything", is_flag=True, help="Also list what is fine.")
+@json_option
+def doctor(
+    models: tuple[Path, ...], mqtt: str | None, unit: str, everything: bool, as_json: bool
+) -> None:
+    """Look for what is missing or wrong on this machine, and say what mends it.
+
+    Python and its packages, cameras, Coral, power, disk, memory, clock and service; a MODEL is opened
+    and tested. Nothing is changed; a few MB are written to the disk for a moment. The exit code is 5
+    where something needed is missing.
+
+    \b
+    Example:
+      edgecls doctor trash_int8.tflite --mqtt mqtt://broker.local
+    """
+    import json
+    import os
+
+    from edge_sdk.doctor.context import Asked, this_machine
+    from edge_sdk.doctor.examine import examine
+
+    model = os.environ.get("EDGECLS_MODEL")
+    asked = Asked(
+        models or ((Path(model),) if model else ()),
+        mqtt or os.environ.get("EDGECLS_MQTT") or None,
+        unit.removesuffix(".service"),
+        _folder_for_results(),
+    )
+    findings = examine(this_machine(asked))
+    if as_json:
+        report = {"schema": 1, "type": "doctor", "findings": [f.to_json() for f in findings]}
+        click.echo(json.dumps(report))
+    else:
+        _tell(findings, everything=everything)
+    if any(finding.severity == "error" for finding in findings):
+        click.get_current_context().exit(_SOMETHING_MISSING)
+
+
+def _folder_for_results() -> Path:
+    from edge_sdk.errors import SinkSpecError
+    from edge_sdk.sinks.spool_place import default_spool
+
+    try:
+        return default_spool("mqtt", "").parent
+    except SinkSpecError:  # a user without a home
+        return Path.cwd()
+
+
+def _tell(findings: tuple[Finding, ...], *, everything: bool) -> None:
+    import os
+
+    plain = False if os.environ.get("NO_COLOR") else None  # None: click asks the terminal
+    fine = [finding for finding in findings if finding.severity == "ok"]
+    for finding in findings:
+        if finding.severity != "ok" or everything:
+            click.echo(_text(finding), color=plain)
+    counts: dict[Severity, int] = {}
+    for finding in findings:
+        counts[finding.severity] = counts.get(finding.severity, 0) + 1
+    named = [
+        f"{counts[severity]} {severity if counts[severity] == 1 else severity + 's'}"
+        for severity in ("error", "warning", "note")
+        if counts.get(severity)
+    ]
+    rest = "" if everything or not fine else " (edgecls doctor --all lists them)"
+    click.echo(f"{', '.join(named) or 'Nothing to mend'}; {len(fine)} things are fine{rest}.")
+
+
+def _text(finding: Finding) -> str:
+    import shutil
+
+    width = min(_WIDEST, shutil.get_terminal_size().columns)
+    label = click.style(f"{finding.severity:<{_MARGIN}}", fg=_COLORS[finding.severity], bold=True)
+    indent = " " * _MARGIN
+    what, why = (
+        click.wrap_text(text, width, indent, indent) for text in (finding.what, finding.why)
+    )
+    lines = [label + what.removeprefix(indent)]
+    if finding.severity == "ok":
+        return lines[0]
+    lines.append(why)
+    if finding.fix is not None:  # never broken into lines: it is to be pasted
+        lines.append(f"{indent}$ {finding.fix}")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,137 @@
+"""Whether the MQTT broker can be reached.
+
+With a handshake of its own: the sink would announce the device, and in leaving mark one that is
+running as offline.
+"""
+
+from __future__ import annotations
+
+import shlex
+import socket
+import ssl
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from edge_sdk.doctor.context import Context
+from edge_sdk.doctor.findings import Finding
+from edge_sdk.doctor.packages import broken, left_out
+from edge_sdk.errors import DeliveryError, SinkSpecError
+from edge_sdk.sinks.credentials import MQTT_PASSWORD, MQTT_USERNAME
+
+if TYPE_CHECKING:
+    from edge_sdk.sinks.mqtt import Broker
+
+_TIMEOUT_S = 5.0
+_WHY = "results are sent there; until then they wait on the disk"
+# MQTT 3.1.1, table 3.1.
+_REFUSALS = {
+    1: "it does not speak MQTT 3.1.1",
+    2: "it does not like our name",
+    3: "it is not available",
+    4: "bad user name or password",
+    5: "not authorized",
+}
+
+
+def reachable(context: Context) -> Iterator[Finding]:
+    """Connects to the broker that was named, says who we are, and leaves."""
+    url = context.asked.mqtt
+    if url is None:
+        return
+    if context.distribution("paho-mqtt") is None:
+        yield Finding(
+            "error",
+            "MQTT needs the package paho-mqtt, which is not installed",
+            _WHY,
+            context.pip("install 'edgecls[mqtt]'"),
+        )
+        return
+    if package := broken(context):
+        yield left_out("the broker", package)
+        return
+    from edge_sdk.sinks.mqtt import parse_broker
+
+    try:
+        broker = parse_broker(url, "doctor")
+    except SinkSpecError as error:
+        yield Finding("error", str(error), _WHY, "edgecls doctor --mqtt mqtt://broker.local")
+        return
+    host, port = broker.address.host, broker.address.port
+    try:
+        _visit(broker)
+    except socket.gaierror as error:
+        reason, fix = error.strerror or "unknown", f"getent hosts {shlex.quote(host)}"
+        yield Finding("error", f"{broker.address}: the name is not known ({reason})", _WHY, fix)
+    except ssl.SSLError as error:
+        reason = getattr(error, "verify_message", None) or error.reason or str(error)
+        yield Finding(
+            "error",
+            f"{broker.address}: no encrypted connection ({reason})",
+            f"{_WHY}; a broker with a certificate of its own needs its CA in the URL, as in "
+            "mqtts://broker.local?ca=ca.pem, and the right time of day",
+            f"openssl s_client -connect {shlex.quote(host)}:{port} -showcerts </dev/null",
+        )
+    except DeliveryError as error:
+        yield Finding(
+            "error",
+            f"{broker.address}: {error}",
+            f"{_WHY}; name and password come from the environment or from ?credentials=FILE",
+            f"export {MQTT_USERNAME}=NAME {MQTT_PASSWORD}=PASSWORD",
+        )
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        yield Finding(
+            "error",
+            f"{broker.address}: no connection ({reason})",
+            f"{_WHY}; the broker is not running, listens to its own machine only, or a firewall is "
+            "between",
+            f"nc -vz {shlex.quote(host)} {port}",
+        )
+    else:
+        yield Finding("ok", f"{broker.address} answers", _WHY)
+
+
+def _visit(broker: Broker) -> None:
+    """Raises DeliveryError: the broker refuses; OSError: it cannot be reached."""
+    address = broker.address
+    with socket.create_connection((address.host, address.port), _TIMEOUT_S) as plain:
+        if broker.tls is None:
+            _shake_hands(plain, broker)
+        else:
+            with broker.tls.wrap_socket(plain, server_hostname=address.host) as encrypted:
+                _shake_hands(encrypted, broker)
+
+
+def _shake_hands(connection: socket.socket, broker: Broker) -> None:
+    connection.settimeout(_TIMEOUT_S)
+    connection.sendall(_connect_packet(broker))
+    answer = b""
+    while len(answer) < 4:
+        piece = connection.recv(4 - len(answer))
+        if not piece:
+            raise DeliveryError("it hangs up instead of answering; is it an MQTT broker?")
+        answer += piece
+    if answer[:2] != b"\x20\x02":
+        raise DeliveryError("it answers, but not as an MQTT broker does")
+    if answer[3]:
+        raise DeliveryError(f"it refuses us ({_REFUSALS.get(answer[3], f'code {answer[3]}')})")
+    connection.sendall(b"\xe0\x00")  # DISCONNECT
+
+
+def _connect_packet(broker: Broker) -> bytes:
+    """CONNECT of MQTT 3.1.1, section 3.1: a clean session, a name of the broker's choice, no will."""
+    flags, payload = 0x02, [b""]
+    if broker.credentials is not None:
+        flags |= 0x80
+        payload.append(broker.credentials.username.encode())
+        if broker.credentials.password is not None:
+            flags |= 0x40
+            payload.append(broker.credentials.password.encode())
+    body = b"\x00\x04MQTT\x04" + bytes([flags]) + b"\x00\x1e"
+    body += b"".join(len(text).to_bytes(2, "big") + text for text in payload)
+    length, rest = b"", len(body)
+    while True:
+        rest, digit = divmod(rest, 128)[0], rest % 128
+        length += bytes([digit | 0x80 if rest else digit])
+        if not rest:
+            return b"\x10" + length + body
