@@ -1,5 +1,6 @@
 # make demo   the main job on real data, from nothing      make check   lint, types, fast tests: daily work
-# make test   every test that needs no hardware            make bench   benchmarks, see benchmarks/README.md
+# make test   every quick test, none needs hardware        make test-slow   the rest: long trainings, many processes
+# make bench  benchmarks, see benchmarks/README.md
 # make dist   wheel and source archive, checked and used   make test-arm64   that wheel on emulated 64-bit Arm
 
 PYTHON ?= python3
@@ -7,13 +8,16 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP_FLAGS ?= --quiet --disable-pip-version-check
 
-.PHONY: demo test check lint bench dist test-arm64 clean
+.PHONY: demo test test-slow check lint bench dist test-arm64 clean
 
 demo: $(VENV)/.host
 	$(BIN)/edgecls demo --out demo
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not slow'
+
+test-slow: $(VENV)/.dev
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow
 
 check: lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile tests/unit tests/contract

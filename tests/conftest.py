@@ -15,6 +15,10 @@ with contextlib.suppress(ImportError):  # MediaPipe's environment has none
     settings.register_profile("edgecls", deadline=None)
     settings.load_profile("edgecls")
 
+# Tests run on every core already (pytest -n); TensorFlow's threads would only wait for each other.
+os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
+
 GOLDEN = Path(__file__).parent / "golden"
 _ALLOWED_SKIPS = Path(__file__).parent / "allowed_skips.txt"
 _PUBLIC_DATA = Path(

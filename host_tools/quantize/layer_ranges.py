@@ -34,7 +34,8 @@ def layer_ranges(
     starts = range(0, len(pixels), _BATCH)
     for start in progress(starts, "measuring ranges", len(starts)):
         batch = pixels[start : start + _BATCH].astype(np.float32)
-        for place, value in enumerate(watched.predict_on_batch(batch)):
+        values = watched.predict_on_batch(batch)
+        for place, value in enumerate(values if tensors > 1 else [values]):
             for number, flat in enumerate(value.reshape(len(value), -1), start):
                 lows[place, number], highs[place, number] = flat.min(), flat.max()
                 if number < pictures:

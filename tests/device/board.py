@@ -190,8 +190,7 @@ class Board:
         """Makes the environment around what `download` unpacked, and has the board's Python judge it.
 
         ``pip check`` there says whether each wheel suits its processor and C library, and whether
-        each requirement is met under its own markers. (To unpack them there as well is the same to
-        the byte and takes ten times as long.)
+        each requirement is met under its own markers.
 
         Returns:
             How many packages that made.

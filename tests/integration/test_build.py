@@ -118,6 +118,7 @@ def test_a_budget_gives_a_verdict_and_an_exit_code(
     assert json.loads(result.stdout)["artifacts"][0]["verdict"] == verdict
 
 
+@pytest.mark.slow
 def test_a_ruined_artifact_fails_its_gate(built: Path, digits: Path, tmp_path: Path) -> None:
     # The reference sees the pictures as they are, the "artifact" inverted: a drop beyond doubt.
     from host_tools.keras_files import load_keras
@@ -141,6 +142,7 @@ def test_a_ruined_artifact_fails_its_gate(built: Path, digits: Path, tmp_path: P
     assert "a gate failed" in result.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format_", ["float32", "float16", "dynamic", "int8", "int16x8"])
 def test_every_format_answers_like_the_float_model(
     format_: str, built: Path, digits: Path, tmp_path: Path
@@ -165,6 +167,7 @@ def test_int8_input_spans_exactly_0_to_255(built: Path) -> None:
     assert spec.quantization.zero_point == 0
 
 
+@pytest.mark.slow
 def test_the_same_model_converts_to_the_same_bytes(
     built: Path, digits: Path, tmp_path: Path
 ) -> None:
@@ -185,6 +188,7 @@ def test_a_bare_keras_file_converts_with_the_labels_of_the_folder(
     assert artifact.labels == ("0", "1", "4", "7")
 
 
+@pytest.mark.slow
 def test_ready_splits_are_used_as_they_are(digits: Path, tmp_path: Path) -> None:
     for split, part in (
         ("train", slice(0, 60)),
@@ -203,6 +207,7 @@ def test_ready_splits_are_used_as_they_are(digits: Path, tmp_path: Path) -> None
     assert counts == {"train": 240, "validation": 80, "test": 80}
 
 
+@pytest.mark.slow
 def test_grayscale_models_take_one_channel(digits: Path, tmp_path: Path) -> None:
     result = edgecls(
         *("build", "digits", "--data", digits, "--out", tmp_path / "run", *QUICK),
@@ -228,6 +233,7 @@ def test_the_example_runs_on_a_real_artifact(built: Path, digits: Path) -> None:
     assert ": 7 (" in result.stdout
 
 
+@pytest.mark.slow
 def test_a_last_training_learns_from_every_picture(digits: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     result = edgecls("train", "digits", "--data", digits, "--out", out, "--split", "all", *QUICK)

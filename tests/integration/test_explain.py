@@ -68,6 +68,7 @@ def _region_picture() -> np.ndarray[Any, np.dtype[np.uint8]]:
     return picture
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", ["softmax", "layer"])
 def test_all_three_methods_find_the_region_that_the_answer_depends_on(end: str) -> None:
     scorer = KerasScorer(_region_model(end), Path("region.keras"))

@@ -59,6 +59,7 @@ def test_a_missing_data_folder_is_a_usage_error(tmp_path: Path) -> None:
     assert "nowhere" in message
 
 
+@pytest.mark.slow
 def test_unreadable_pictures_are_left_out_and_named(digits: Path, tmp_path: Path) -> None:
     pytest.importorskip("tensorflow", reason="the extra [host] is not installed")
     data = some_digits(digits, tmp_path / "data", (0, 1), 40)
@@ -214,6 +215,7 @@ keras.Model(inputs, keras.layers.Softmax()(x)).save(sys.argv[1])
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".keras", ".h5"])
 def test_a_keras_file_with_code_in_it_is_refused(suffix: str, digits: Path, tmp_path: Path) -> None:
     pytest.importorskip("keras", reason="the extra [host] is not installed")
@@ -282,6 +284,7 @@ def test_a_diverging_training_stops_and_names_the_step(digits: Path, tmp_path: P
     assert not (tmp_path / "run" / "model.keras").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("victim", ["digits_int8.tflite", "report.html", "history.csv"])
 def test_a_full_disk_leaves_nothing_half_written(
     victim: str, digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, built: Path
@@ -332,6 +335,7 @@ def _losses(run: Path) -> list[str]:
     return [line.split(",")[2] for line in lines]
 
 
+@pytest.mark.slow
 def test_an_interrupted_training_goes_on_to_the_same_history(digits: Path, tmp_path: Path) -> None:
     # A killed one, see test_training.py, says nothing; this one does.
     pytest.importorskip("tensorflow", reason="the extra [host] is not installed")
@@ -402,6 +406,7 @@ def test_build_without_test_pictures_stops_before_it_trains(digits: Path, tmp_pa
     assert not out.exists()
 
 
+@pytest.mark.slow
 def test_a_picture_over_the_limit_is_left_out_until_the_limit_is_raised(
     digits: Path, tmp_path: Path
 ) -> None:
@@ -413,6 +418,7 @@ def test_a_picture_over_the_limit_is_left_out_until_the_limit_is_raised(
     assert edgecls(*words, "--max-megapixels", "0.002").exit_code == 0
 
 
+@pytest.mark.slow
 def test_training_twice_without_out_keeps_the_first_run(
     digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, built: Path
 ) -> None:

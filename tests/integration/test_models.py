@@ -33,6 +33,7 @@ def _random_pixels(count: int, side: int) -> np.ndarray[Any, np.dtype[np.uint8]]
     return np.random.default_rng(0).integers(0, 256, (count, side, side, 3), np.uint8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("architecture", "side", "parameters"),
     [
@@ -163,6 +164,7 @@ def test_every_architecture_of_a_recipe_can_be_built_and_the_other_way_round() -
     assert tuple(APPLICATIONS) == recipe_keys.APPLICATIONS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", recipe_keys.ARCHITECTURES)
 def test_an_architecture_is_what_it_is_taken_for(
     architecture: str, digits: Path, keras: Any
@@ -225,6 +227,7 @@ def test_what_an_architecture_does_not_have_is_refused(keras: Any) -> None:
 _MODULES = {"vgg16": "vgg16", "mobilenet": "mobilenet", "efficientnet-b0": "efficientnet"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", _MODULES)
 @pytest.mark.parametrize("suffix", [".h5", ".weights.h5"])
 def test_weights_of_the_original_answer_as_the_original(
@@ -344,6 +347,7 @@ def _learnt(network: Any, before: dict[str, list[Any]]) -> set[str]:
 _HEAD = {"logits"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("trainable", "train_batch_norm", "learnt"),
     [
@@ -405,6 +409,7 @@ def test_a_backbone_that_turns_out_frozen_is_not_left_without_augmentation(
     assert result.exit_code == 2, "augmentation was asked for, and nothing was augmented"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["efficientnet-b0", "xception"])
 def test_a_model_of_ours_is_pretrained_weights_for_its_like(
     architecture: str, digits: Path, keras: Any, tmp_path: Path
@@ -425,6 +430,7 @@ def test_a_model_of_ours_is_pretrained_weights_for_its_like(
     assert np.array_equal(*features)
 
 
+@pytest.mark.slow
 def test_real_weights_stay_as_they_are_under_a_new_head(
     digits: Path, public_data: Path, keras: Any, tmp_path: Path
 ) -> None:
@@ -449,6 +455,7 @@ def test_real_weights_stay_as_they_are_under_a_new_head(
             assert np.array_equal(one, other)
 
 
+@pytest.mark.slow
 def test_a_head_trained_on_features_is_the_head_of_the_whole_network(
     digits: Path, public_data: Path, keras: Any
 ) -> None:

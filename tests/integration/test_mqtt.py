@@ -217,6 +217,7 @@ def test_a_killed_sender_loses_nothing(
     subscriber.close()
 
 
+@pytest.mark.slow
 def test_the_broker_away_for_ten_seconds_and_kill_9_in_the_middle(
     make: Callable[..., Broker], tmp_path: Path
 ) -> None:

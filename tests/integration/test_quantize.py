@@ -109,11 +109,15 @@ def test_corrected_biases_bring_the_means_back(network: Network) -> None:
     plain, corrected = Graph.copy_of(network.graph), Graph.copy_of(network.graph)
     assert correct_biases(corrected, network.observed) == 6
     before, after = rounded_weights(plain), rounded_weights(corrected)
-    # The dense layer sees all errors of the layers before it.
-    wanted = network.observed["fully_connected"].channel_mean
-    off = np.abs(before["fully_connected"].channel_mean - wanted).max()
-    left = np.abs(after["fully_connected"].channel_mean - wanted).max()
-    assert left < off / 2
+
+    def off(seen: dict[str, Observed], name: str) -> float:
+        wanted = network.observed[name].channel_mean
+        return float(np.abs(seen[name].channel_mean - wanted).mean())
+
+    # Each of them sees the errors of all layers before it, too.
+    for operator in network.graph.operators:
+        assert off(after, operator.name) < off(before, operator.name)
+    assert off(after, "second_project") < off(before, "second_project") / 2
 
 
 def _seen(model: Any) -> tuple[Graph, dict[str, Observed], NDArray[np.uint8]]:
@@ -239,10 +243,12 @@ def test_operators_kept_in_float_are_and_the_others_are_not(network: Network) ->
     probe = Probe(flatbuffer)
     assert "second_depthwise" not in probe.quantization
     assert "second_project" in probe.quantization
+    pair = _int8(network, replace(_PLAIN, kept_float=("second_depthwise", "second_project")))
     plain = _int8(network, _PLAIN)
     reference = _float(network)
-    assert divergence(reference, answers(flatbuffer, network.pixels)) < divergence(
-        reference, answers(plain, network.pixels)
+    # What is lost is lost between the two.
+    assert divergence(reference, answers(pair, network.pixels)) < (
+        divergence(reference, answers(plain, network.pixels)) / 4
     )
 
 
@@ -328,8 +334,9 @@ def test_what_an_operator_takes_apart_keeps_its_range() -> None:
     assert "SPLIT" in {one.kind for one in graph.operators}
     pixels = np.random.default_rng(0).integers(0, 256, (12, 8, 8, 3)).astype(np.uint8)
     pixels[-2], pixels[-1] = 0, 255
-    integer = answers(convert(model, "int8", pixels), pixels)
-    assert np.abs(integer - answers(convert(model, "float32"), pixels)).max() < 0.05
+    noise = pixels[:-2]  # white is far off the others, and the range may cut it off
+    integer = answers(convert(model, "int8", pixels), noise)
+    assert np.abs(integer - answers(convert(model, "float32"), noise)).max() < 0.01
     with pytest.raises(ConversionError, match="nothing is known of the range of"):
         quantize_int8(graph.pack(), {})
 

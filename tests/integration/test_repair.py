@@ -48,6 +48,7 @@ def _repaired(
     return repaired, said
 
 
+@pytest.mark.slow
 def test_the_command_repairs_and_leaves_a_page(hard: Path, digits: Path, tmp_path: Path) -> None:
     result = edgecls("convert", hard, "--data", digits, "--max-drop", "1", "--out", tmp_path)
     # A few dozen pictures cannot prove a drop of at most a point.
@@ -75,6 +76,7 @@ def test_the_command_repairs_and_leaves_a_page(hard: Path, digits: Path, tmp_pat
         classifier.classify(np.zeros((32, 32, 3), np.uint8))
 
 
+@pytest.mark.slow
 def test_equalised_layers_are_compared_with_equalised_ones(
     hard: Path, digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -86,6 +88,7 @@ def test_equalised_layers_are_compared_with_equalised_ones(
     assert min(layer["sqnr_db"] for layer in report["layers"]) > 20
 
 
+@pytest.mark.slow
 def test_operators_go_to_float_where_nothing_else_helps(
     hard: Path, digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -101,6 +104,7 @@ def test_operators_go_to_float_where_nothing_else_helps(
     assert any("operators in float: drop" in line for line in said)
 
 
+@pytest.mark.slow
 def test_float16_is_the_end_where_time_is_up(
     hard: Path, digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -162,6 +166,7 @@ def test_a_budget_of_classes_alone_is_a_usage_error(hard: Path, digits: Path) ->
     assert "give --max-drop, too" in result.stderr
 
 
+@pytest.mark.slow
 def test_a_rung_holds_only_if_every_class_does(
     hard: Path, digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

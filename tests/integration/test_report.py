@@ -259,6 +259,7 @@ def test_without_mistakes_there_is_no_sheet_of_them() -> None:
     assert [len(one.right) for one in found.examples] == [1, 1]
 
 
+@pytest.mark.slow
 def test_a_page_of_two_hundred_classes_stays_light(built: Path, tmp_path: Path) -> None:
     answered = _answered(255, 200)
     run = RunDirectory(Path(shutil.copytree(built, tmp_path / "run")))

@@ -162,6 +162,7 @@ _STUCK = textwrap.dedent(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "how",
     ["ctypes.CDLL(None).sleep(600)", "import time; time.sleep(600)", "open('/dev/stdin').read()"],

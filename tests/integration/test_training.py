@@ -196,6 +196,7 @@ def test_each_epoch_stands_in_the_logs_once(run: str, request: pytest.FixtureReq
         assert list(logged[name].values()) == pytest.approx([float(row[name]) for row in rows])
 
 
+@pytest.mark.slow
 def test_a_frozen_stage_and_a_fine_tuning_resume_too(
     digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -235,6 +236,7 @@ def test_a_frozen_stage_and_a_fine_tuning_resume_too(
         assert np.array_equal(ours, other)
 
 
+@pytest.mark.slow
 def test_patience_is_counted_anew_in_every_stage(digits: Path, tmp_path: Path) -> None:
     # At this rate no weight changes, so no loss is ever lower than the first.
     recipe = _recipe(
@@ -267,6 +269,7 @@ def test_a_training_that_diverges_at_once_has_nothing_to_keep(digits: Path, tmp_
     assert not list((tmp_path / "run").glob("*.keras"))
 
 
+@pytest.mark.slow
 def test_a_training_that_diverges_keeps_its_best_weights_and_the_run_before(
     digits: Path, tmp_path: Path
 ) -> None:
@@ -308,6 +311,7 @@ def test_a_training_that_diverges_keeps_its_best_weights_and_the_run_before(
 # How it learns.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("optimizer", "rate", "schedule"),
     [
@@ -380,6 +384,7 @@ def _every_step(monkeypatch: pytest.MonkeyPatch) -> list[list[Any]]:
     return steps
 
 
+@pytest.mark.slow
 def test_an_average_of_the_weights_is_kept_and_does_not_change_the_training(
     digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -405,6 +410,7 @@ def test_an_average_of_the_weights_is_kept_and_does_not_change_the_training(
         assert np.array_equal(ours, other)
 
 
+@pytest.mark.slow
 def test_averaged_weights_are_the_ones_validated(digits: Path, tmp_path: Path) -> None:
     from host_tools.keras_files import load_keras
     from host_tools.train.batches import plain_batches
@@ -419,6 +425,7 @@ def test_averaged_weights_are_the_ones_validated(digits: Path, tmp_path: Path) -
     assert -np.log(right).mean() == pytest.approx(best["val_loss"], rel=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
 def test_a_training_in_half_precision_keeps_a_float32_model(
     precision: str, digits: Path, tmp_path: Path
@@ -564,6 +571,7 @@ def test_an_epoch_is_every_picture_once_in_an_order_of_its_own(digits: Path) -> 
 # Teachers.
 
 
+@pytest.mark.slow
 def test_a_student_learns_from_a_larger_teacher(digits: Path, tmp_path: Path) -> None:
     teacher = _recipe(data={"width": 24, "height": 24}, training={"epochs": 3, "batch_size": 16})
     _train(teacher, digits, tmp_path / "teacher")
@@ -633,6 +641,7 @@ def test_a_class_that_only_validation_has_is_named(digits: Path, tmp_path: Path)
 _ODD = ("größe", "a, b; c", 'quo"te', "猫 🐈")
 
 
+@pytest.mark.slow
 def test_odd_names_of_classes_reach_the_device_as_they_are(digits: Path, tmp_path: Path) -> None:
     data = some_digits(digits, tmp_path / "data", (0, 1, 4, 7), 30)
     for folder, name in zip(sorted(data.iterdir()), _ODD, strict=True):
@@ -646,6 +655,7 @@ def test_odd_names_of_classes_reach_the_device_as_they_are(digits: Path, tmp_pat
     assert (out / "labels.txt").read_text("utf-8") == "\n".join(sorted(_ODD)) + "\n"
 
 
+@pytest.mark.slow
 def test_a_thousand_classes_are_trained_and_reported(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     for number in range(1000):

@@ -513,6 +513,7 @@ def _zip_structure(data: bytes) -> list[int]:
     return sorted(places)
 
 
+@pytest.mark.slow
 def test_no_flipped_bit_in_the_headers_of_the_zip_goes_further_than_a_refusal(
     int8_artifact: Path, tmp_path: Path
 ) -> None:

@@ -668,6 +668,7 @@ _RECIPES = st.builds(
 )
 
 
+@pytest.mark.slow
 @given(_RECIPES)
 def test_any_recipe_is_read_back_from_toml(recipe: Recipe) -> None:
     assert recipe_from(tomllib.loads(recipe_toml(recipe)), "TOML") == recipe

@@ -126,6 +126,7 @@ def test_a_coverage_needs_pictures_to_be_promised(wanted: float, least: int) -> 
     assert false_accept_threshold(scores[1:], at_most) == TooFew(least - 1, least)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ties", [False, True])
 @pytest.mark.parametrize("kind", ["coverage", "false_accept", "accuracy"])
 def test_a_promise_is_kept_in_95_of_100_draws(kind: str, ties: bool) -> None:

@@ -71,7 +71,7 @@ class _Reader:
         printed = (done.stdout + done.stderr).decode()
         _, found, rest = printed.partition("-> Unit t.service:")
         assert found, printed
-        return [line.strip() for line in rest.split("-> Unit ")[0].split("\n")]
+        return [line.strip(" \t\r") for line in rest.split("-> Unit ")[0].split("\n")]
 
     def values(self, text: str, key: str) -> list[str]:
         """What the dump has for a key."""
