@@ -2,7 +2,7 @@
 # Installs the wheel, and then the source distribution, each in a clean environment outside the
 # checkout, and uses it as a newcomer would:  bash tests/package/use.sh PYTHON DIST
 set -euo pipefail
-python=$(command -v "$1")
+python=$(realpath -s "$(command -v "$1")")  # the folder changes below
 dist=$(cd "$2" && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
