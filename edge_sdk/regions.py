@@ -50,8 +50,11 @@ class Region:
 
 
 def _edges(start: float, length: float, size: int) -> tuple[int, int]:
-    first = min(round(start * size), size - 1)
-    return first, max(first + 1, min(round((start + length) * size), size))
+    first, last = round(start * size), min(round((start + length) * size), size)
+    if last <= first:  # narrower than a pixel: the one that its middle is in
+        first = min(int((start + length / 2) * size), size - 1)
+        last = first + 1
+    return first, last
 
 
 def parse_region(text: str) -> Region:
