@@ -2,7 +2,10 @@
 
 Its inference p50 is held against a bare loop over LiteRT's interpreter (set_tensor, invoke,
 get_tensor) that takes its turns in the same run: both must agree within 3 %, turn by turn, for three
-public models that take a millisecond or more. Exit code 1: one does not.
+public models that take a millisecond or more. The bare loop makes its tensor from the same pictures
+with OpenCV, untimed: reading a picture takes the processor's caches from the model, in every
+program. What a loop over one tensor takes, whose caches stay warm, is told beside it ("by hot").
+Exit code 1: one model does not agree.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import cv2
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
@@ -37,18 +41,31 @@ MODELS = (
 
 
 class BareLoop:
-    """What anybody would write around an interpreter; timed from outside of our code."""
+    """What anybody would write around an interpreter; timed from outside of our code.
 
-    def __init__(self, artifact: Artifact) -> None:
+    Args:
+        artifact: its model.
+        again: the first picture's tensor is taken every time.
+    """
+
+    def __init__(self, artifact: Artifact, *, again: bool = False) -> None:
         self._interpreter = Interpreter(model_content=artifact.data, num_threads=1)
         self._interpreter.allocate_tensors()
         self._input = self._interpreter.get_input_details()[0]["index"]
         self._output = self._interpreter.get_output_details()[0]["index"]
-        dtype = np.dtype(artifact.input.dtype)
-        self._tensor = np.random.default_rng(0).integers(0, 127, artifact.input.shape).astype(dtype)
+        self._tensor = np.zeros(artifact.input.shape, artifact.input.dtype)
+        height, width = artifact.input.shape[1:3]
+        self._pixels = np.empty((height, width, 3), np.uint8)
+        self._again, self._filled = again, False
 
-    def classify(self, _frame: Frame) -> Any:
+    def classify(self, frame: Frame) -> Any:
         """The timing of one inference, in the shape that a lane wants."""
+        if not (self._again and self._filled):
+            cv2.resize(
+                frame.pixels, self._pixels.shape[1::-1], self._pixels, interpolation=cv2.INTER_AREA
+            )
+            np.copyto(self._tensor[0], self._pixels, casting="unsafe")
+            self._filled = True
         interpreter = self._interpreter
         began = time.perf_counter_ns()
         interpreter.set_tensor(self._input, self._tensor)
@@ -63,10 +80,12 @@ class BareLoop:
 def agreement(path: Path, seconds: float, seed: int) -> dict[str, Any]:
     """Both medians of one model, in milliseconds, and what the report's is to the bare one's."""
     draft = begin_draft(Opening(path), None)
-    bare = Lane(BareLoop(Artifact.open(path)), draft.lane.frames)  # type: ignore[arg-type]  # has the verbs
+    artifact, frames = Artifact.open(path), draft.lane.frames
+    bare = Lane(BareLoop(artifact), frames)  # type: ignore[arg-type]  # has the verbs
+    hot = Lane(BareLoop(artifact, again=True), frames)  # type: ignore[arg-type]
     failures: list[Exception] = []
     take_turns(
-        [draft.lane, bare],
+        [draft.lane, bare, hot],
         seconds=seconds,
         precision_percent=0.0,
         seed=seed,
@@ -77,12 +96,9 @@ def agreement(path: Path, seconds: float, seed: int) -> dict[str, Any]:
         raise failures[0]
     draft.take_samples(0.0)
     told = draft.result.to_json()["stages_ms"]["inference"]
-    mine, others = draft.result.samples, bare.samples()
-    ours, theirs = mine.inference_ms, others.inference_ms
-    true = float(np.median(theirs))
-    turns = by_turn(mine), by_turn(others)
-    ratios = [turns[0][turn] / turns[1][turn] for turn in sorted(turns[0].keys() & turns[1].keys())]
-    paired = float(np.median(ratios))
+    mine, theirs = draft.result.samples, bare.samples()
+    true = float(np.median(theirs.inference_ms))
+    paired = ratio_of_turns(mine, theirs)
     return {
         "model": path.name,
         "runs": len(draft.result.samples),
@@ -90,10 +106,15 @@ def agreement(path: Path, seconds: float, seed: int) -> dict[str, Any]:
         "bare_ms": true,
         "ratio": told / true,
         "ratio_of_turns": paired,
-        # Where the median misses and this does not, it was the machine's other work.
-        "ratio_p10": float(np.percentile(ours, 10) / np.percentile(theirs, 10)),
+        "ratio_to_hot": ratio_of_turns(mine, hot.samples()),
         "within": abs(paired - 1) <= WITHIN and true >= LEAST_MS,
     }
+
+
+def ratio_of_turns(ours: Samples, theirs: Samples) -> float:
+    """The median over the turns that both had of the ratio of their inferences."""
+    mine, others = by_turn(ours), by_turn(theirs)
+    return float(np.median([mine[turn] / others[turn] for turn in mine.keys() & others.keys()]))
 
 
 def by_turn(samples: Samples) -> dict[int, float]:
@@ -111,14 +132,14 @@ def main() -> None:
     rows = []
     print(
         f"{'model':<44}{'runs':>7}{'report ms':>11}{'bare ms':>9}{'ratio':>7}{'by turn':>9}"
-        f"{'of p10':>8}  within 3 %"
+        f"{'by hot':>8}  within 3 %"
     )
     for name in MODELS:
         row = agreement(PUBLIC_DATA / "models" / name, arguments.seconds, arguments.seed)
         rows.append(row)
         print(
             f"{row['model']:<44}{row['runs']:>7}{row['report_ms']:>11.3f}{row['bare_ms']:>9.3f}"
-            f"{row['ratio']:>7.3f}{row['ratio_of_turns']:>9.3f}{row['ratio_p10']:>8.3f}"
+            f"{row['ratio']:>7.3f}{row['ratio_of_turns']:>9.3f}{row['ratio_to_hot']:>8.3f}"
             f"  {'yes' if row['within'] else 'NO'}",
             flush=True,
         )
