@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import json
 import statistics
 import subprocess
@@ -26,6 +27,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -38,6 +40,7 @@ from edge_sdk.types import Frame
 
 _WIDTH, _HEIGHT = 1280, 720
 _INFERENCE_S = 0.050
+_PICTURES = 16
 
 
 def main() -> None:
@@ -115,13 +118,15 @@ def _throughput(spec: str, classifier: Classifier, seconds: float, rounds: int) 
 
 
 def _classify_rate(spec: str, classifier: Classifier, seconds: float) -> float:
+    """Of pictures in turn: a single one would stay in the caches, which no camera's does."""
     with contextlib.closing(open_source(spec)) as source:
-        still = source.read()
-        n, began = 0, time.perf_counter()
-        while time.perf_counter() - began < seconds:
-            classifier.classify(still)
-            n += 1
-        return n / (time.perf_counter() - began)
+        read = (source.read() for _ in range(_PICTURES))
+        frames = [replace(frame, pixels=frame.pixels.copy()) for frame in read if frame is not None]
+    turns, n, began = itertools.cycle(frames), 0, time.perf_counter()
+    while time.perf_counter() - began < seconds:
+        classifier.classify(next(turns))
+        n += 1
+    return n / (time.perf_counter() - began)
 
 
 def _rate(source: FrameSource, work: Callable[[Frame], object], seconds: float) -> float:

@@ -94,13 +94,16 @@ def observe(graph: Graph, pixels: NDArray[np.uint8]) -> dict[str, Observed]:
             value = probe.stored(name)
             if value.dtype != np.float32:
                 continue
-            extremes[name].append((value.min(), value.max()))
+            channels = value.reshape(-1, value.shape[-1])
+            low, high = channels.min(axis=0), channels.max(axis=0)
+            extremes[name].append((low.min(), high.max()))
             if number >= pictures:
                 continue
-            channels = value.reshape(-1, value.shape[-1])
-            peak = np.abs(channels).max(axis=0)
-            peaks[name] = np.maximum(peaks[name], peak) if name in peaks else peak
-            sums[name] = sums[name] + value if name in sums else value.astype(np.float64)
+            peak = np.maximum(high, -low)
+            peaks[name] = np.maximum(peaks.get(name, peak), peak)
+            if name not in sums:
+                sums[name] = np.zeros(value.shape)
+            sums[name] += value
             flat = channels.reshape(-1)
             if len(flat) > kept:
                 flat = flat[random.integers(0, len(flat), kept)]

@@ -38,8 +38,12 @@ _FEWEST = 16
 # Small data sets go round more often, in smaller batches.
 _FEWEST_STEPS = 200
 _BATCHES_IN_EPOCH = 12
-# So many states are judged, evenly over the steps or the time, whichever runs out first.
+# So many states are judged, evenly over the steps.
 _LOOKS = 10
+# Steps between the one that compiles and the moment at which their time tells how many there can be.
+_TIMED = 8
+# Of the time left is for learning; the rest is for judging.
+_LEARNING = 0.8
 _WARM_UP = 0.1
 _MIRRORED = 0.5  # of the pictures, where they may be
 _ENOUGH = 0.1  # of the divergence before: no other rate is tried
@@ -177,22 +181,30 @@ class _Course:
         return FineTuned(tuned, before, self._best, self._steps, self._seconds())
 
     def _learn_at(self, rate: float, until: float) -> None:
-        """One course at a learning rate, up to so many seconds after the beginning."""
-        steps, looked, look_seconds, began = 0, 0, 0.0, self._seconds()
+        """One course at a learning rate, up to so many seconds after the beginning.
+
+        The clock has one say, after the first steps: how many there are. Where time is plenty, the
+        same seed so gives the same network on any machine.
+        """
+        steps, looked, look_seconds, compiled = 0, 0, 0.0, 0.0
         per_epoch = max(1, min(len(self._rows), self._how.most_pictures) // self._batch)
-        total = max(_FEWEST_STEPS, per_epoch * self._how.epochs)
-        for rows in progress(self._batches(per_epoch, total), "fine-tuning for int8", total):
-            share = max(steps / total, (self._seconds() - began) / max(until - began, 1e-9))
-            if share >= 1:
+        total = planned = max(_FEWEST_STEPS, per_epoch * self._how.epochs)
+        for rows in progress(self._batches(per_epoch, planned), "fine-tuning for int8", planned):
+            if steps == 1:
+                compiled = self._seconds()
+            elif steps == _TIMED + 1:
+                each = (self._seconds() - compiled) / _TIMED
+                total = min(planned, steps + int(_LEARNING * (until - self._seconds()) / each))
+            if steps >= total or self._seconds() >= until:
                 break
-            self._optimizer.learning_rate.assign(rate * _falling(share))
+            self._optimizer.learning_rate.assign(rate * _falling(steps / total))
             steps += 1
             self._steps += 1
             if not math.isfinite(float(self._learn(self._pictures(rows)))):
                 break  # what was kept before is what counts
-            if int(_LOOKS * share) == looked and steps < total:
+            if int(_LOOKS * steps / total) == looked and steps < total:
                 continue
-            looked = int(_LOOKS * share)
+            looked = int(_LOOKS * steps / total)
             if self._seconds() + look_seconds > until:
                 break
             started = self._seconds()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,7 +27,7 @@ from host_tools.quantize.fusing import Calls, up_to_logits
 from host_tools.quantize.int8 import Treatment, quantized
 from host_tools.quantize.softmax import append_softmax
 from host_tools.recipe import ConversionRecipe, DataRecipe, Recipe
-from host_tools.repair import ladder
+from host_tools.repair import fine_tune, ladder
 from host_tools.repair.answers import answers, divergence
 from host_tools.repair.fine_tune import FineTuned, FineTuning, fine_tuned
 from host_tools.repair.rung import RepairBudget
@@ -34,8 +36,8 @@ from tests.integration.depthwise import made_hard, pictures_of, separable_networ
 
 _PLAIN = Treatment("minmax", equalized=False, corrected=False)
 _PLAIN_ONLY = (("int8", "plain", _PLAIN),)
-# Small pictures, few of them: a rate that gets somewhere in 200 steps.
-_FAST = FineTuning(120.0, learning_rates=(3e-3,))
+# Small pictures, few of them: a rate that gets somewhere soon. Time is plenty, so the clock has no say.
+_FAST = FineTuning(1e9, epochs=40, learning_rates=(3e-3,))
 
 
 class Network(NamedTuple):
@@ -217,14 +219,14 @@ def test_a_layer_used_twice_has_two_ranges(network: Network) -> None:
 
 def test_fine_tuning_brings_the_int8_model_closer(network: Network, tuned: FineTuned) -> None:
     assert tuned.improved
-    assert tuned.after < tuned.before / 4
+    assert tuned.after < tuned.before / 10
     assert tuned.steps > 0
     real = _float(network, network.model)
     before, after = _int8(network, network.model), _int8(network, tuned.model)
-    assert divergence(real, after) < divergence(real, before) / 4
+    assert divergence(real, after) < divergence(real, before) / 10
     agreement = [(one.argmax(axis=1) == real.argmax(axis=1)).mean() for one in (before, after)]
     assert agreement[0] < 0.5
-    assert agreement[1] > 0.7
+    assert agreement[1] > 0.95
 
 
 def test_the_copy_of_the_result_rounds_as_its_int8_model(
@@ -233,9 +235,37 @@ def test_the_copy_of_the_result_rounds_as_its_int8_model(
     """Ranges move with the weights: with those of before, the copy clips what int8 does not."""
     integer, rounded = _int8(network, tuned.model), _rounded(network, tuned.model)
     # Not all: the copy's biases are not rounded, which so wide a range makes felt.
-    assert (rounded.argmax(axis=1) == integer.argmax(axis=1)).mean() > 0.9
+    assert (rounded.argmax(axis=1) == integer.argmax(axis=1)).mean() > 0.97
     held_out = divergence(_float(network, network.model), integer)
     assert held_out < 10 * tuned.after  # judged as it is converted
+
+
+def test_how_long_the_first_step_compiles_does_not_matter(
+    network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s = itertools.count(step=0.001)
+    compiling: dict[int, float] = {}
+    passed = [0.0]
+
+    def clock() -> float:
+        return next(now_s) + passed[0]
+
+    def pictures(course: Any, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        passed[0] += compiling.pop(0, 0.0)
+        return taken(course, rows)
+
+    taken = fine_tune._Course._pictures
+    monkeypatch.setattr(fine_tune._Course, "_pictures", pictures)
+    monkeypatch.setattr(fine_tune, "_FEWEST_STEPS", 30)
+    monkeypatch.setattr(fine_tune, "time", SimpleNamespace(perf_counter=clock))
+    how = FineTuning(120.0, epochs=1, learning_rates=(3e-3,))
+    quick = _tuned(network, how)
+    compiling[0] = 60.0
+    slow = _tuned(network, how)
+    assert slow.seconds > 60 > quick.seconds
+    assert slow.steps == quick.steps
+    for one, other in zip(slow.model.get_weights(), quick.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_the_result_is_an_ordinary_model_of_the_same_architecture(
@@ -343,14 +373,16 @@ def _repaired(network: Network, digits: Path, out: Path) -> tuple[Any, list[str]
     said: list[str] = []
     dataset = load_for(Recipe("hard", data=DataRecipe()), DataPlace(digits), said.append)
     trained, conversion = find_trained(network.path), ConversionRecipe(formats=("int8",))
-    budget = RepairBudget(15.0, slower_allowed=True)
+    budget = RepairBudget(3.0, slower_allowed=True)
     return repair_run(trained, dataset, conversion, out, budget, say=said.append), said
 
 
 @pytest.mark.slow
 def test_the_ladder_fine_tunes_before_it_takes_float16(
-    network: Network, tuned: FineTuned, digits: Path, tmp_path: Path, monkeypatch: Any
+    network: Network, digits: Path, tmp_path: Path, monkeypatch: Any
 ) -> None:
+    # What a fine-tuning on 275 pictures makes of 47 others is luck; this one succeeds.
+    tuned = FineTuned(network.easy, before=5.0, after=0.01, steps=200, seconds=1.0)
     monkeypatch.setattr(ladder, "_FREE", _PLAIN_ONLY)
     monkeypatch.setattr(ladder, "_MOST_FLOAT", 0.0)
     monkeypatch.setattr("host_tools.conversion.fine_tuned", lambda *_: tuned)
@@ -361,7 +393,7 @@ def test_the_ladder_fine_tunes_before_it_takes_float16(
     plain, *_ = repaired.ladder.rungs
     assert plain.drop_points > 40
     assert best.name.startswith("fine-tuned")
-    assert best.drop_points <= 15
+    assert best.drop_points <= 3
     assert best.format == "int8"
     assert best.kept_float == ()
     assert repaired.path.name == "hard_int8.tflite"
