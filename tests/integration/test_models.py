@@ -227,6 +227,21 @@ def test_what_an_architecture_does_not_have_is_refused(keras: Any) -> None:
 _MODULES = {"vgg16": "vgg16", "mobilenet": "mobilenet", "efficientnet-b0": "efficientnet"}
 
 
+@pytest.mark.parametrize(("weights", "most"), [("none", 0.99), ("file", 0.999)])
+def test_averages_of_a_network_from_nothing_follow_soon(
+    weights: str, most: float, keras: Any, tmp_path: Path
+) -> None:
+    if weights == "file":
+        original = keras.applications.MobileNetV3Small(
+            include_top=False, weights=None, input_shape=(32, 32, 3), alpha=0.25
+        )
+        weights = str(tmp_path / "original.weights.h5")
+        original.save_weights(weights)
+    network = _ours("mobilenet-v3-small", weights=weights, width=0.25)
+    norms = [one for one in network.layers if isinstance(one, keras.layers.BatchNormalization)]
+    assert {norm.momentum for norm in norms} == {most}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("architecture", _MODULES)
 @pytest.mark.parametrize("suffix", [".h5", ".weights.h5"])

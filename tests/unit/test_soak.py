@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import math
+from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.soak import Leaking, met
 from edge_sdk.classifier import Classifier
 from edge_sdk.soak import Noise, Sample, judge, soak, take_sample
 from edge_sdk.testing import MemorySink
@@ -147,3 +150,42 @@ def test_a_soak_samples_while_it_runs(int8_artifact: Path) -> None:
     assert 3 <= len(samples) <= 8
     assert samples[-1].frames > 0
     assert len(sink.records) >= samples[-1].frames
+
+
+@pytest.mark.parametrize(
+    ("leak_kb", "part", "is_met"),
+    [
+        (
+            0,
+            "frames",
+            True,
+        ),  # 1,800 frames a minute in these samples: 1 MB per million is 1.8 kB of them
+        (10, "frames", False),
+        (0, "leak", False),
+        (50, "leak", True),
+    ],
+)
+def test_the_benchmark_finds_growth_and_only_growth(
+    leak_kb: float, part: str, is_met: bool
+) -> None:
+    report = judge(
+        _samples(120, leak_kb=leak_kb), {"rss_bytes": 20 * 1024, "private_bytes": 20 * 1024}
+    )
+    assert met(part, report) == is_met
+
+
+def test_its_leak_is_of_the_size_it_says(
+    int8_artifact: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s = iter([0.0, 60.0, 120.0])
+    monkeypatch.setattr("benchmarks.soak.time", SimpleNamespace(monotonic=lambda: next(now_s)))
+    with Classifier.open(int8_artifact) as classifier, closing(Noise(64, 48)) as noise:
+        leaking = Leaking(classifier)
+        frame = noise.read()
+        assert frame is not None
+        held = []
+        for _ in range(2):
+            leaking.classify(frame)
+            held.append(sum(map(len, leaking._kept)))
+        assert len(set(map(id, leaking._kept))) == len(leaking._kept)
+    assert held == pytest.approx([50 * 1024, 100 * 1024], rel=0.01)
