@@ -129,6 +129,25 @@ def refusals(baseline: Benchmark, machine: Machine, keys: Iterable[Key]) -> tupl
     return tuple(reasons)
 
 
+def check_common(before: Benchmark, keys: Iterable[Key], names: tuple[str, str]) -> None:
+    """Looks whether anything can be compared.
+
+    Args:
+        before: the stored benchmark.
+        keys: name, backend and threads of the models that the other one has timed, or will.
+        names: what to call both.
+
+    Raises:
+        BaselineError: they have no model in common that was timed.
+    """
+    timed, other = {_key(model) for model in before.models if model.latency}, set(keys)
+    if timed.isdisjoint(other):
+        raise BaselineError(
+            f"{names[0]} and {names[1]} have no timed model in common: {_named(timed)} against "
+            f"{_named(other)}; measure the same models, by the same names, backends and threads"
+        )
+
+
 def compare(
     before: Benchmark,
     after: Benchmark,
@@ -152,12 +171,8 @@ def compare(
     """
     old = {_key(model): model for model in before.models}
     new = {_key(model): model for model in after.models}
+    check_common(before, [key for key in new if new[key].latency], names)
     common = [key for key in new if key in old and new[key].latency and old[key].latency]
-    if not common:
-        raise BaselineError(
-            f"{names[0]} and {names[1]} have no timed model in common: {_named(old)} against "
-            f"{_named(new)}; measure the same models, by the same names, backends and threads"
-        )
     changes = tuple(
         _change(old[key], new[key], max_regress_percent, seed + index)
         for index, key in enumerate(common)

@@ -172,7 +172,7 @@ def _baseline(gate: Gate, plan: Plan) -> tuple[Benchmark | None, tuple[str, ...]
     """The stored benchmark, and what was wrong with it but forced; before anything is measured."""
     if gate.baseline is None:
         return None, ()
-    from edge_sdk.bench.compare import refusals
+    from edge_sdk.bench.compare import check_common, refusals
     from edge_sdk.bench.stored import read_benchmark
     from edge_sdk.machine.facts import read_machine
 
@@ -184,6 +184,7 @@ def _baseline(gate: Gate, plan: Plan) -> tuple[Benchmark | None, tuple[str, ...]
             f"{gate.baseline}: no baseline for this: {'; '.join(reasons)}. Measure a new one with "
             "--out FILE.json, or compare all the same with --force"
         )
+    check_common(baseline, keys, (str(gate.baseline), "what is asked for"))
     for reason in reasons:
         click.echo(f"{gate.baseline}: compared all the same, though {reason}", err=True)
     return baseline, reasons

@@ -241,6 +241,16 @@ def test_a_baseline_of_another_schema_or_of_other_models_is_refused(
     assert "interrupted" in result.stderr
 
 
+def test_a_forced_baseline_without_any_of_the_models_is_refused_before_they_are_measured(
+    stored: Path, float16_artifact: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge_sdk.bench.measure.measure", lambda *_, **__: pytest.fail("measured"))
+    steady = _steady(stored, slower=7.0)
+    result = edgecls("bench", float16_artifact, "--baseline", steady, "--force", *_QUICK, *_FEW)
+    assert result.exit_code == 2
+    assert "no timed model in common" in result.stderr
+
+
 def test_compare_puts_two_boards_side_by_side(stored: Path, tmp_path: Path) -> None:
     other = {**read_machine().to_json(), "cpu": "Cortex-A76"}
     pi4, pi5 = _steady(stored, slower=6.0), _steady(stored, slower=2.5, machine=other)
