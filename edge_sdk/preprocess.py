@@ -86,6 +86,9 @@ class Preprocessor:
         if pixels.shape != self._shape:  # a folder of pictures, each of another size
             self._buffers.clear()
             self._shape = pixels.shape
+        if format_ == "i420":
+            out = self._buffer(-2, pixels.shape[0] * 2 // 3, pixels.shape[1], 3)
+            pixels, format_ = _uint8(cv2.cvtColor(pixels, cv2.COLOR_YUV2RGB_I420, dst=out)), "rgb"
         how = self.how
         if how.crop == "center":
             pixels = _center_crop(pixels, how.width, how.height)
@@ -133,7 +136,7 @@ class Preprocessor:
         code = (_TO_RGB if channels == 3 else _TO_GRAY).get(format_)
         if code is None:  # already as wanted
             return np.ascontiguousarray(pixels).reshape(height, width, channels)
-        # Keyed by -1: a step of the resize must never write into what it reads.
+        # Keyed by -1, and -2 above: a step of the resize must never write into what it reads.
         out = self._buffer(-1, height, width, *((3,) if channels == 3 else ()))
         converted = cv2.cvtColor(pixels, code, dst=out)
         return _uint8(converted).reshape(height, width, channels)
@@ -176,10 +179,8 @@ def _checked(frame: Frame | NDArray[np.uint8]) -> tuple[Pixels, PixelFormat]:
             f"a frame in format {format_!r} cannot have pixels of shape {pixels.shape}; "
             "rgb and bgr are (H, W, 3), rgba (H, W, 4), gray (H, W), i420 (H * 3 / 2, W)"
         )
-    if format_ == "i420":
-        if pixels.shape[0] % 3 or pixels.shape[1] % 2:
-            raise FrameError(f"an i420 frame needs (H * 3 / 2, W) pixels, got {pixels.shape}")
-        return _uint8(cv2.cvtColor(pixels, cv2.COLOR_YUV2RGB_I420)), "rgb"
+    if format_ == "i420" and (pixels.shape[0] % 3 or pixels.shape[1] % 2):
+        raise FrameError(f"an i420 frame needs (H * 3 / 2, W) pixels, got {pixels.shape}")
     return pixels, format_
 
 
