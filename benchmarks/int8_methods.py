@@ -51,6 +51,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("places", nargs="+", type=Path, metavar="RUN DATA")
     parser.add_argument("--split", default="validation")
+    parser.add_argument("--only", action="append", help="one of the ways, by its name in the table")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     pairs = list(zip(arguments.places[::2], arguments.places[1::2], strict=True))
@@ -62,7 +63,9 @@ def main() -> None:
         assert trained.recipe is not None
         dataset = load_for(trained.recipe, DataPlace(data), _say)
         truth.append(dataset.splits[arguments.split].labels)
-        for name, (scores, took) in _measured(trained.path, dataset, arguments.split).items():
+        for name, (scores, took) in _measured(
+            trained.path, dataset, arguments.split, arguments.only
+        ).items():
             answers.setdefault(name, []).append(scores)
             seconds[name] = seconds.get(name, 0.0) + took
     figures = _figures(answers, np.concatenate(truth), seconds)
@@ -79,7 +82,9 @@ def main() -> None:
         arguments.json.write_text(json.dumps(figures, indent=1))
 
 
-def _measured(path: Path, dataset: Dataset, split: Any) -> dict[str, tuple[Any, float]]:
+def _measured(
+    path: Path, dataset: Dataset, split: Any, only: list[str] | None
+) -> dict[str, tuple[Any, float]]:
     model = load_keras(path)
     subset = dataset.splits[split]
     pixels = subset.pixels()
@@ -87,6 +92,8 @@ def _measured(path: Path, dataset: Dataset, split: Any) -> dict[str, tuple[Any, 
     found: dict[str, tuple[Any, float]] = {}
 
     def measure(name: str, make: Callable[[], bytes]) -> None:
+        if only is not None and name not in (*only, "float32"):
+            return
         started = time.perf_counter()
         flatbuffer = make()
         took = time.perf_counter() - started
@@ -106,7 +113,8 @@ def _measured(path: Path, dataset: Dataset, split: Any) -> dict[str, tuple[Any, 
             return quantized(graph, observed, calibration, treatment)
 
         measure(name, make)
-        found[name] = (found[name][0], found[name][1] + observing)
+        if name in found:
+            found[name] = (found[name][0], found[name][1] + observing)
     return found
 
 
