@@ -1,9 +1,10 @@
-"""What training holds in memory for a tenth of the pictures, and for all of them.
+"""What the host tools hold in memory for a tenth of the pictures, and for all of them.
 
     python benchmarks/memory.py --data trashnet/ --work DIR [--pictures 100000]
 
-Cuts the photographs in --data into tiles of 64 x 64, a folder per class, and trains one epoch on a
-tenth of them and on all, each in a process of its own whose memory is read five times a second.
+Cuts the photographs in --data into tiles of 64 x 64, a folder per class; trains one epoch on a tenth
+of them and on all, converts the result to int8, and validates that on every picture, each in a
+process of its own whose memory is read five times a second.
 Anonymous memory is the process's own; mapped memory is the disk's cache, which the system takes back
 when anybody needs it. Exit code 1: the anonymous memory grew by more than the index of the pictures
 explains.
@@ -42,18 +43,19 @@ def main() -> None:
     )
     parser.add_argument("--pictures", type=int, default=100_000)
     arguments = parser.parse_args()
-    rows = []
-    for count in (arguments.pictures // 10, arguments.pictures):
+    few, many = arguments.pictures // 10, arguments.pictures
+    held: dict[str, list[float]] = {}
+    for count in (few, many):
         tiles = arguments.work / f"tiles-{count}"
         _cut(arguments.data, tiles, count)
-        rows.append({"pictures": count, **_train(tiles, arguments.work)})
-        print(json.dumps(rows[-1]), flush=True)
-    grown = rows[1]["anonymous_mb"] - rows[0]["anonymous_mb"]
-    allowed = _INDEX_BYTES * (rows[1]["pictures"] - rows[0]["pictures"]) / 1e6
-    print(
-        f"anonymous memory grew by {grown:.0f} MB for {rows[1]['pictures'] - rows[0]['pictures']:,}"
-    )
-    sys.exit(grown > allowed)
+        for name, command in _commands(tiles, arguments.work).items():
+            row = _watched(command)
+            held.setdefault(name, []).append(row["anonymous_mb"])
+            print(json.dumps({"pictures": count, "command": name, **row}), flush=True)
+    allowed = _INDEX_BYTES * (many - few) / 1e6
+    for name, (before, after) in held.items():
+        print(f"{name}: anonymous memory grew by {after - before:.0f} MB for {many - few:,} pictures")
+    sys.exit(any(after - before > allowed for before, after in held.values()))
 
 
 def _cut(photographs: Path, out: Path, count: int) -> None:
@@ -77,15 +79,26 @@ def _cut(photographs: Path, out: Path, count: int) -> None:
                 cv2.imwrite(str(path), tile)
 
 
-def _train(tiles: Path, work: Path) -> dict[str, Any]:
-    """Trains an epoch; peaks of memory in MB, and seconds."""
-    run = work / f"run-{tiles.name}"
+def _commands(tiles: Path, work: Path) -> dict[str, list[Path | str]]:
+    """What is measured, by its name, in the order in which each needs the one before."""
+    run, cache = work / f"run-{tiles.name}", work / "cache"
     size = (f"data.width={_TILE_PX}", f"data.height={_TILE_PX}")
     words = [word for setting in (*_TRAIN, *size) for word in ("--set", setting)]
-    command = ["train", "cifar10-cnn", "--data", tiles, "--out", run, "--cache", work / "cache"]
+    data: list[Path | str] = ["--data", tiles]
+    artifact = run / "cifar10-cnn_int8.tflite"
+    return {
+        "train": ["train", "cifar10-cnn", *data, "--out", run, "--cache", cache, *words],
+        "convert": ["convert", run, *data, "--cache", cache, "--format", "int8"],
+        "validate": ["validate", artifact, "--reference", run, *data, "--split", "all"],
+    }
+
+
+def _watched(command: list[Path | str]) -> dict[str, Any]:
+    """Runs a command of ``edgecls``; its peaks of memory in MB, and seconds."""
     started = time.perf_counter()
     process = subprocess.Popen(
-        [sys.executable, "-c", _EDGECLS, *map(str, command), *words],
+        [sys.executable, "-c", _EDGECLS, *map(str, command)],
+        stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
     peaks = {"RssAnon": 0, "RssFile": 0}
@@ -96,7 +109,7 @@ def _train(tiles: Path, work: Path) -> dict[str, Any]:
                 peaks[key] = max(peaks[key], int(value.split()[0]))
         time.sleep(0.2)
     if process.returncode:
-        raise SystemExit(f"training on {tiles} ended with {process.returncode}")
+        raise SystemExit(f"edgecls {command[0]} ended with {process.returncode}")
     return {
         "anonymous_mb": peaks["RssAnon"] / 1000,
         "mapped_mb": peaks["RssFile"] / 1000,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -68,19 +68,23 @@ class Observed:
         return low, high
 
 
-def observe(graph: Graph, pixels: NDArray[np.uint8]) -> dict[str, Observed]:
+def observe(
+    graph: Graph, pixels: NDArray[np.uint8], only: Collection[str] | None = None
+) -> dict[str, Observed]:
     """Runs the float network on every picture and watches what its operators compute.
 
     Args:
         graph: of the float model.
         pixels: ``(N, H, W, C)`` uint8, the last two black and white: they count for the extremes,
             not for the rest.
+        only: names of those that are looked at; None: all.
 
     Returns:
         By the operator's name, and of the input by its own.
     """
     probe = Probe(graph.pack())
     names = [graph.input_name, *(operator.name for operator in graph.operators)]
+    names = [name for name in names if only is None or name in only]
     random = np.random.default_rng(0)
     kept = max(16, min(_KEPT_PER_PICTURE, _KEPT // len(pixels)))
     extremes: dict[str, list[tuple[float, float]]] = {name: [] for name in names}

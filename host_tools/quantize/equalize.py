@@ -28,7 +28,7 @@ _TRANSPARENT = ("PAD", "MAX_POOL_2D", "AVERAGE_POOL_2D", "MEAN", "RELU")
 _LARGEST = 1e4
 
 
-def equalize(graph: Graph, observed: Mapping[str, Observed]) -> int:
+def equalize(graph: Graph, observed: Mapping[str, Observed]) -> frozenset[str]:
     """Equalises every pair of operators that can be, in place.
 
     Args:
@@ -36,15 +36,17 @@ def equalize(graph: Graph, observed: Mapping[str, Observed]) -> int:
         observed: of the same graph, before.
 
     Returns:
-        How many pairs changed; what was observed no longer fits then.
+        Names of the operators whose output has other channels now: what was observed of these no
+        longer fits, of all others it does.
     """
-    pairs = 0
+    changed: set[str] = set()
     for producer in graph.operators:
         if producer.kind not in _PRODUCERS or producer.activation not in _ACTIVATIONS:
             continue
-        reader = _reader(graph, producer)
-        if reader is None or producer.name not in observed:
+        found = _reader(graph, producer)
+        if found is None or producer.name not in observed:
             continue
+        reader, between = found
         if graph.is_shared(producer.inputs[1]) or graph.is_shared(reader.inputs[1]):
             continue  # of a layer used twice: each use would need weights of its own
         factors = _factors(graph, observed[producer.name].channel_peak, reader)
@@ -52,13 +54,14 @@ def equalize(graph: Graph, observed: Mapping[str, Observed]) -> int:
             continue
         _scale_output(graph, producer, np.reciprocal(factors))
         _scale_input(graph, reader, factors)
-        pairs += 1
-    return pairs
+        changed.update((producer.name, *between))
+    return frozenset(changed)
 
 
-def _reader(graph: Graph, producer: Operator) -> Operator | None:
-    """The one operator with weights that reads the producer's channels."""
+def _reader(graph: Graph, producer: Operator) -> tuple[Operator, list[str]] | None:
+    """The one operator with weights that reads the producer's channels, and those in between."""
     tensor, channels = producer.output, graph.shape(producer.output)[-1]
+    between: list[str] = []
     while True:
         readers = graph.consumers(tensor)
         if len(readers) != 1 or graph.is_output(tensor):
@@ -71,11 +74,13 @@ def _reader(graph: Graph, producer: Operator) -> Operator | None:
             multiplied = reader.kind == "DEPTHWISE_CONV_2D" and (
                 graph.shape(reader.output)[-1] != channels
             )
-            return reader if fits and not multiplied and reader.inputs[0] == tensor else None
+            fits = fits and not multiplied and reader.inputs[0] == tensor
+            return (reader, between) if fits else None
         if reader.kind not in _TRANSPARENT or reader.activation not in _ACTIVATIONS:
             return None
         if graph.shape(reader.output)[-1] != channels or _mixes_channels(graph, reader):
             return None
+        between.append(reader.name)
         tensor = reader.output
 
 

@@ -62,7 +62,8 @@ def equalized(
 ) -> tuple[Graph, Mapping[str, Observed]]:
     """The same network with channels of like size, and what is observed of it; arguments as above."""
     model = Graph.copy_of(graph)
-    return (model, observe(model, pixels)) if equalize(model, observed) else (model, observed)
+    changed = equalize(model, observed)
+    return model, {**observed, **observe(model, pixels, changed)} if changed else observed
 
 
 def rounded_model(

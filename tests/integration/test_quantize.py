@@ -87,13 +87,32 @@ def test_a_hard_network_breaks_in_plain_int8_and_equalising_mends_it(network: Ne
 
 def test_equalising_keeps_the_function(network: Network) -> None:
     graph = Graph.copy_of(network.graph)
-    assert equalize(graph, network.observed) >= 3
+    assert len(equalize(graph, network.observed)) >= 3
     scores = answers(append_softmax(graph.pack()), network.pixels)
     np.testing.assert_allclose(scores, _float(network), atol=1e-4)
     peaks = observe(graph, network.calibration)["second_depthwise"].channel_peak
     before = network.observed["second_depthwise"].channel_peak
     assert before.max() / np.median(before) > 20
     assert peaks.max() / np.median(peaks) < 10
+
+
+def test_equalising_tells_which_outputs_changed(network: Network) -> None:
+    """The others are not looked at again."""
+    graph = Graph.copy_of(network.graph)
+    changed = equalize(graph, network.observed)
+    after = observe(graph, network.calibration)
+    moved = {
+        name
+        for name, seen in after.items()
+        if not np.allclose(seen.mean, network.observed[name].mean, rtol=1e-3, atol=1e-3)
+    }
+    assert moved
+    assert moved <= changed < after.keys()
+    again = observe(graph, network.calibration, changed)
+    assert again.keys() == changed
+    for name, seen in again.items():
+        np.testing.assert_array_equal(seen.mean, after[name].mean)
+        np.testing.assert_array_equal(seen.channel_peak, after[name].channel_peak)
 
 
 def test_corrected_biases_bring_the_means_back(network: Network) -> None:
