@@ -54,7 +54,9 @@ def main() -> None:
             print(json.dumps({"pictures": count, "command": name, **row}), flush=True)
     allowed = _INDEX_BYTES * (many - few) / 1e6
     for name, (before, after) in held.items():
-        print(f"{name}: anonymous memory grew by {after - before:.0f} MB for {many - few:,} pictures")
+        print(
+            f"{name}: anonymous memory grew by {after - before:.0f} MB for {many - few:,} pictures"
+        )
     sys.exit(any(after - before > allowed for before, after in held.values()))
 
 
