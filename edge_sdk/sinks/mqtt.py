@@ -201,8 +201,7 @@ class MqttSender:
             self._leave()
             if not arrived:
                 raise DeliveryError(f"{self._broker.address}: the broker went away, or is silent")
-        # By way of a list: Python makes a tuple of an unknown length by shrinking a longer one, whose
-        # memory it then keeps for tuples of that length, megabytes in a week.
+        # By way of a list: a tuple of an iterator leaves memory behind, megabytes in a week.
         done = [p.seq for p, n in zip(parcels, numbers, strict=True) if n in arrived]
         return Delivery(tuple(done))
 
