@@ -202,7 +202,7 @@ class MqttSender:
             if not arrived:
                 raise DeliveryError(f"{self._broker.address}: the broker went away, or is silent")
         done = [p.seq for p, n in zip(parcels, numbers, strict=True) if n in arrived]
-        return Delivery(tuple(done))  # of an iterator it would leave memory behind, see benchmarks/soak.py
+        return Delivery(tuple(done))  # not of an iterator, see benchmarks/soak.py
 
     def close(self) -> None:
         """Says that the device is offline, and disconnects."""
