@@ -8,7 +8,7 @@ import logging
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,6 +33,7 @@ from host_tools.train.checkpoint import (
     save_checkpoint,
     set_model_arrays,
 )
+from host_tools.train.interrupt import interrupt_kept
 from host_tools.train.logs import EpochLogs, history_csv
 from host_tools.train.material import Material, material_for
 from host_tools.train.objective import compile_for, load_teacher, plateau_rate
@@ -81,10 +82,9 @@ def train(
         _LOG.info("going on after epoch %d", saved.progress.epochs_done)
     progress = saved.progress if saved else Progress(identity)
     check_agreement(team, f"{identity} {progress.epochs_done} {progress.stage}")
-    with _own_run(run, team) as own:
-        training = _Training(
-            recipe, dataset, own, progress, EpochLogs(own.logs, progress.history), team
-        )
+    with _own_run(run, team) as own, interrupt_kept() as check_interrupt:
+        logs = EpochLogs(own.logs, progress.history)
+        training = _Training(recipe, dataset, own, progress, logs, team, check_interrupt)
         try:
             trained = training.all_stages(saved)
         except KeyboardInterrupt as interrupt:
@@ -142,6 +142,7 @@ class _Training:
     progress: Progress
     logs: EpochLogs
     team: Team
+    check_interrupt: Callable[[], None]
 
     def all_stages(self, saved: Saved | None) -> _Trained:
         """Trains every stage that is not done yet, each from the best weights of the one before."""
@@ -195,6 +196,7 @@ class _Training:
                 save_checkpoint(self.run.checkpoint, model, best, progress)
                 self.logs.add(row)
                 _report_epoch(row, training.epochs, progress)
+                self.check_interrupt()
         except NotANumber as error:
             kept = ""
             if progress.best_epoch >= 0:
@@ -219,12 +221,19 @@ class _Training:
             ]
             model.optimizer.learning_rate = plateau_rate(training, stage.learning_rate, losses)
         batches = material.batches(epoch)
+        watcher = watch(
+            epoch,
+            training.epochs,
+            len(batches),
+            averaged=bool(training.ema),
+            each_step=self.check_interrupt,
+        )
         # One call per epoch: Keras looks into the next epoch's pictures before the last is done.
         logs = model.fit(
             batches,
             initial_epoch=epoch,
             epochs=epoch + 1,
-            callbacks=[watch(epoch, training.epochs, len(batches), averaged=bool(training.ema))],
+            callbacks=[watcher],
             shuffle=False,  # the batches are; Keras would draw their order from a global state
             verbose=0,
         ).history

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,9 @@ def check_validation(row: dict[str, float]) -> None:
         )
 
 
-def watch(epoch: int, epochs: int, steps: int, *, averaged: bool) -> Any:
+def watch(
+    epoch: int, epochs: int, steps: int, *, averaged: bool, each_step: Callable[[], None]
+) -> Any:
     """A ``keras.callbacks.Callback`` for one epoch.
 
     Args:
@@ -36,6 +39,7 @@ def watch(epoch: int, epochs: int, steps: int, *, averaged: bool) -> Any:
         steps: of this epoch.
         averaged: whether the optimizer keeps averages of the weights. Keras puts them in place of
             the weights when ``fit`` ends; the next epoch must go on from the weights themselves.
+        each_step: is called after each; what it raises ends the epoch.
     """
     keras = require("keras")
 
@@ -56,6 +60,7 @@ def watch(epoch: int, epochs: int, steps: int, *, averaged: bool) -> Any:
                     f"the loss became {logs['loss']} in epoch {epoch + 1}, step {batch + 1}"
                 )
             self.bar.update(batch + 1 - self.bar.n)  # several steps at once, for a head
+            each_step()
 
         def on_epoch_end(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002
             self.own = [np.array(v) for v in self.model.trainable_variables] if averaged else []
