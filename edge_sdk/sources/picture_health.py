@@ -52,7 +52,7 @@ def sample(frame: Frame) -> NDArray[np.uint8]:
     """An even grid of a frame's pixels, ``(48, 64) uint8``: brightness, or green in its place."""
     pixels = frame.pixels
     if frame.format == "i420":
-        pixels = pixels[: pixels.shape[0] * 2 // 3]
+        pixels = pixels[: max(1, pixels.shape[0] * 2 // 3)]  # no camera has one row, a driver might
     elif pixels.ndim == 3:
         pixels = pixels[:, :, min(1, pixels.shape[2] - 1)]
     height, width = pixels.shape
