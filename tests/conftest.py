@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,10 @@ with contextlib.suppress(ImportError):  # MediaPipe's environment has none
     # How long one example takes says how busy the machine is.
     settings.register_profile("edgecls", deadline=None)
     settings.load_profile("edgecls")
+
+# A shell starts jobs in the background with Ctrl-C ignored, and so would everything that tests start.
+with contextlib.suppress(ValueError):  # not the main thread
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Tests run on every core already (pytest -n); TensorFlow's threads would only wait for each other.
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")

@@ -307,14 +307,13 @@ def test_a_full_disk_leaves_nothing_half_written(
     assert not [path for path in run.iterdir() if path.name.startswith(".")]
 
 
-# So long that a busy machine hears of its second epoch before the last one is over.
-_LONGER = ("--set", "training.epochs=40")
+_SIX = ("--set", "training.epochs=6")
 
 
 def _interrupt(data: Path, out: Path, kind: signal.Signals) -> subprocess.CompletedProcess[str]:
     """Starts a training and sends it a signal once its second epoch is done."""
     words = ["train", "digits", "--data", str(data), "--out", str(out), *QUICK]
-    words += _LONGER
+    words += _SIX
     process = subprocess.Popen(
         [sys.executable, "-c", "from host_tools.cli import main; main()", *words],
         stderr=subprocess.PIPE,
@@ -343,18 +342,18 @@ def _losses(run: Path) -> list[str]:
 def test_an_interrupted_training_goes_on_to_the_same_history(digits: Path, tmp_path: Path) -> None:
     # A killed one, see test_training.py, says nothing; this one does.
     pytest.importorskip("tensorflow", reason="the extra [host] is not installed")
-    assert _train(digits, tmp_path / "whole", *_LONGER)[0] == 0
+    assert _train(digits, tmp_path / "whole", *_SIX)[0] == 0
     interrupted = _interrupt(digits, tmp_path / "run", signal.SIGINT)
     assert interrupted.returncode == 130
     assert "--resume goes on from there" in interrupted.stderr
     assert "Traceback" not in interrupted.stderr
     assert not (tmp_path / "run" / "model.keras").exists()
 
-    code, message = _train(digits, tmp_path / "run", *_LONGER)
+    code, message = _train(digits, tmp_path / "run", *_SIX)
     assert code == 1  # without --resume the unfinished training is not overwritten
     assert "add --resume" in message
 
-    assert _train(digits, tmp_path / "run", *_LONGER, "--resume")[0] == 0
+    assert _train(digits, tmp_path / "run", *_SIX, "--resume")[0] == 0
     assert _losses(tmp_path / "run") == _losses(tmp_path / "whole")
 
 
