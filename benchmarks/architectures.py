@@ -13,7 +13,6 @@ import json
 import sys
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +31,7 @@ from host_tools.run_directory import RunDirectory, find_trained
 from host_tools.train.material import material_for
 from host_tools.train.objective import compile_for
 from host_tools.train.stages import stages_of
+from host_tools.train.team import ALONE
 
 _SMALL = ("small-cnn", "resnet8", "resnet20", "airbench", "resdense")
 _FORMATS = ("int8", "float16")
@@ -70,9 +70,9 @@ def _measure(name: str, data: Path, steps: int, pictures: int) -> dict[str, Any]
     require("keras").utils.set_random_seed(0)
     network = build_model(recipe, len(dataset.classes))
     built_s = time.perf_counter() - started
-    stage = replace(stages_of(recipe)[0])
+    stage = stages_of(recipe)[0]
     set_trainable(network, recipe.model, "all")
-    material = material_for(network, dataset, recipe, stage)
+    material = material_for(network, dataset, recipe, stage, ALONE)
     model = compile_for(material.model, recipe.training, stage, steps)
     batches = material.batches(0)
     model.train_on_batch(*batches[0])  # traces the graph

@@ -108,7 +108,8 @@ def simulate(
     )
     low, high = intervals(counts[:, 0].astype(float), counts[:, 1].astype(float), n, correction)
     for i in range(0, len(counts), 1 + len(counts) // 20):
-        ends = drop_interval(*counts[i].tolist(), n, correction=correction)
+        lost, won = counts[i].tolist()
+        ends = drop_interval(lost, won, n, correction=correction)
         assert np.allclose(ends, (low[i], high[i]), rtol=0, atol=1e-9)
     held = (low <= drop) & (drop <= high)
     return Cell(

@@ -18,7 +18,7 @@ def set_trainable(network: Any, recipe: ModelRecipe, which: str) -> None:
     """Sets what a stage trains; the head always learns.
 
     Args:
-        network: from ``build_model``.
+        network: from ``build_model``; what it was built with for good, as a fixed stem, stays so.
         recipe: whether a pretrained backbone's batch normalisation learns.
         which: as ``model.trainable``.
 
@@ -32,7 +32,7 @@ def set_trainable(network: Any, recipe: ModelRecipe, which: str) -> None:
     fixed_statistics = recipe.weights != "none" and not recipe.train_batch_norm
     for layer in backbone:
         # A layer that is not trainable also normalises by the statistics it came with.
-        still = fixed_statistics and isinstance(layer, norm)
+        still = (fixed_statistics and isinstance(layer, norm)) or not layer.trainable
         layer.trainable = layer.name in chosen and not still
     for layer in network.layers[len(backbone) :]:
         layer.trainable = True

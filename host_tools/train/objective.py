@@ -11,6 +11,7 @@ from host_tools.extras import require
 from host_tools.keras_files import load_keras
 from host_tools.models import dtype_policy
 from host_tools.recipe import Recipe, TrainingRecipe
+from host_tools.train.fused_norm import fuse_batch_norm
 from host_tools.train.stages import Stage
 
 
@@ -34,7 +35,9 @@ def compile_for(
     Returns:
         The model to call ``fit`` on: the one given, or one that shares its layers and has a teacher.
     """
+    fuse_batch_norm(model)
     if teacher is not None:
+        fuse_batch_norm(teacher)
         model = _student(model, training, teacher)
     model.compile(
         optimizer=_optimizer(training, stage, steps_per_epoch),

@@ -39,7 +39,7 @@ def _random_pixels(count: int, side: int) -> np.ndarray[Any, np.dtype[np.uint8]]
     [
         ("small-cnn", 32, 289_642),
         ("resnet8", 32, 78_666),
-        ("airbench", 32, 571_018),
+        ("airbench", 32, 570_922),
         ("mobilenet-v2", 96, 2_270_794),
     ],
 )
@@ -207,6 +207,38 @@ def test_an_input_too_small_for_an_architecture_is_refused(
 ) -> None:
     with pytest.raises(RecipeError, match=message):
         _ours(architecture, side)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_fixed_stem_whitens_and_is_exact_in_int8(channels: int, keras: Any, digits: Path) -> None:
+    from host_tools.models import build_model
+
+    recipe = _recipe("airbench")
+    color = "rgb" if channels == 3 else "gray"
+    network = build_model(replace(recipe, data=replace(recipe.data, color=color)), 4)
+    (kernel,) = network.get_layer("stem").get_weights()
+    half = 4 * channels
+    assert kernel.shape == (2, 2, channels, 2 * half)
+    assert np.array_equal(kernel[..., half:], -kernel[..., :half])
+    filters = kernel[..., :half].reshape(-1, half)
+    products = filters.T @ filters
+    assert np.allclose(products, np.diag(np.diag(products)), atol=1e-4 * products.max())
+    # All but brightness are differences, which a gray picture must not leak into.
+    assert np.flatnonzero(np.abs(filters.sum(axis=0)) > 1e-6).tolist() == [0]
+    steps = filters / np.abs(filters).max(axis=0) * 2
+    assert np.array_equal(steps, np.rint(steps))  # so that int8 holds them as they are
+
+
+def test_a_fixed_stem_stays_whatever_is_to_learn(keras: Any) -> None:
+    from host_tools.models.freeze import set_trainable
+
+    recipe = _recipe("airbench")
+    network = _ours("airbench")
+    for which in ("all", "stem, block1_conv1"):
+        set_trainable(network, recipe.model, which)
+        learning = {variable.path.split("/")[0] for variable in network.trainable_variables}
+        assert "stem" not in learning
+        assert {"block1_conv1", "logits"} <= learning
 
 
 def test_what_an_architecture_does_not_have_is_refused(keras: Any) -> None:
