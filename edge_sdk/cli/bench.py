@@ -104,7 +104,7 @@ def bench(
 
     Several models take turns, so that a machine that gets slower hits all alike. Runs are many enough
     for the interval of the median, or as many as fit into --seconds. A machine that was throttled,
-    overloaded or swapping makes the figures invalid: exit code 3. Ctrl-C writes what there is.
+    overloaded or swapping makes the figures invalid: exit code 3. Ctrl-C and SIGTERM write what there is.
 
     With the word compare instead of models, two files that --out wrote are put side by side.
 

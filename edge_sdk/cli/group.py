@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import logging
+import signal
 import sys
+import threading
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -61,7 +65,8 @@ class EdgeclsGroup(click.Group):
             if isinstance(stream, io.TextIOWrapper):  # a file name need not fit the terminal
                 stream.reconfigure(errors="backslashreplace")
         try:
-            return super().invoke(ctx)
+            with _sigterm_as_ctrl_c():
+                return super().invoke(ctx)
         except errors.EdgeClsError as error:
             click.echo(f"Error: {error}", err=True)
             ctx.exit(exit_code(error))
@@ -84,6 +89,27 @@ class EdgeclsGroup(click.Group):
             if rows:
                 with formatter.section(heading):
                     formatter.write_dl(rows)
+
+
+@contextlib.contextmanager
+def _sigterm_as_ctrl_c() -> Iterator[None]:
+    """Lets a scheduler's or a container's SIGTERM end a command as its user would: nothing is lost."""
+    if threading.current_thread() is not threading.main_thread():  # signals are the others' affair
+        yield
+        return
+
+    def handle(_number: int, frame: Any) -> None:
+        ctrl_c = signal.getsignal(signal.SIGINT)
+        if callable(ctrl_c):
+            ctrl_c(signal.SIGINT, frame)
+        else:  # ignored, as in a shell's background job
+            raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def set_verbosity(level: int) -> None:

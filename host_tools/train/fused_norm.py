@@ -30,13 +30,10 @@ def fuse_batch_norm(model: Any) -> None:
 
 
 def _fusible(layer: Any) -> bool:
-    plain = layer.scale and layer.center and not layer.renorm and not layer.synchronized
-    return (
-        plain
-        and layer.axis in (-1, 3)
-        and len(layer.input.shape) == 4
-        and layer.compute_dtype == "float32"
-    )
+    # Not every Keras of the range has renormalisation.
+    special = layer.synchronized or getattr(layer, "renorm", False)
+    learnt = layer.scale and layer.center
+    return learnt and not special and layer.axis in (-1, 3) and layer.compute_dtype == "float32"
 
 
 def _fused(layer: Any) -> Any:
@@ -44,7 +41,7 @@ def _fused(layer: Any) -> Any:
     composed = type(layer).call
 
     def call(inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
-        if mask is not None:
+        if mask is not None or len(inputs.shape) != 4:
             return composed(layer, inputs, training=training, mask=mask)
         by_batch = bool(training) and layer.trainable
         mean, variance = (

@@ -275,7 +275,18 @@ def test_compare_wants_two_files_of_ours(stored: Path, int8_artifact: Path) -> N
     assert "not JSON" in result.stderr
 
 
-def test_ctrl_c_writes_what_there_is(int8_artifact: Path, tmp_path: Path) -> None:
+def _ignore_ctrl_c() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@pytest.mark.parametrize(
+    ("number", "background"),
+    [(signal.SIGINT, False), (signal.SIGTERM, False), (signal.SIGTERM, True)],
+    ids=["Ctrl-C", "SIGTERM", "SIGTERM in a shell's background"],
+)
+def test_an_interrupted_bench_writes_what_there_is(
+    number: signal.Signals, background: bool, int8_artifact: Path, tmp_path: Path
+) -> None:
     out, report = tmp_path / "part.json", tmp_path / "part.html"
     process = subprocess.Popen(
         [
@@ -297,12 +308,13 @@ def test_ctrl_c_writes_what_there_is(int8_artifact: Path, tmp_path: Path) -> Non
         text=True,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
         cwd=Path(__file__).parents[2],
+        preexec_fn=_ignore_ctrl_c if background else None,
     )
     assert process.stderr is not None
     for line in process.stderr:
         if "without a pause" in line:
             break
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 130, stderr
     assert "Interrupted" in stderr

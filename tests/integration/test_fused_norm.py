@@ -101,6 +101,20 @@ def test_what_the_operation_does_not_compute_is_left_to_keras(
     assert not {name for name in _operations(network) if "FusedBatchNorm" in name}
 
 
+def test_features_and_a_layer_used_twice_train_as_ever(keras: Any) -> None:
+    from host_tools.train.fused_norm import fuse_batch_norm
+
+    shared, flat = keras.layers.BatchNormalization(), keras.layers.BatchNormalization()
+    inputs = keras.Input((4, 4, 3))
+    features = keras.layers.GlobalAveragePooling2D()(shared(shared(inputs)))
+    network = keras.Model(inputs, flat(features))
+    fuse_batch_norm(network)
+    pictures = np.random.default_rng(0).normal(3, 4, (8, 4, 4, 3)).astype(np.float32)
+    answers = np.array(network(pictures, training=True))
+    assert np.allclose(answers.mean(axis=0), 0, atol=1e-5)
+    assert np.allclose(answers.std(axis=0), 1, atol=0.1)
+
+
 def test_what_is_saved_is_plain_keras(keras: Any, tmp_path: Path) -> None:
     from host_tools.keras_files import load_keras, save_keras
     from host_tools.train.fused_norm import fuse_batch_norm

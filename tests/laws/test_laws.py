@@ -43,6 +43,7 @@ _DOORS: dict[str, tuple[str, ...]] = {
         "host_tools/quantize/",
         "host_tools/provenance.py",
         "host_tools/repair/fine_tune.py",
+        "host_tools/train/fused_norm.py",
         "host_tools/train/logs.py",
     ),
     "keras": (
@@ -84,12 +85,15 @@ _LIGHT = (
         "__future__",
         "click",
         "collections.abc",
+        "contextlib",
         "errno",
         "functools",
         "io",
         "logging",
         "pathlib",
+        "signal",
         "sys",
+        "threading",
     ),
     *("typing", "warnings"),
 )
