@@ -33,11 +33,13 @@ def machine_facts(machine: Machine) -> list[tuple[str, str]]:
     kinds = (machine.emulated, machine.virtualised, machine.container)
     words = ("emulated by", "virtual machine of", "in a container of")
     guest = "; ".join(f"{word} {kind}" for word, kind in zip(words, kinds, strict=True) if kind)
+    limit = machine.quota_cores
+    quota = "" if limit is None else f"; a CPU quota allows {limit:.3g} on average"
     load = ", ".join(f"{value:.2f}" for value in machine.load) if machine.load else NOTHING
     return [
         ("Board", machine.board or NOTHING),
         ("Processor", machine.cpu or NOTHING),
-        ("Cores", f"{machine.cores}, of which this process may use {machine.usable_cores}"),
+        ("Cores", f"{machine.cores}, of which this process may use {machine.usable_cores}{quota}"),
         ("Architecture", machine.architecture),
         ("Real or not", guest or "nothing speaks against a real machine"),
         ("Clock", clock),

@@ -23,6 +23,8 @@ class Reading:
         others: cores that other processes kept busy since the reading before, 0 to all.
         stolen: cores that the host gave to other guests since then.
         swapped_mb: went to the swap and came back since the watch began.
+        stopped_s: that a CPU quota let the process's control group stand still since the watch
+            began, all cores together; None without a quota.
     """
 
     at_s: float
@@ -34,6 +36,7 @@ class Reading:
     others: float | None
     stolen: float | None
     swapped_mb: float | None
+    stopped_s: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The JSON object; its keys are the fields."""

@@ -16,6 +16,7 @@ from edge_sdk.machine.heat import read_heat
 from edge_sdk.machine.load import read_load_average, read_memory
 from edge_sdk.machine.plain import plain_fields, texts
 from edge_sdk.machine.power import Throttling, read_throttling, read_undervoltage
+from edge_sdk.machine.quota import read_quota
 from edge_sdk.machine.system import System
 
 # Interpreters, what they compute with, and what decodes and resizes pictures, by distribution.
@@ -28,6 +29,7 @@ _SYSTEM_PACKAGES = ("libedgetpu1-std", "libedgetpu1-max")
 # Facts that make two machines different ones for a comparison of latencies.
 _IDENTITY = (
     *("board", "cpu", "cores", "architecture", "clock_max_mhz", "emulated", "virtualised"),
+    "quota_cores",
 )
 
 
@@ -53,6 +55,7 @@ class Machine:
         emulated: by what, as ``qemu-aarch64``: its latencies say nothing about a board.
         virtualised, container: what it is a guest of, and in.
         kernel, os, python: versions.
+        quota_cores: as many a container's or a slice's CPU quota allows on average.
     """
 
     board: str | None
@@ -81,6 +84,7 @@ class Machine:
     kernel: str
     os: str | None
     python: str
+    quota_cores: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The JSON object: its keys are the fields, ``packages`` an object."""
@@ -173,6 +177,7 @@ def read_machine(
         kernel=platform.release(),
         os=operating_system(system),
         python=platform.python_version(),
+        quota_cores=read_quota(system).cores,
     )
 
 

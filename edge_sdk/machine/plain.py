@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from typing import Any
 
 _KINDS: dict[str, tuple[type, ...]] = {
@@ -19,7 +19,7 @@ def plain_fields(kind: Any, content: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a dataclass from a JSON object; unknown keys are left out.
 
     Fields that are text, a number or a truth value, or None where that is allowed, are checked; the
-    others are given as they come.
+    others are given as they come. A field with a default may be missing: the file is older.
 
     Raises:
         KeyError: a field is missing.
@@ -30,6 +30,9 @@ def plain_fields(kind: Any, content: Mapping[str, Any]) -> dict[str, Any]:
         raise TypeError(f"got {type(content).__name__}, expected an object")
     values = {}
     for field in fields(kind):
+        if field.default is not MISSING and field.name not in content:
+            values[field.name] = field.default
+            continue
         value = values[field.name] = content[field.name]
         allowed = str(field.type).split(" | ")
         if value is None and "None" in allowed:

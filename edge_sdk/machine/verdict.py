@@ -18,6 +18,8 @@ OTHERS_SHARE = 0.20
 STOLEN_SHARE = 0.05
 # A page of an idle program now and then does not matter; a model that is being read back does.
 SWAPPED_MB = 1.0
+# Of one core's time. Each stop is up to a period long, as a rule a tenth of a second: many runs' time.
+STOPPED_SHARE = 0.01
 # These drivers follow the load under `powersave` too (Linux, admin-guide/pm/intel_pstate).
 _CLEVER_DRIVERS = ("intel_pstate", "amd-pstate-epp", "amd_pstate_epp")
 
@@ -31,6 +33,7 @@ def judge(conditions: Conditions) -> Conditions:
         *_governor(conditions),
         *_heat(conditions),
         *_load(conditions),
+        *_quota(conditions),
         *_swap(conditions),
     )
     return replace(conditions, invalid_reasons=reasons, notes=_notes(conditions))
@@ -118,6 +121,17 @@ def _load(conditions: Conditions) -> tuple[str, ...]:
             f"overloaded: the host took {conditions.stolen:.1f} of {cores} cores for other guests"
         )
     return tuple(reasons)
+
+
+def _quota(conditions: Conditions) -> tuple[str, ...]:
+    stopped_s, span_s = conditions.after.stopped_s, conditions.after.at_s
+    if stopped_s is None or stopped_s <= STOPPED_SHARE * span_s:
+        return ()
+    reason = (
+        f"throttled: a CPU quota stopped the process for {stopped_s:.1f} s of {span_s:.0f}; raise it "
+        "(docker run --cpus, a pod's limit, CPUQuota of a unit), or measure with fewer threads"
+    )
+    return (reason,)
 
 
 def _swap(conditions: Conditions) -> tuple[str, ...]:

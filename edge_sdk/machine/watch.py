@@ -22,6 +22,7 @@ from edge_sdk.machine.facts import Machine, read_machine
 from edge_sdk.machine.heat import limit, temperature
 from edge_sdk.machine.load import CpuTimes, own_cpu_s, read_cpu_times, read_swapped_mb
 from edge_sdk.machine.power import read_throttle_count, read_throttling, read_undervoltage
+from edge_sdk.machine.quota import read_quota
 from edge_sdk.machine.system import System
 from edge_sdk.machine.verdict import judge
 
@@ -57,7 +58,7 @@ class Watch:
         self._clock = clock
         self._own_s = own_s
         self._readings: list[Reading] = []
-        self._began = self._before = _Counters(0.0, None, 0.0, None, None)
+        self._began = self._before = _Counters(0.0, None, 0.0, None, None, None)
 
     def start(self) -> Reading:
         """Begins, and forgets what was watched before; gives the reading before the measurement."""
@@ -120,6 +121,7 @@ class Watch:
             others=others,
             stolen=stolen,
             swapped_mb=_since(self._began.swapped_mb, now.swapped_mb),
+            stopped_s=_since(self._began.stopped_s, now.stopped_s),
         )
         self._readings.append(reading)
         self._before = now
@@ -132,6 +134,7 @@ class Watch:
             self._own_s(),
             read_swapped_mb(self._system),
             read_throttle_count(self._system),
+            read_quota(self._system).stopped_s,
         )
 
     def _shares(self, a: _Counters, b: _Counters) -> tuple[float | None, float | None]:
@@ -152,6 +155,7 @@ class _Counters:
     own_s: float
     swapped_mb: float | None
     throttle_count: int | None
+    stopped_s: float | None
 
 
 def _since(before: float | None, now: float | None) -> float | None:

@@ -178,7 +178,13 @@ def test_files_that_are_folders_do_no_harm(tmp_path: Path) -> None:
     assert read_machine(_machine(tmp_path)).board is None
 
 
-@pytest.mark.parametrize("key", list(read_machine().to_json()))
+def test_facts_of_before_there_were_quotas_can_be_read() -> None:
+    content = read_machine().to_json()
+    del content["quota_cores"]
+    assert Machine.from_json(content).quota_cores is None
+
+
+@pytest.mark.parametrize("key", [key for key in read_machine().to_json() if key != "quota_cores"])
 def test_facts_without_a_key_are_refused(key: str) -> None:
     content = read_machine().to_json()
     del content[key]

@@ -103,6 +103,38 @@ def test_a_quiet_board_is_valid(board: Board) -> None:
     assert {reading.clock_mhz for reading in conditions.during} == {1800}
 
 
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize(("stopped_s", "valid"), [(0.05, True), (0.4, False)])
+def test_a_cpu_quota_that_stops_the_process(
+    board: Board, version: int, stopped_s: float, valid: bool
+) -> None:
+    group = "/sys/fs/cgroup/cpu/docker/1" if version == 1 else "/sys/fs/cgroup/docker/1"
+    board.write(
+        "/proc/self/cgroup", ["9:cpuset:/x\n4:cpu,cpuacct:/docker/1\n", "0::/docker/1"][version - 1]
+    )
+    if version == 1:
+        board.write(f"{group}/cpu.cfs_quota_us", "150000")
+        board.write(f"{group}/cpu.cfs_period_us", "100000")
+    else:
+        board.write(f"{group}/cpu.max", "150000 100000")
+
+    def fault(second: int) -> None:
+        seconds = 7 + (stopped_s if second > 4 else 0)  # seven of them are of before
+        stopped = (
+            f"throttled_time {seconds * 1e9:.0f}"
+            if version == 1
+            else f"throttled_usec {seconds * 1e6:.0f}"
+        )
+        board.write(f"{group}/cpu.stat", f"nr_periods 9\nnr_throttled 2\n{stopped}\n")
+
+    fault(0)
+    conditions = _run(board, fault)
+    assert conditions.after.stopped_s == pytest.approx(stopped_s)
+    assert (conditions.invalid_reasons == ()) is valid
+    if not valid:
+        assert "a CPU quota stopped the process for 0.4 s of 10" in conditions.invalid_reasons[0]
+
+
 @pytest.mark.parametrize(
     ("bits", "said"),
     [

@@ -1,0 +1,115 @@
+"""CPU quotas: control groups of both versions, of containers, slices and machines without any."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge_sdk.machine.quota import Quota, read_quota
+from edge_sdk.machine.system import System
+
+_NONE = Quota(None, None)
+_V1 = "sys/fs/cgroup/cpu"
+_V2 = "sys/fs/cgroup"
+_STAT_V2 = "usage_usec 9\nnr_periods 7\nnr_throttled 3\nthrottled_usec {}\n"
+
+
+def _machine(root: Path, files: dict[str, str]) -> System:
+    for name, content in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content, "utf-8", errors="surrogateescape")
+    return System(root, lambda _: None)
+
+
+def _v1(group: str, quota: str, stopped: str = "0", period: str = "100000") -> dict[str, str]:
+    return {
+        f"{_V1}{group}/cpu.cfs_quota_us": quota,
+        f"{_V1}{group}/cpu.cfs_period_us": period,
+        f"{_V1}{group}/cpu.stat": f"nr_periods 5\nnr_throttled 2\nthrottled_time {stopped}\n",
+    }
+
+
+@pytest.mark.parametrize(
+    ("groups", "files", "expected"),
+    [
+        # A container sees its own group as the root.
+        ("0::/\n", {f"{_V2}/cpu.max": "150000 100000\n"}, Quota(1.5, None)),
+        (
+            "0::/\n",
+            {f"{_V2}/cpu.max": "50000 100000", f"{_V2}/cpu.stat": _STAT_V2.format(2_500_000)},
+            Quota(0.5, 2.5),
+        ),
+        ("0::/\n", {f"{_V2}/cpu.max": "max 100000"}, _NONE),
+        # A service in a slice that has less.
+        (
+            "0::/system.slice/edgecls.service\n",
+            {
+                f"{_V2}/system.slice/cpu.max": "100000 100000",
+                f"{_V2}/system.slice/cpu.stat": _STAT_V2.format(1_000_000),
+                f"{_V2}/system.slice/edgecls.service/cpu.max": "200000 100000",
+                f"{_V2}/system.slice/edgecls.service/cpu.stat": _STAT_V2.format(500_000),
+            },
+            Quota(1.0, 1.5),
+        ),
+        # Version 1: the path of the host, of which the container sees nothing but its own files.
+        ("4:cpu,cpuacct:/docker/af01\n0::/\n", _v1("", "25000", "3000000000"), Quota(0.25, 3.0)),
+        ("7:cpuset:/x\n1:cpu:/pod/a\n", _v1("/pod/a", "300000") | _v1("", "-1"), Quota(3.0, 0.0)),
+        ("1:cpu:/\n", _v1("", "-1"), _NONE),
+        ("7:cpuset:/x\n", _v1("", "25000"), _NONE),
+        ("0::/../../etc\n", {f"{_V2}/cpu.max": "70000 100000"}, Quota(0.7, None)),
+        ("", {f"{_V2}/cpu.max": "70000 100000"}, _NONE),
+        ("0::/\n", {f"{_V2}/cpu.max": "0 100000"}, _NONE),
+        ("0::/\n", {f"{_V2}/cpu.max": "1000 0"}, _NONE),
+    ],
+)
+def test_the_least_of_all_groups_counts(
+    groups: str, files: dict[str, str], expected: Quota, tmp_path: Path
+) -> None:
+    system = _machine(tmp_path, {"proc/self/cgroup": groups} | files)
+    assert read_quota(system) == pytest.approx(expected)
+
+
+@given(st.text(max_size=40), st.text(max_size=40), st.text(max_size=40))
+def test_rubbish_is_no_quota_or_one_of_finite_numbers(
+    tmp_path_factory: pytest.TempPathFactory, groups: str, limit: str, stat: str
+) -> None:
+    root = tmp_path_factory.mktemp("machine")
+    files = {"proc/self/cgroup": f"0::/{groups}", f"{_V2}/cpu.max": limit, f"{_V2}/cpu.stat": stat}
+    quota = read_quota(_machine(root, files))
+    assert quota.cores is None or 0 < quota.cores < 1e20
+    assert quota.stopped_s is None or 0 <= quota.stopped_s < 1e20
+
+
+_SPEND = """
+import os, pathlib, sys
+pathlib.Path(sys.argv[1], "cgroup.procs").write_text(str(os.getpid()))
+for _ in range(5_000_000):
+    pass
+from edge_sdk.machine.quota import read_quota
+from edge_sdk.machine.system import System
+print(*read_quota(System()))
+"""
+
+
+def test_a_real_quota_is_seen() -> None:
+    group = Path(f"/sys/fs/cgroup/cpu/edgecls-test-{os.getpid()}")
+    try:
+        group.mkdir()
+    except OSError:
+        pytest.skip("no control group of version 1 can be made")
+    try:
+        (group / "cpu.cfs_quota_us").write_text("20000")
+        command = [sys.executable, "-c", _SPEND, str(group)]
+        told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    finally:
+        group.rmdir()
+    cores, stopped_s = (float(value) for value in told.split())
+    assert cores == 0.2
+    assert stopped_s > 0
