@@ -16,9 +16,11 @@ with contextlib.suppress(ImportError):  # MediaPipe's environment has none
     settings.register_profile("edgecls", deadline=None)
     settings.load_profile("edgecls")
 
-# A shell starts jobs in the background with Ctrl-C ignored, and so would everything that tests start.
+# A shell starts jobs in the background with Ctrl-C ignored, nohup those it starts with SIGHUP; and so
+# would everything that tests start.
 with contextlib.suppress(ValueError):  # not the main thread
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # Tests run on every core already (pytest -n); TensorFlow's threads would only wait for each other.
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")

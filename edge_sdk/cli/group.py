@@ -64,20 +64,20 @@ class EdgeclsGroup(click.Group):
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):  # a file name need not fit the terminal
                 stream.reconfigure(errors="backslashreplace")
-        try:
-            with _sigterm_as_ctrl_c():
+        with _sigterm_as_ctrl_c():
+            try:
                 return super().invoke(ctx)
-        except errors.EdgeClsError as error:
-            click.echo(f"Error: {error}", err=True)
-            ctx.exit(exit_code(error))
-        except OSError as error:
-            if error.errno == errno.EPIPE:  # whoever read our output has gone
-                raise
-            click.echo(f"Error: {error}", err=True)
-            ctx.exit(1)
-        except KeyboardInterrupt as error:
-            click.echo(f"Interrupted. {error}".rstrip(), err=True)
-            ctx.exit(INTERRUPTED)
+            except errors.EdgeClsError as error:
+                click.echo(f"Error: {error}", err=True)
+                ctx.exit(exit_code(error))
+            except OSError as error:
+                if error.errno == errno.EPIPE:  # whoever read our output has gone
+                    raise
+                click.echo(f"Error: {error}", err=True)
+                ctx.exit(1)
+            except KeyboardInterrupt as error:
+                click.echo(f"Interrupted. {error}".rstrip(), err=True)
+                ctx.exit(INTERRUPTED)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         for heading, names in self.sections.items():
@@ -93,12 +93,19 @@ class EdgeclsGroup(click.Group):
 
 @contextlib.contextmanager
 def _sigterm_as_ctrl_c() -> Iterator[None]:
-    """Lets a scheduler's or a container's SIGTERM end a command as its user would: nothing is lost."""
+    """Lets a scheduler's or a container's SIGTERM end a command as its user would: nothing is lost.
+
+    Then the process ends by the signal after all, which is what systemd calls a clean end.
+    """
     if threading.current_thread() is not threading.main_thread():  # signals are the others' affair
         yield
         return
 
+    asked = False
+
     def handle(_number: int, frame: Any) -> None:
+        nonlocal asked
+        asked = True
         ctrl_c = signal.getsignal(signal.SIGINT)
         if callable(ctrl_c):
             ctrl_c(signal.SIGINT, frame)
@@ -110,6 +117,10 @@ def _sigterm_as_ctrl_c() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+        if asked:
+            with contextlib.suppress(OSError):
+                sys.stdout.flush()
+            signal.raise_signal(signal.SIGTERM)
 
 
 def set_verbosity(level: int) -> None:

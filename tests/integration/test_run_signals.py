@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from edge_sdk.service import END_S
 from tests.integration.run_process import ROOT, start, until, whole_lines
 
 # What is promised is two seconds; the rest is for a machine that does other things as well.
@@ -149,15 +150,17 @@ def test_a_model_that_is_refused_is_told_once(
 _STUCK = textwrap.dedent(
     """
     import ctypes, sys
+    from edge_sdk import service
     from edge_sdk.service import Service
+
+    service.END_S = {end_s}
 
     def work():
         print("started", flush=True)
         # As a driver does: within C, with Python's lock given back, deaf to everything.
         {how}
 
-    service = Service(steps=lambda: 0)
-    service.run(work)
+    Service(steps=lambda: 0).run(work)
     """
 )
 
@@ -173,7 +176,7 @@ def test_a_work_that_is_stuck_is_left_within_two_seconds(
     how: str, number: signal.Signals, code: int
 ) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-c", _STUCK.format(how=how)],
+        [sys.executable, "-c", _STUCK.format(how=how, end_s=END_S)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -192,7 +195,11 @@ def test_a_work_that_is_stuck_is_left_within_two_seconds(
 def test_nobody_who_reads_standard_error_keeps_it_from_ending() -> None:
     reading, writing = os.pipe()
     process = subprocess.Popen(
-        [sys.executable, "-c", _STUCK.format(how="import os; os.write(2, bytes(1 << 20))")],
+        [
+            sys.executable,
+            "-c",
+            _STUCK.format(how="import os; os.write(2, bytes(1 << 20))", end_s=END_S),
+        ],
         stdout=subprocess.PIPE,
         stderr=writing,
         text=True,
@@ -215,7 +222,7 @@ def test_nobody_who_reads_standard_error_keeps_it_from_ending() -> None:
 
 def test_a_second_ctrl_c_ends_at_once() -> None:
     process = subprocess.Popen(
-        [sys.executable, "-c", _STUCK.format(how="import time; time.sleep(600)")],
+        [sys.executable, "-c", _STUCK.format(how="import time; time.sleep(600)", end_s=60)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -223,12 +230,11 @@ def test_a_second_ctrl_c_ends_at_once() -> None:
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "started\n"
-    began = time.monotonic()
     process.send_signal(signal.SIGINT)
     time.sleep(0.3)
+    assert process.poll() is None  # it has a minute to end in
     process.send_signal(signal.SIGINT)
     assert process.wait(20) == 130
-    assert time.monotonic() - began < 1.7
     process.communicate()
 
 
