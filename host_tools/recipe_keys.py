@@ -130,7 +130,8 @@ class ModelRecipe:
         "layers; or names of layers to train beside the head, as in block5_*,conv_7b",
     )
     batch_norm: bool = key(
-        True, "batch normalisation in small-cnn's blocks and the head's hidden layers"
+        True,
+        "batch normalisation in the blocks of small-cnn and airbench, and the head's hidden layers",
     )
     train_batch_norm: bool = key(
         False, "whether a pretrained backbone's batch normalisation goes on learning its statistics"

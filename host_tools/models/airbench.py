@@ -51,13 +51,14 @@ def feature_map(recipe: ModelRecipe, inputs: Any) -> Any:
             channels,
             3,
             padding="same",
-            use_bias=False,
+            use_bias=not recipe.batch_norm,
             kernel_initializer="he_normal",
             name=name,
         )(x)
 
     def norm_relu(x: Any, name: str) -> Any:
-        x = layers.BatchNormalization(momentum=_MOMENTUM, name=f"{name}_bn")(x)
+        if recipe.batch_norm:
+            x = layers.BatchNormalization(momentum=_MOMENTUM, name=f"{name}_bn")(x)
         return layers.ReLU(name=f"{name}_relu")(x)
 
     x = layers.Rescaling(1 / 127.5, offset=-1, name="rescaling")(inputs)

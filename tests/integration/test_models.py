@@ -347,6 +347,22 @@ def test_a_head_is_built_saved_and_loaded(
     assert network.get_layer("features").output.shape[-1] == flat
 
 
+@pytest.mark.parametrize("architecture", ["small-cnn", "airbench"])
+@pytest.mark.parametrize("batch_norm", [True, False])
+def test_every_convolution_that_learns_is_normalised_or_has_a_bias(
+    architecture: str, batch_norm: bool, keras: Any
+) -> None:
+    network = _ours(architecture, 16, width=0.25, batch_norm=batch_norm)
+
+    kinds = [type(layer).__name__ for layer in network.layers]
+    assert kinds.count("BatchNormalization") == 6 * batch_norm
+    learning = [
+        layer for layer in network.layers if type(layer).__name__ == "Conv2D" and layer.trainable
+    ]
+    assert len(learning) == 6
+    assert all(layer.use_bias is not batch_norm for layer in learning)
+
+
 # Anatomy.
 
 
