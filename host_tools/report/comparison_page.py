@@ -99,8 +99,8 @@ def _row(comparison: RunComparison, label: str, place: int) -> ClassRow | None:
 
 def _drawn(comparison: RunComparison) -> Iterator[tuple[str, str]]:
     figures = (
-        ("Validation accuracy", comparison_plots.validation_accuracy(comparison.runs)),
-        ("Loss", comparison_plots.losses(comparison.runs)),
+        ("Validation accuracy", comparison_plots.validation_accuracy(comparison)),
+        ("Loss", comparison_plots.losses(comparison)),
     )
     for title, figure in figures:
         if figure is not None:
@@ -123,10 +123,10 @@ def _render(comparison: RunComparison) -> str:
     lowest = min((a for row in shown for a in row.accuracy if a is not None), default=1.0)
     environment.filters["heat"] = lambda accuracy: heat(accuracy, lowest)
     environment.filters["evaluated_on"] = evaluated_on
-    runs = list(zip(comparison.names, comparison.runs, strict=True))
+    looks = comparison_plots.looks(comparison)
     page: str = environment.get_template("comparison.html").render(
         comparison=comparison,
-        runs=[(name, run, comparison_plots.look(place)) for place, (name, run) in enumerate(runs)],
+        runs=list(zip(comparison.names, comparison.runs, looks, strict=True)),
         columns=columns,
         cells=[run_cells(run, columns) for run in comparison.runs],
         group_columns=of_groups,

@@ -1,16 +1,15 @@
-"""Plots of several runs in one; each run has a colour and a dash of its own, also for the page."""
+"""Plots of several runs in one: a colour for each recipe, a dash for each of its repetitions."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from host_tools.report.compared_run import ComparedRun
+from host_tools.report.comparison import RunComparison
 from host_tools.report.plots import BLUE, ORANGE, figure_of
 
-# Ten that can be told apart; the eleventh run has the first again, in another dash.
+# Ten that can be told apart; the eleventh recipe has the first again, in another dash.
 _COLORS = (
     *(BLUE, ORANGE, "#15803d", "#b91c1c", "#7c3aed"),
     *("#0e7490", "#a16207", "#be185d", "#4b5563", "#65a30d"),
@@ -28,28 +27,34 @@ class Look:
     css: str
 
 
-def look(place: int) -> Look:
-    """Of the run with this index."""
-    dash, css = _DASHES[place // len(_COLORS) % len(_DASHES)]
-    return Look(_COLORS[place % len(_COLORS)], dash, css)
+def looks(comparison: RunComparison) -> list[Look]:
+    """One for each run; repetitions share their colour."""
+    together = {member: group.members for group in comparison.groups for member in group.members}
+    found: list[Look] = []
+    color_of_first: dict[int, int] = {}
+    for place in range(len(comparison.runs)):
+        members = together.get(place, (place,))
+        color = color_of_first.setdefault(members[0], len(color_of_first))
+        dash, css = _DASHES[(color // len(_COLORS) + members.index(place)) % len(_DASHES)]
+        found.append(Look(_COLORS[color % len(_COLORS)], dash, css))
+    return found
 
 
-def validation_accuracy(runs: Sequence[ComparedRun]) -> Any:
+def validation_accuracy(comparison: RunComparison) -> Any:
     """Validation accuracy over the epochs; None where no run has any."""
-    return _curves(runs, ("val_accuracy",), 1.01)
+    return _curves(comparison, ("val_accuracy",), 1.01)
 
 
-def losses(runs: Sequence[ComparedRun]) -> Any:
+def losses(comparison: RunComparison) -> Any:
     """Validation loss over the epochs, and faintly the training loss; None where no run has any."""
-    return _curves(runs, ("loss", "val_loss"), None)
+    return _curves(comparison, ("loss", "val_loss"), None)
 
 
-def _curves(runs: Sequence[ComparedRun], keys: tuple[str, ...], top: float | None) -> Any:
+def _curves(comparison: RunComparison, keys: tuple[str, ...], top: float | None) -> Any:
     figure = figure_of(4.8, 3.6)
     axes = figure.add_subplot()
     lines = 0
-    for place, run in enumerate(runs):
-        its = look(place)
+    for its, run in zip(looks(comparison), comparison.runs, strict=True):
         for key in keys:
             points = [
                 (row["epoch"], row[key])

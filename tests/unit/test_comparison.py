@@ -30,6 +30,7 @@ from host_tools.report.comparison import (
     spread,
 )
 from host_tools.report.comparison_page import MOST_CLASSES, class_rows, heat, shown_classes
+from host_tools.report.comparison_plots import looks
 from host_tools.report.comparison_table import COLUMNS, Form, group_cells, to_lines
 from host_tools.report.comparison_warnings import warnings
 
@@ -328,6 +329,32 @@ def test_groups_of_one_name_are_told_apart(tmp_path: Path) -> None:
     reports = (_seeded(0, 0.7), _seeded(0, 0.7, **width), _seeded(1, 0.7), _seeded(1, 0.7, **width))
     groups = groups_of(_runs(tmp_path, *reports), ["1", "2", "3", "4"])
     assert [group.name for group in groups] == ["1 and 1 more", "2 and 1 more"]
+
+
+def test_repetitions_share_a_colour(tmp_path: Path) -> None:
+    widths = [{"recipe__model__width": 0.25 * n} for n in range(1, 12)]
+    reports = [_seeded(seed, 0.7, **width) for width in widths for seed in range(2)]
+    runs = _runs(tmp_path, *reports)
+    names = [str(place) for place in range(len(runs))]
+
+    drawn = looks(RunComparison(tuple(runs), tuple(names), groups_of(runs, names), {}, ()))
+    assert len({look.color for look in drawn}) == 10
+    assert all(
+        (first.color, first.css, second.css) == (second.color, "solid", "dashed")
+        for first, second in zip(drawn[:20:2], drawn[1:20:2], strict=True)
+    )
+    # There are ten colours: the eleventh recipe begins them again, in other dashes.
+    assert [(look.color, look.css) for look in drawn[20:]] == [
+        (drawn[0].color, "dashed"),
+        (drawn[0].color, "dotted"),
+    ]
+
+
+def test_runs_without_repetitions_each_have_a_colour(tmp_path: Path) -> None:
+    runs = _runs(tmp_path, _seeded(0, 0.7), _seeded(0, 0.7, recipe__model__width=1.0))
+    drawn = looks(RunComparison(tuple(runs), ("a", "b"), (), {}, ()))
+    assert drawn[0].color != drawn[1].color
+    assert [look.css for look in drawn] == ["solid", "solid"]
 
 
 def test_the_same_seed_again_is_no_repetition(tmp_path: Path) -> None:
