@@ -69,6 +69,17 @@ class RunComparison:
     differing: Mapping[str, tuple[str | None, ...]]
     warnings: tuple[str, ...]
 
+    @property
+    def recipes(self) -> tuple[tuple[str, tuple[int, ...]], ...]:
+        """Groups, and the runs outside of them: a name and the indices of its runs for each.
+
+        They are in the order of their first runs.
+        """
+        found = [(group.name, group.members) for group in self.groups]
+        grouped = {member for _, members in found for member in members}
+        found += [(name, (place,)) for place, name in enumerate(self.names) if place not in grouped]
+        return tuple(sorted(found, key=lambda recipe: recipe[1][0]))
+
     def to_json(self) -> dict[str, Any]:
         """As ``edgecls compare --json`` prints it, see docs/json.md."""
         return {

@@ -9,7 +9,7 @@ from pathlib import Path
 from edge_sdk.files import write_atomically
 from host_tools.extras import require
 from host_tools.report import comparison_plots, plots
-from host_tools.report.comparison import RunComparison
+from host_tools.report.comparison import RunComparison, spread
 from host_tools.report.comparison_table import (
     evaluated_on,
     group_cells,
@@ -27,13 +27,13 @@ _LEAST_RANGE = 0.1
 
 @dataclass(frozen=True, slots=True)
 class ClassRow:
-    """A class in all runs.
+    """A class, as each recipe of the comparison knows it.
 
     Attributes:
         label: its name.
         n: pictures, as many as all runs have; None where they have different ones.
-        accuracy: of each run, 0..1; None where it has no picture of it.
-        range: between the best and the worst run; None where fewer than two know it.
+        accuracy: of each recipe, the mean of its runs, 0..1; None where none has a picture of it.
+        range: between the best and the worst recipe; None where fewer than two know it.
     """
 
     label: str
@@ -69,6 +69,17 @@ def shown_classes(rows: Sequence[ClassRow]) -> list[ClassRow]:
     return [rows[place] for place in sorted(by_range[:MOST_CLASSES])]
 
 
+def differing_rows(comparison: RunComparison) -> list[tuple[str, list[list[str | None]]]]:
+    """Each recipe key that is not the same for all, with the different values of each recipe's runs."""
+    return [
+        (
+            key,
+            [list(dict.fromkeys(values[m] for m in members)) for _, members in comparison.recipes],
+        )
+        for key, values in comparison.differing.items()
+    ]
+
+
 def heat(accuracy: float, lowest: float) -> str:
     """A background from white, all right, to red, the lowest accuracy of the table.
 
@@ -82,9 +93,9 @@ def heat(accuracy: float, lowest: float) -> str:
 
 def _row(comparison: RunComparison, label: str, place: int) -> ClassRow | None:
     evaluated = [run for run in comparison.runs if run.class_counts]
-    accuracy = tuple(
-        run.class_accuracy[place] if run.class_accuracy else None for run in comparison.runs
-    )
+    of_run = [run.class_accuracy[place] if run.class_accuracy else None for run in comparison.runs]
+    means = [spread([of_run[member] for member in members]) for _, members in comparison.recipes]
+    accuracy = tuple(None if mean is None else mean.mean for mean in means)
     known = [value for value in accuracy if value is not None]
     if not known:
         return None
@@ -141,6 +152,8 @@ def _render(comparison: RunComparison) -> str:
         ],
         plots=list(_drawn(comparison)),
         breakable=require("markupsafe").Markup(".<wbr>"),
+        recipes=[(name, looks[members[0]], len(members)) for name, members in comparison.recipes],
+        differing=differing_rows(comparison),
         classes=shown,
         n_classes=len(rows),
     )

@@ -29,15 +29,12 @@ class Look:
 
 def looks(comparison: RunComparison) -> list[Look]:
     """One for each run; repetitions share their colour."""
-    together = {member: group.members for group in comparison.groups for member in group.members}
-    found: list[Look] = []
-    color_of_first: dict[int, int] = {}
-    for place in range(len(comparison.runs)):
-        members = together.get(place, (place,))
-        color = color_of_first.setdefault(members[0], len(color_of_first))
-        dash, css = _DASHES[(color // len(_COLORS) + members.index(place)) % len(_DASHES)]
-        found.append(Look(_COLORS[color % len(_COLORS)], dash, css))
-    return found
+    found = {}
+    for color, (_, members) in enumerate(comparison.recipes):
+        for repetition, place in enumerate(members):
+            dash, css = _DASHES[(color // len(_COLORS) + repetition) % len(_DASHES)]
+            found[place] = Look(_COLORS[color % len(_COLORS)], dash, css)
+    return [found[place] for place in range(len(comparison.runs))]
 
 
 def validation_accuracy(comparison: RunComparison) -> Any:

@@ -29,7 +29,13 @@ from host_tools.report.comparison import (
     short_names,
     spread,
 )
-from host_tools.report.comparison_page import MOST_CLASSES, class_rows, heat, shown_classes
+from host_tools.report.comparison_page import (
+    MOST_CLASSES,
+    class_rows,
+    differing_rows,
+    heat,
+    shown_classes,
+)
 from host_tools.report.comparison_plots import looks
 from host_tools.report.comparison_table import COLUMNS, Form, group_cells, to_lines
 from host_tools.report.comparison_warnings import warnings
@@ -329,6 +335,28 @@ def test_groups_of_one_name_are_told_apart(tmp_path: Path) -> None:
     reports = (_seeded(0, 0.7), _seeded(0, 0.7, **width), _seeded(1, 0.7), _seeded(1, 0.7, **width))
     groups = groups_of(_runs(tmp_path, *reports), ["1", "2", "3", "4"])
     assert [group.name for group in groups] == ["1 and 1 more", "2 and 1 more"]
+
+
+def test_the_tables_have_a_column_a_recipe(tmp_path: Path) -> None:
+    worse = [[4, 1], [4, 1]]
+    runs = _runs(
+        tmp_path,
+        _seeded(0, 0.7),
+        _seeded(0, 0.7, recipe__model__width=1.0),
+        _seeded(1, 0.5, evaluation__confusion=worse),
+    )
+    names = ("small-0", "large", "small-1")
+    comparison = RunComparison(runs, names, groups_of(runs, names), differing(runs), ())
+    assert comparison.recipes == (("small", (0, 2)), ("large", (1,)))
+
+    cat, dog = class_rows(comparison)
+    assert cat.accuracy == (pytest.approx(0.8), 0.8)
+    assert dog.accuracy == (pytest.approx(0.4), 0.6)
+    assert dog.range == pytest.approx(0.2)
+    assert differing_rows(comparison) == [
+        ("model.width", [["0.5"], ["1.0"]]),
+        ("training.seed", [["0", "1"], ["0"]]),
+    ]
 
 
 def test_repetitions_share_a_colour(tmp_path: Path) -> None:
