@@ -40,9 +40,10 @@ def emulator(system: System, architecture: str) -> str | None:
         system: where to look.
         architecture: of the process, as ``platform.machine()`` says.
     """
-    for link in system.paths("/proc/self/task/[0-9]*/exe"):
+    # Threads, not their links: a pattern finds no link to what cannot be seen from here.
+    for task in system.paths("/proc/self/task/[0-9]*"):
         try:
-            name = link.readlink().name
+            name = (task / "exe").readlink().name
         except OSError:
             continue
         if match := re.match(r"(qemu-[a-z0-9_]+|box(?:32|64|86)|FEXInterpreter|rosetta)", name):
