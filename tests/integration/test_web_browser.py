@@ -161,7 +161,8 @@ def test_the_live_view_of_the_command_updates(tab: Page, camera: str) -> None:
     assert len(pictures) >= 8
     assert len(counts) >= 5
     assert labels <= set("0123456789")
-    assert tab.evaluate("document.getElementById('picture').naturalWidth") > 0
+    # Between two pictures there is none for a moment.
+    tab.wait_for_function("() => document.getElementById('picture').naturalWidth > 0")
     assert tab.locator("#ranking li").count() == 3
 
 
