@@ -407,7 +407,7 @@ def _link(root: Path, target: str) -> System:
 
 
 def test_user_mode_qemu_is_seen_through_a_thread(tmp_path: Path) -> None:
-    system = _link(tmp_path / "qemu", "/usr/bin/qemu-aarch64-static")
+    system = _link(tmp_path / "qemu", "/not/here/qemu-aarch64-static")
     assert emulator(system, "aarch64") == "qemu-aarch64"
     assert emulator(_link(tmp_path / "real", "/usr/bin/python3.11"), "aarch64") is None
 

@@ -268,7 +268,7 @@ def test_swapping(board: Board) -> None:
 def test_emulation(board: Board) -> None:
     task = board.root / "proc/self/task/1"
     task.mkdir(parents=True)
-    (task / "exe").symlink_to("/usr/bin/qemu-aarch64-static")
+    (task / "exe").symlink_to("/not/here/qemu-aarch64-static")
     (reason,) = _run(board).invalid_reasons
     assert reason.startswith("emulated by qemu-aarch64")
 
