@@ -103,7 +103,8 @@ _NOT_COMMANDS = ("edge_sdk/cli/output.py", "host_tools/cli/output.py")
 _VAGUE_NAMES = ("utils", "helpers", "common", "manager", "handler", "misc")
 # Law 5: what a training updates as it goes is the one value that is not frozen.
 _MUTABLE = ("Progress",)
-_MAX_LINES = 300
+# One module is one idea that a person names in a word; past this it is two.
+_MAX_LINES = 600
 
 
 def _foreign_doors(path: str, source: str) -> Iterator[str]:
@@ -185,7 +186,7 @@ _BREACHES: list[tuple[_Check, str, str]] = [
     (_light_commands, "edge_sdk/cli/run.py", "from edge_sdk.classifier import Classifier"),
     (_light_commands, "host_tools/cli/train.py", "import numpy"),
     (_telling_names, "edge_sdk/utils.py", ""),
-    (_telling_names, "edge_sdk/long.py", "\n" * 301),
+    (_telling_names, "edge_sdk/long.py", "\n" * 601),
 ]
 
 
