@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,17 +10,16 @@ from typing import Any
 import cv2
 import numpy as np
 
-from edge_sdk.files import write_atomically
 from edge_sdk.images import MAX_PIXELS
 from edge_sdk.preprocess import Preprocessing, preprocess
 from edge_sdk.types import Frame
+from host_tools import pages
 from host_tools.audit.examine import Examination
 from host_tools.audit.facts import leaked, pairs
 from host_tools.audit.findings import Finding
 from host_tools.audit.summary import class_rows
 from host_tools.data.decode import Unreadable, decode_all
 from host_tools.data.pictures import SPLITS
-from host_tools.extras import require
 
 MOST_CLASSES = 100
 PER_CLASS = 8
@@ -54,29 +52,18 @@ def write_page(
         MissingExtraError: Jinja is not installed.
         WriteError: the disk is full, or a folder is in the way.
     """
-    # The name of a file need not be text.
-    write_atomically(path, _render(seen, found, max_pixels).encode(errors="backslashreplace"))
-
-
-def _render(seen: Examination, found: Sequence[Finding], max_pixels: int) -> str:
-    jinja2 = require("jinja2")
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("host_tools", "audit"),
-        autoescape=True,  # labels and paths are names of files, and may hold anything
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["within"] = lambda path: _within(seen.folder.root, path)
     shown_pairs = pairs(seen)
     chosen = shown_pairs[:MOST_PAIRS]
     samples = _samples(seen)
     wanted = [index for row in samples for index in row]
     wanted += [index for pair in chosen for index in (pair.first, pair.second)]
     rows = class_rows(seen)
-    page: str = environment.get_template("page.html").render(
+    pages.write_page(
+        path,
+        "data_check.html",
+        within=lambda picture: _within(seen.folder.root, picture),
         name=seen.folder.root.resolve().name or str(seen.folder.root),
-        path=str(seen.folder.root),
+        folder=str(seen.folder.root),
         layout=seen.folder.layout,
         findings=found,
         cards=_cards(seen),
@@ -95,7 +82,6 @@ def _render(seen: Examination, found: Sequence[Finding], max_pixels: int) -> str
         side=(int(seen.sizes.min(axis=1).min()), int(seen.sizes.min(axis=1).max())),
         chart=(_CHART_WIDTH, _CHART_HEIGHT),
     )
-    return page
 
 
 def _within(root: Path, path: Path) -> str:
@@ -149,7 +135,7 @@ def _data_address(frame: Frame) -> str:
     small = preprocess(frame, how)
     quality = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
     _, data = cv2.imencode(".jpg", small[..., ::-1], quality)  # OpenCV writes BGR
-    return "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode()
+    return pages.data_url(data.tobytes(), "jpeg")
 
 
 def _histogram(seen: Examination) -> list[_Bar]:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge_sdk.files import write_atomically
+from host_tools import pages
 from host_tools.explain.draw import DIFFERENCE, SIGNED, css_gradient
 from host_tools.explain.subjects import Subject
-from host_tools.extras import require
 
 if TYPE_CHECKING:
     from host_tools.explain.explain import Explanation
@@ -62,20 +60,10 @@ def write_page(
         MissingExtraError: Jinja is not installed.
         WriteError: the disk is full.
     """
-    jinja2 = require("jinja2")
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("host_tools", "explain"),
-        autoescape=True,  # labels and paths are names of files, and may hold anything
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["embedded"] = _embedded
-    environment.filters["file_name"] = lambda text: Path(text).name
-    environment.filters["percent"] = lambda share: f"{100 * share:.1f} %"
-    environment.filters["points"] = lambda share: f"the score falls by {100 * share:.2g} points"
     used = {result.method for explanation in explanations for result in explanation.methods}
-    page: str = environment.get_template("page.html").render(
+    pages.write_page(
+        path,
+        "explanation.html",
         explanations=explanations,
         names={subject.path: subject.name for subject in subjects},
         models=subjects,
@@ -84,10 +72,5 @@ def write_page(
         asked=label,
         signed=css_gradient(SIGNED),
         difference=css_gradient(DIFFERENCE),
+        picture=lambda file: pages.data_url(file.read_bytes(), "png"),
     )
-    # The name of a file need not be text.
-    write_atomically(path, page.encode(errors="backslashreplace"))
-
-
-def _embedded(file: Path) -> str:
-    return "data:image/png;base64," + base64.b64encode(file.read_bytes()).decode()

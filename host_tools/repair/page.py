@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge_sdk.files import write_atomically
-from host_tools.extras import require
+from host_tools import pages
 from host_tools.repair.plots import pareto
 from host_tools.report.plots import svg
 
@@ -30,24 +29,17 @@ def write_page(path: Path, repaired: Repaired, layers: Sequence[LayerError]) -> 
         MissingExtraError: matplotlib or Jinja is not installed.
         WriteError: the disk is full, or a folder is in the way.
     """
-    jinja2 = require("jinja2")
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("host_tools", "repair"),
-        autoescape=True,  # names of operators and files may hold anything
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     ladder = repaired.ladder
     picture = svg(pareto(ladder.rungs, ladder.chosen, ladder.reference, ladder.float_ms))
-    page: str = environment.get_template("page.html").render(
+    pages.write_page(
+        path,
+        "repair.html",
         name=repaired.path.name,
         ladder=ladder,
         confirmed=repaired.confirmed,
         max_drop=repaired.budget.max_drop,
         verdict=repaired.verdict,
-        picture=require("markupsafe").Markup(picture),
+        picture=pages.markup(picture),
         layers=layers[:_LAYERS],
         more=max(0, len(layers) - _LAYERS),
     )
-    write_atomically(path, page.encode(errors="backslashreplace"))

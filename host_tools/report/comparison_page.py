@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge_sdk.files import write_atomically
-from host_tools.extras import require
+from host_tools.pages import markup, render
 from host_tools.report import comparison_plots, plots
 from host_tools.report.comparison import RunComparison, spread
 from host_tools.report.comparison_table import (
@@ -115,27 +115,18 @@ def _drawn(comparison: RunComparison) -> Iterator[tuple[str, str]]:
     )
     for title, figure in figures:
         if figure is not None:
-            yield title, require("markupsafe").Markup(plots.svg(figure))
+            yield title, markup(plots.svg(figure))
 
 
 def _render(comparison: RunComparison) -> str:
-    jinja2 = require("jinja2")
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("host_tools", "report"),
-        autoescape=True,  # labels and names are those of folders, and may hold anything
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     columns = known_columns(comparison)
     of_groups = group_columns(comparison)
     rows = class_rows(comparison)
     shown = shown_classes(rows)
     lowest = min((a for row in shown for a in row.accuracy if a is not None), default=1.0)
-    environment.filters["heat"] = lambda accuracy: heat(accuracy, lowest)
-    environment.filters["evaluated_on"] = evaluated_on
     looks = comparison_plots.looks(comparison)
-    page: str = environment.get_template("comparison.html").render(
+    return render(
+        "comparison.html",
         comparison=comparison,
         runs=list(zip(comparison.names, comparison.runs, looks, strict=True)),
         columns=columns,
@@ -151,10 +142,11 @@ def _render(comparison: RunComparison) -> str:
             for group in comparison.groups
         ],
         plots=list(_drawn(comparison)),
-        breakable=require("markupsafe").Markup(".<wbr>"),
+        breakable=markup(".<wbr>"),
         recipes=[(name, looks[members[0]], len(members)) for name, members in comparison.recipes],
         differing=differing_rows(comparison),
         classes=shown,
         n_classes=len(rows),
+        heat=lambda accuracy: heat(accuracy, lowest),
+        evaluated_on=evaluated_on,
     )
-    return page

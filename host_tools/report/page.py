@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import base64
 from typing import Any
 
 from edge_sdk.files import write_atomically
-from host_tools.extras import require
+from host_tools.pages import markup, render
 from host_tools.report import evaluation_plots, plots
 from host_tools.report.pictures import Sheets
 from host_tools.run_directory import RunDirectory
@@ -44,44 +43,20 @@ def _figures(report: dict[str, Any]) -> dict[str, Any]:
 
 
 def _render(report: dict[str, Any], drawn: dict[str, str], contact: bytes, sheets: Sheets) -> str:
-    jinja2 = require("jinja2")
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("host_tools", "report"),
-        autoescape=True,  # labels are names of folders, and may hold anything
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["percent"] = lambda share: _figure(share, "{:.2%}").replace(
-        "%", "\N{NO-BREAK SPACE}%"
-    )
-    environment.filters["short_percent"] = lambda share: _figure(share, "{:.0%}").replace(
-        "%", "\N{NO-BREAK SPACE}%"
-    )
-    environment.filters["decimal"] = lambda figure: _figure(figure, "{:.3f}")
-    environment.filters["kilobytes"] = lambda size: f"{size / 1000:,.1f} kB"
-    environment.filters["lost"] = _lost
-    environment.filters["heat"] = _heat
-    environment.filters["embedded"] = lambda jpeg: (
-        "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()
-    )
-    safe = {name: require("markupsafe").Markup(text) for name, text in drawn.items()}
     artifacts = report["validation"]["artifacts"] if report["validation"] else []
-    page: str = environment.get_template("page.html").render(
+    return render(
+        "report.html",
         report=report,
-        plots=safe,
+        plots={name: markup(text) for name, text in drawn.items()},
         contact=contact,
         sheets=sheets,
         recalls=[
             (a["format"], {c["label"]: c["artifact"] for c in a["per_class"]}) for a in artifacts
         ],
         most_bars=evaluation_plots.MOST_CLASSES,
+        lost=_lost,
+        heat=_heat,
     )
-    return page
-
-
-def _figure(figure: float | None, form: str) -> str:
-    return "" if figure is None else form.format(figure)
 
 
 def _lost(points: float) -> str:

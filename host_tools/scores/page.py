@@ -6,8 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge_sdk.files import write_atomically
-from host_tools.extras import require
+from host_tools import pages
 from host_tools.report.evaluation_plots import reliability
 from host_tools.report.plots import svg
 from host_tools.scores.plots import histogram, risk_coverage
@@ -33,19 +32,7 @@ def write_page(path: Path, done: list[Calibrated]) -> None:
         MissingExtraError: matplotlib or Jinja is not installed.
         WriteError: the disk is full, or a folder is in the way.
     """
-    jinja2 = require("jinja2")
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("host_tools", "scores"),
-        autoescape=True,  # paths are names of files, and may hold anything
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["mean"] = mean_text
-    page: str = environment.get_template("page.html").render(
-        artifacts=[_shown(one) for one in done]
-    )
-    write_atomically(path, page.encode(errors="backslashreplace"))
+    pages.write_page(path, "scores.html", artifacts=[_shown(one) for one in done], mean=mean_text)
 
 
 def _shown(one: Calibrated) -> dict[str, Any]:
@@ -76,4 +63,4 @@ def _bins(belief: Belief) -> list[dict[str, Any]]:
 
 
 def _drawn(figure: Any) -> Any:
-    return require("markupsafe").Markup(svg(figure))
+    return pages.markup(svg(figure))

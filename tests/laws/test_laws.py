@@ -60,14 +60,7 @@ _DOORS: dict[str, tuple[str, ...]] = {
     "matplotlib": ("host_tools/explain/draw.py", "host_tools/report/"),
     "scipy": ("host_tools/explain/heat.py", "host_tools/scores/"),
     "shap": ("host_tools/explain/shapley.py", "host_tools/explain/methods.py"),
-    "jinja2": (
-        "host_tools/audit/page.py",
-        "host_tools/explain/page.py",
-        "host_tools/flips/page.py",
-        "host_tools/repair/page.py",
-        "host_tools/report/",
-        "host_tools/scores/page.py",
-    ),
+    "jinja2": ("host_tools/pages/",),
     "tqdm": ("host_tools/progress.py", "host_tools/train/watch.py"),
     "filelock": ("host_tools/data/cache.py",),
 }
