@@ -34,6 +34,7 @@ from benchmarks.public_model import (
     write_mobilenet_artifact,
 )
 from edge_sdk.machine.facts import read_machine
+from edge_sdk.plain import to_plain
 
 CLASSIFY_TARGET = 1.10
 YUV_TARGET = 1.05
@@ -288,7 +289,7 @@ def main() -> int:
 
     rows: list[Row] = []
     load_before = os.getloadavg()[0]  # above the number of cores, others were in the way
-    machine = read_machine().to_json()
+    machine = to_plain(read_machine())
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         os.environ["XDG_CACHE_HOME"] = name  # trials of foreign models must leave no memory

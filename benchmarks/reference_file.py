@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_sdk.machine.facts import Machine
+from edge_sdk.plain import from_plain
 
 _FOLDER = Path(__file__).parent / "reference"
 SCHEMA = 1
@@ -56,7 +57,7 @@ def reference_for(machine: Machine, folder: Path = _FOLDER) -> dict[str, Any] | 
     for path in sorted(folder.glob("*.json")):
         content: dict[str, Any] = json.loads(path.read_text("utf-8"))
         if content.get("schema") == SCHEMA and not machine.differences(
-            Machine.from_json(content["machine"])
+            from_plain(Machine, content["machine"])
         ):
             return content
     return None
@@ -72,7 +73,7 @@ def main() -> int:
     parser.add_argument("--write", metavar="NAME", help="keep them as reference/NAME.json")
     arguments = parser.parse_args()
     new = compact(*(json.loads(p.read_text("utf-8")) for p in (arguments.rows, arguments.ratios)))
-    old = reference_for(Machine.from_json(new["machine"]))
+    old = reference_for(from_plain(Machine, new["machine"]))
     print(f"beside {old['date']}" if old else "no figures of this machine are kept yet")
     for group, rows in new["groups"].items():
         print(f"\n{group}")

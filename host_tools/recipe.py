@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_sdk.errors import RecipeError
+from edge_sdk.plain import PlainError, from_plain, nearest
 from edge_sdk.preprocess import CROPS, Crop, Preprocessing
 from host_tools.recipe_keys import (
     AugmentationRecipe,
@@ -27,7 +28,6 @@ from host_tools.recipe_keys import (
     StageRecipe,
     TrainingRecipe,
 )
-from host_tools.strict_toml import build, literal, nearest
 
 __all__ = [
     "AugmentationRecipe",
@@ -40,6 +40,7 @@ __all__ = [
     "StageRecipe",
     "TrainingRecipe",
     "builtin_recipes",
+    "literal",
     "load_recipe",
     "notes_of",
     "preprocessing_of",
@@ -113,7 +114,12 @@ def recipe_from(values: Mapping[str, Any], where: str) -> Recipe:
     Raises:
         RecipeError: see ``load_recipe``.
     """
-    recipe = build(Recipe, values, where)
+    if "name" not in values:
+        raise RecipeError(f'{where}: a recipe needs a name, as in name = "my-recipe"')
+    try:
+        recipe = from_plain(Recipe, values, unknown_keys="refuse")
+    except PlainError as error:
+        raise RecipeError(f"{where}: {error}") from error
     for wrong in _contradictions(recipe):
         raise RecipeError(f"{where}: {wrong}")
     return recipe
@@ -160,7 +166,9 @@ def _contradictions(recipe: Recipe) -> Iterator[str]:
         yield f"{len(stages)} training.stages need as many epochs, got {training.epochs}"
     if recipe.scores.coverage is not None and recipe.scores.accuracy is not None:
         yield "one threshold serves one goal: give scores.coverage or scores.accuracy"
-    if not any(character.isalnum() for character in recipe.name):
+    if not recipe.name or not all(c.isalnum() or c in "-_." for c in recipe.name):
+        yield f"name must be of letters, digits, - _ and ., got {recipe.name!r}"
+    elif not any(character.isalnum() for character in recipe.name):
         yield f"name must have a letter or a digit in it, got {recipe.name!r}"
 
 
@@ -200,6 +208,22 @@ def recipe_toml(recipe: Recipe, *, explained: bool = False) -> str:
                 )
             lines.append(f"{entry} = {literal(value)}")
     return "\n".join(lines) + "\n"
+
+
+def literal(value: Any) -> str:
+    """A value as TOML writes it."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{name} = {literal(entry)}' for name, entry in value.items())}}}"
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(literal(entry) for entry in value)}]"
+    if isinstance(value, str):
+        escaped = "".join(
+            c if c.isprintable() and c not in '"\\' else f"\\U{ord(c):08x}" for c in value
+        )
+        return f'"{escaped}"'
+    return repr(value)
 
 
 def builtin_recipes() -> tuple[str, ...]:

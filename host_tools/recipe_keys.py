@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from edge_sdk.plain import key
 from edge_sdk.preprocess import CROPS
-from host_tools.strict_toml import key
 
 # The names of host_tools/models, kept here so that reading a recipe needs no Keras.
 APPLICATIONS = (

@@ -6,10 +6,10 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import Any
 
 from edge_sdk.bench.results import ModelResult
 from edge_sdk.errors import BaselineError
+from edge_sdk.plain import from_plain
 
 _AGAIN = "give what edgecls validate ARTIFACT --reference MODEL --data DIR --json printed"
 
@@ -29,9 +29,13 @@ class Accuracy:
     path: str
     size_bytes: int
     accuracy: float
-    drop_points: float | None
-    drop_ci95: tuple[float, float] | None
-    n: int | None
+    drop_points: float | None = None
+    drop_ci95: tuple[float, float] | None = None
+    n: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.accuracy <= 1:
+            raise ValueError(f"an accuracy of {self.accuracy}, expected 0 to 1")
 
 
 def read_accuracies(path: Path) -> tuple[Accuracy, ...]:
@@ -62,7 +66,7 @@ def parse_accuracies(content: object, name: str) -> tuple[Accuracy, ...]:
         raise BaselineError(f"{name}: is of type {kind!r:.60}, expected a validation; {_AGAIN}")
     try:
         n = content["reference"].get("n")
-        return tuple(_accuracy(entry, n) for entry in content["artifacts"])
+        return tuple(from_plain(Accuracy, {**entry, "n": n}) for entry in content["artifacts"])
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise BaselineError(f"{name}: damaged or edited ({error!r:.120}); {_AGAIN}") from error
 
@@ -77,23 +81,4 @@ def accuracy_of(model: ModelResult, accuracies: Sequence[Accuracy]) -> Accuracy 
             if PurePath(known.path).name == name and known.size_bytes == model.size_bytes
         ),
         None,
-    )
-
-
-def _accuracy(entry: dict[str, Any], n: object) -> Accuracy:
-    drop, ends = entry.get("drop_points"), entry.get("drop_ci95")
-    interval = None
-    if ends is not None:
-        low, high = ends
-        interval = (float(low), float(high))
-    accuracy = float(entry["accuracy"])
-    if not 0 <= accuracy <= 1:
-        raise ValueError(f"an accuracy of {accuracy}, expected 0 to 1")
-    return Accuracy(
-        path=str(entry["path"]),
-        size_bytes=int(entry["size_bytes"]),
-        accuracy=accuracy,
-        drop_points=None if drop is None else float(drop),
-        drop_ci95=interval,
-        n=n if isinstance(n, int) else None,
     )

@@ -54,7 +54,7 @@ def machine_facts(machine: Machine) -> list[tuple[str, str]]:
         ("Swap", f"{number(machine.swap_used_mb)} of {number(machine.swap_mb)} MB used"),
         ("Load, 1, 5, 15 minutes", load),
         ("System", f"{machine.os or NOTHING}, kernel {machine.kernel}, Python {machine.python}"),
-        ("Versions", ", ".join(f"{name} {version}" for name, version in machine.packages)),
+        ("Versions", ", ".join(f"{name} {version}" for name, version in machine.packages.items())),
     ]
 
 

@@ -7,7 +7,7 @@ The fields are the keys of the JSON; what can be computed from the samples (``la
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from edge_sdk.bench.parts import (
@@ -22,6 +22,7 @@ from edge_sdk.bench.parts import (
 )
 from edge_sdk.machine.conditions import Conditions
 from edge_sdk.machine.facts import Machine
+from edge_sdk.plain import to_plain
 
 SCHEMA = 1
 _DIGITS = 6  # milliseconds to the nanosecond
@@ -120,18 +121,18 @@ class ModelResult:
             "inference": self.inference,
             "postprocess": self.postprocess,
         }
-        content: dict[str, Any] = _plain(self)
+        content: dict[str, Any] = _rounded(self)
         samples = content.pop("samples")
         return {
             **content,
             "runs": len(self.samples),
-            "latency_ms": _plain(self.latency),
+            "latency_ms": _rounded(self.latency),
             "stages_ms": {
-                name: _plain(stage.p50 if stage else None) for name, stage in stages.items()
+                name: _rounded(stage.p50 if stage else None) for name, stage in stages.items()
             },
-            "stages": {name: _plain(stage) for name, stage in stages.items()},
-            "throughput_fps": _plain(self.throughput_fps),
-            **({"age_ms": _plain(self.age.age)} if self.age else {}),
+            "stages": {name: _rounded(stage) for name, stage in stages.items()},
+            "throughput_fps": _rounded(self.throughput_fps),
+            **({"age_ms": _rounded(self.age.age)} if self.age else {}),
             "samples": samples,
         }
 
@@ -197,19 +198,10 @@ class Benchmark:
         return {
             "schema": SCHEMA,
             "type": "benchmark",
-            **_plain(self),
+            **_rounded(self),
             "models": [model.to_json() for model in self.models],
         }
 
 
-def _plain(value: Any) -> Any:
-    """Dataclasses as dicts, tuples as lists, floats rounded: what ``json.dumps`` takes."""
-    if isinstance(value, (Machine, Conditions)):
-        return value.to_json()
-    if is_dataclass(value) and not isinstance(value, type):
-        return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
-    if isinstance(value, (tuple, list)):
-        return [_plain(entry) for entry in value]
-    if isinstance(value, float):
-        return round(value, _DIGITS)
-    return value
+def _rounded(value: Any) -> Any:
+    return to_plain(value, digits=_DIGITS)

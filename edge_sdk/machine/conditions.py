@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
 
-from edge_sdk.machine.plain import plain_fields, texts
 from edge_sdk.machine.power import Throttling
 
 
@@ -38,27 +36,6 @@ class Reading:
     swapped_mb: float | None
     stopped_s: float | None = None
 
-    def to_json(self) -> dict[str, Any]:
-        """The JSON object; its keys are the fields."""
-        return {
-            **{field.name: getattr(self, field.name) for field in fields(self)},
-            "throttling": self.throttling.to_json() if self.throttling else None,
-        }
-
-    @classmethod
-    def from_json(cls, content: dict[str, Any]) -> Reading:
-        """What ``to_json`` gave; unknown keys are left out.
-
-        Raises:
-            KeyError: a key is missing.
-            TypeError: a value is of another kind.
-            ValueError: a number is none, or not finite.
-        """
-        values = plain_fields(cls, content)
-        throttling = values["throttling"]
-        values["throttling"] = None if throttling is None else Throttling.from_json(throttling)
-        return cls(**values)
-
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
@@ -87,6 +64,10 @@ class Conditions:
     invalid_reasons: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        if not self.readings:
+            raise ValueError("conditions without a reading")
+
     @property
     def before(self) -> Reading:
         """The first reading."""
@@ -101,30 +82,3 @@ class Conditions:
     def after(self) -> Reading:
         """The last reading."""
         return self.readings[-1]
-
-    def to_json(self) -> dict[str, Any]:
-        """The JSON object; its keys are the fields."""
-        return {
-            **{field.name: getattr(self, field.name) for field in fields(self)},
-            "readings": [reading.to_json() for reading in self.readings],
-            "invalid_reasons": list(self.invalid_reasons),
-            "notes": list(self.notes),
-        }
-
-    @classmethod
-    def from_json(cls, content: dict[str, Any]) -> Conditions:
-        """What ``to_json`` gave; unknown keys are left out.
-
-        Raises:
-            KeyError: a key is missing.
-            TypeError: a value is of another kind.
-            ValueError: there is no reading, or a number is none, or not finite.
-        """
-        values = plain_fields(cls, content)
-        readings = tuple(Reading.from_json(reading) for reading in values["readings"])
-        if not readings:
-            raise ValueError("conditions without a reading")
-        values["readings"] = readings
-        values["invalid_reasons"] = texts(values["invalid_reasons"])
-        values["notes"] = texts(values["notes"])
-        return cls(**values)

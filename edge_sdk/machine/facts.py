@@ -5,16 +5,14 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from importlib import metadata
-from typing import Any
 
 from edge_sdk.machine import emulation
 from edge_sdk.machine.board import board_name, core_count, cpu_name, operating_system
 from edge_sdk.machine.clocks import read_clocks, read_driver, read_governor
 from edge_sdk.machine.heat import read_heat
 from edge_sdk.machine.load import read_load_average, read_memory
-from edge_sdk.machine.plain import plain_fields, texts
 from edge_sdk.machine.power import Throttling, read_throttling, read_undervoltage
 from edge_sdk.machine.quota import read_quota
 from edge_sdk.machine.system import System
@@ -51,7 +49,7 @@ class Machine:
         undervoltage: by the kernel's sensor.
         memory_mb, memory_available_mb, swap_mb, swap_used_mb: in 10⁶ bytes.
         load: tasks that run or wait to, averaged over 1, 5 and 15 minutes.
-        packages: ``(name, version)`` of runtimes and delegates that are installed.
+        packages: name and version of the runtimes and delegates that are installed.
         emulated: by what, as ``qemu-aarch64``: its latencies say nothing about a board.
         virtualised, container: what it is a guest of, and in.
         kernel, os, python: versions.
@@ -77,7 +75,7 @@ class Machine:
     swap_mb: float | None
     swap_used_mb: float | None
     load: tuple[float, float, float] | None
-    packages: tuple[tuple[str, str], ...]
+    packages: dict[str, str]
     emulated: str | None
     virtualised: str | None
     container: str | None
@@ -85,36 +83,6 @@ class Machine:
     os: str | None
     python: str
     quota_cores: float | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """The JSON object: its keys are the fields, ``packages`` an object."""
-        return {
-            **{field.name: getattr(self, field.name) for field in fields(self)},
-            "throttling": self.throttling.to_json() if self.throttling else None,
-            "load": list(self.load) if self.load else None,
-            "packages": dict(self.packages),
-        }
-
-    @classmethod
-    def from_json(cls, content: dict[str, Any]) -> Machine:
-        """What ``to_json`` gave; unknown keys are left out.
-
-        Raises:
-            KeyError: a key is missing.
-            TypeError: a value is of another kind.
-            ValueError: a number is none, or not finite.
-        """
-        values = plain_fields(cls, content)
-        throttling, load = values["throttling"], values["load"]
-        if load is not None:
-            one, five, fifteen = (float(value) for value in load)
-            values["load"] = (one, five, fifteen)
-        values["throttling"] = None if throttling is None else Throttling.from_json(throttling)
-        packages = values["packages"]
-        if not isinstance(packages, dict):
-            raise TypeError(f"packages is {packages!r:.60}, expected an object")
-        values["packages"] = tuple(zip(packages, texts(list(packages.values())), strict=True))
-        return cls(**values)
 
     def differences(self, other: Machine) -> tuple[str, ...]:
         """What makes ``other`` another machine: ``cores 2 against 4``; empty where nothing does.
@@ -170,7 +138,7 @@ def read_machine(
         swap_mb=memory.swap_total_mb,
         swap_used_mb=memory.swap_used_mb,
         load=None if load is None else (load.one, load.five, load.fifteen),
-        packages=tuple(_packages(system, version)),
+        packages=dict(_packages(system, version)),
         emulated=emulation.emulator(system, architecture),
         virtualised=emulation.hypervisor(system),
         container=emulation.container(system),

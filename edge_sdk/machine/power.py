@@ -46,8 +46,8 @@ class Throttling:
             tuple(name for bit, name in THROTTLE_BITS if bits >> (bit + _SINCE_BOOT) & 1),
         )
 
-    def to_json(self) -> dict[str, Any]:
-        """The JSON object: the bits in hexadecimal, as ``vcgencmd`` prints them."""
+    def to_plain(self) -> dict[str, Any]:
+        """The bits in hexadecimal, as ``vcgencmd`` prints them."""
         return {
             "bits": f"{self.bits:#x}",
             "now": list(self.now),
@@ -55,8 +55,8 @@ class Throttling:
         }
 
     @classmethod
-    def from_json(cls, content: object) -> Throttling:
-        """What ``to_json`` gave.
+    def from_plain(cls, content: object) -> Throttling:
+        """What ``to_plain`` gave.
 
         Raises:
             KeyError: it has no bits.

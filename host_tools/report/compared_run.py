@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from edge_sdk.errors import ArtifactNotFoundError, ConversionError, TrainingError
-from host_tools.report.strict_report import ReportReader
+from edge_sdk.plain import PlainError, from_plain, key
 from host_tools.run_directory import RunDirectory
 
 _SCHEMA = 1
@@ -94,7 +95,7 @@ class ComparedRun:
     def identity(self) -> str:
         """What repetitions of a run share: the recipe but for the seed, and the pictures."""
         ignored = (_SEED, *_WORDS)
-        recipe = {key: value for key, value in self.recipe.items() if key not in ignored}
+        recipe = {name: value for name, value in self.recipe.items() if name not in ignored}
         pictures = (self.fingerprint, self.split, self.split_fingerprint)
         return json.dumps([recipe, pictures], sort_keys=True)
 
@@ -124,36 +125,36 @@ def read_run(path: Path) -> ComparedRun:
             f"{path}: not a run directory, there is no report.json in it; edgecls train makes one"
         )
     try:
-        report = run.read_report()
-        return _understood(path, ReportReader(report, run.report))
+        return _understood(path, run.report, run.read_report())
+    except PlainError as error:
+        raise ConversionError(f"{run.report}: damaged ({error}); train again") from error
     except RecursionError as error:
         raise ConversionError(f"{run.report}: damaged (nested too deep); train again") from error
 
 
-def _understood(path: Path, report: ReportReader) -> ComparedRun:
-    schema = report.whole("schema")
-    if report.text("type") != "run" or not schema:
-        raise report.wrong("type", report.value.get("type"), "'run' and a schema")
-    if schema > _SCHEMA:
+def _understood(path: Path, file: Path, content: Any) -> ComparedRun:
+    if not isinstance(content, dict) or content.get("type") != "run" or not content.get("schema"):
+        kind = content.get("type") if isinstance(content, dict) else content
+        raise PlainError("", f"type is {kind!r:.60}, expected 'run' and a schema")
+    report = from_plain(_Report, content)
+    if report.schema > _SCHEMA:
         raise ConversionError(
-            f"{report.file}: schema {schema}, this edgecls reads up to {_SCHEMA}; "
+            f"{file}: schema {report.schema}, this edgecls reads up to {_SCHEMA}; "
             "compare with the edgecls that trained it"
         )
-    evaluation, data = report.inside("evaluation"), report.inside("data")
-    labels = _labels(evaluation)
-    rights, counts = _confusion(evaluation, len(labels or ()))
-    split = evaluation.text("split")
+    evaluation, data = report.evaluation or _Evaluation(), report.data or _Data()
+    rights, counts = _confusion(evaluation)
     return ComparedRun(
         path=path,
-        title=report.text("name") or "",
-        labels=labels,
-        split=split,
-        n=evaluation.whole("n") or 0,
-        fingerprint=data.text("fingerprint"),
-        split_fingerprint=None if split is None else data.inside("fingerprints").text(split),
-        recipe=_flat(report.inside("recipe").value),
-        history=_history(report.inside("training")),
-        accuracy_ci95=_interval(evaluation),
+        title=report.name or "",
+        labels=evaluation.labels or None,
+        split=evaluation.split,
+        n=evaluation.n or 0,
+        fingerprint=data.fingerprint,
+        split_fingerprint=(data.fingerprints or {}).get(evaluation.split or ""),
+        recipe=_flat(report.recipe or {}),
+        history=_history(report.training or _Training()),
+        accuracy_ci95=evaluation.accuracy_ci95,
         class_counts=counts,
         class_accuracy=tuple(
             right / n if n else None for right, n in zip(rights, counts, strict=True)
@@ -162,75 +163,134 @@ def _understood(path: Path, report: ReportReader) -> ComparedRun:
     )
 
 
-def _figures(report: ReportReader, evaluation: ReportReader) -> Figures:
-    training = report.inside("training")
-    artifacts = report.inside("validation").each("artifacts")
-    none = ReportReader({}, report.file)
-    int8 = next((artifact for artifact in artifacts if artifact.text("format") == "int8"), none)
+def _figures(report: _Report, evaluation: _Evaluation) -> Figures:
+    training = report.training or _Training()
+    artifacts = (report.validation or _Validation()).artifacts or ()
+    int8 = next((artifact for artifact in artifacts if artifact.format == "int8"), _Artifact())
     return Figures(
-        accuracy=evaluation.share("accuracy"),
-        top5=evaluation.share("top5"),
-        macro_f1=evaluation.inside("macro").share("f1"),
-        ece=evaluation.inside("calibration").share("ece"),
-        corruption_accuracy=evaluation.inside("robustness").share("mean"),
-        int8_accuracy=int8.share("accuracy"),
-        int8_drop_points=int8.number("drop_points"),
-        int8_size_bytes=int8.whole("size_bytes"),
-        parameters=report.inside("architecture").whole("parameters"),
-        epochs=len(training.entries("history")) or None,
-        seconds=training.number("seconds"),
+        accuracy=evaluation.accuracy,
+        top5=evaluation.top5,
+        macro_f1=(evaluation.macro or _Macro()).f1,
+        ece=(evaluation.calibration or _Calibration()).ece,
+        corruption_accuracy=(evaluation.robustness or _Robustness()).mean,
+        int8_accuracy=int8.accuracy,
+        int8_drop_points=int8.drop_points,
+        int8_size_bytes=int8.size_bytes,
+        parameters=(report.architecture or _Architecture()).parameters,
+        epochs=len(training.history or ()) or None,
+        seconds=training.seconds,
     )
 
 
-def _labels(evaluation: ReportReader) -> tuple[str, ...] | None:
-    labels = evaluation.entries("labels")
-    for label in labels:
-        if not isinstance(label, str):
-            raise evaluation.wrong("labels", label, "names of classes")
-    return tuple(labels) or None
-
-
-def _confusion(evaluation: ReportReader, classes: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def _confusion(evaluation: _Evaluation) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Right answers and pictures of each class; empty without a matrix."""
-    rows = evaluation.entries("confusion")
-    fits = all(
-        isinstance(row, list)
-        and len(row) == classes
-        and all(type(count) is int and count >= 0 for count in row)
-        for row in rows
-    )
+    rows, classes = evaluation.confusion or (), len(evaluation.labels or ())
+    fits = all(len(row) == classes and min(row, default=0) >= 0 for row in rows)
     if not fits or len(rows) not in (0, classes):
-        expected = f"{classes} rows of {classes} counts"
-        raise evaluation.wrong("confusion", rows, expected)
+        raise PlainError("evaluation.confusion", f"must be {classes} rows of {classes} counts")
     return tuple(row[place] for place, row in enumerate(rows)), tuple(map(sum, rows))
 
 
-def _interval(evaluation: ReportReader) -> tuple[float, float] | None:
-    ends = evaluation.entries("accuracy_ci95")
-    if not ends:
-        return None
-    if len(ends) != 2 or not all(type(end) in (int, float) and 0 <= end <= 1 for end in ends):
-        raise evaluation.wrong("accuracy_ci95", ends, "two numbers from 0 to 1")
-    return float(ends[0]), float(ends[1])
-
-
-def _history(training: ReportReader) -> tuple[Mapping[str, float], ...]:
-    rows = training.each("history")
-    for row in rows:
-        for key, value in row.value.items():
+def _history(training: _Training) -> tuple[Mapping[str, float], ...]:
+    rows = training.history or ()
+    for number, row in enumerate(rows):
+        place = f"training.history[{number}]"
+        for name, value in row.items():
             # A loss may be infinite or NaN: that is what happened.
             if type(value) not in (int, float):
-                raise row.wrong(key, value, "a number")
-        if row.number("epoch") is None:
-            raise row.wrong("epoch", None, "a number")
-    return tuple(row.value for row in rows)
+                raise PlainError(f"{place}.{name}", f"must be a number, got {value!r:.60}")
+        if "epoch" not in row:
+            raise PlainError(f"{place}.epoch", "is missing")
+    return rows
 
 
 def _flat(recipe: Mapping[str, Any]) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, value in recipe.items():
         if isinstance(value, dict):
-            flat |= {f"{name}.{key}": entry for key, entry in value.items()}
+            flat |= {f"{name}.{inner}": entry for inner, entry in value.items()}
         else:
             flat[name] = value
     return flat
+
+
+# What is read of a report.json. An earlier version wrote less: what is absent or null is None.
+
+
+def _share() -> Any:
+    return key(None, within=(0, 1))
+
+
+def _count() -> Any:
+    return key(None, within=(0, math.inf))
+
+
+@dataclass(frozen=True, slots=True)
+class _Macro:
+    f1: float | None = _share()
+
+
+@dataclass(frozen=True, slots=True)
+class _Calibration:
+    ece: float | None = _share()
+
+
+@dataclass(frozen=True, slots=True)
+class _Robustness:
+    mean: float | None = _share()
+
+
+@dataclass(frozen=True, slots=True)
+class _Evaluation:
+    split: str | None = None
+    n: int | None = _count()
+    labels: tuple[str, ...] | None = None
+    confusion: tuple[tuple[int, ...], ...] | None = None
+    accuracy: float | None = _share()
+    accuracy_ci95: tuple[float, float] | None = _share()
+    top5: float | None = _share()
+    macro: _Macro | None = None
+    calibration: _Calibration | None = None
+    robustness: _Robustness | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Data:
+    fingerprint: str | None = None
+    fingerprints: dict[str, str | None] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Training:
+    history: tuple[dict[str, Any], ...] | None = None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Artifact:
+    format: str | None = None
+    accuracy: float | None = _share()
+    drop_points: float | None = None
+    size_bytes: int | None = _count()
+
+
+@dataclass(frozen=True, slots=True)
+class _Validation:
+    artifacts: tuple[_Artifact, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Architecture:
+    parameters: int | None = _count()
+
+
+@dataclass(frozen=True, slots=True)
+class _Report:
+    schema: int
+    name: str | None = None
+    evaluation: _Evaluation | None = None
+    data: _Data | None = None
+    training: _Training | None = None
+    validation: _Validation | None = None
+    architecture: _Architecture | None = None
+    recipe: dict[str, Any] | None = None

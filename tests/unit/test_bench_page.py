@@ -294,7 +294,7 @@ def test_hostile_texts_stay_texts(text: str) -> None:
     machine = replace(
         read_machine(),
         **dict.fromkeys(("board", "cpu", "governor", "driver", "os", "kernel", "emulated"), text),  # type: ignore[arg-type]
-        packages=((text, text),),
+        packages={text: text},
     )
     conditions = Conditions(
         1, text, text, None, (Reading(0.0, *(None,) * 8),), None, None, None, (text,), (text,)

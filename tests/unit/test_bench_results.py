@@ -107,13 +107,19 @@ def _without(content: dict[str, Any], key: str) -> dict[str, Any]:
         (lambda c: {**c, "schema": 2}, "schema 2"),
         (lambda c: {**c, "type": "validation"}, "'validation'"),
         (lambda _: [], "'list'"),
-        (lambda c: _without(c, "sha256"), "benchmark.models[0].sha256 is missing"),
-        (lambda c: {**c, "models": 3}, "benchmark.models is 3"),
-        (lambda c: {**c, "machine": {}}, "benchmark.machine"),
+        (lambda c: _without(c, "sha256"), "models[0].sha256 is missing"),
+        (lambda c: {**c, "models": 3}, "models must be a list"),
+        (lambda c: {**c, "machine": {}}, "machine.board is missing"),
         (lambda c: c["models"][0]["samples"].update(block=[1]) or c, "different lengths"),
-        (lambda c: c["models"][0].update(threads=True) or c, "threads is True"),
-        (lambda c: c["models"][0].update(input_px=[1]) or c, "1 entries, expected 2"),
-        (lambda c: c["models"][0].update(load_ms="fast") or c, "load_ms is 'fast'"),
+        (
+            lambda c: c["models"][0].update(threads=True) or c,
+            "threads must be a whole number, got True",
+        ),
+        (lambda c: c["models"][0].update(input_px=[1]) or c, "input_px must have 2 entries, got 1"),
+        (
+            lambda c: c["models"][0].update(load_ms="fast") or c,
+            "load_ms must be a number, got 'fast'",
+        ),
     ],
 )
 def test_what_is_no_benchmark_is_refused_and_says_why(change: Any, said: str) -> None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from edge_sdk.machine.conditions import Conditions
 from edge_sdk.machine.system import System
 from edge_sdk.machine.watch import Watch
+from edge_sdk.plain import from_plain, to_plain
 
 _CPU = "/sys/devices/system/cpu"
 _ZONE = "/sys/class/thermal/thermal_zone0"
@@ -329,12 +330,12 @@ def test_a_machine_that_tells_nothing_is_not_called_invalid(tmp_path: Path) -> N
 def test_conditions_survive_json(board: Board) -> None:
     board.throttled = "throttled=0x50005"
     conditions = _run(board)
-    content = json.loads(json.dumps(conditions.to_json(), allow_nan=False))
-    assert Conditions.from_json(content) == conditions
+    content = json.loads(json.dumps(to_plain(conditions), allow_nan=False))
+    assert from_plain(Conditions, content) == conditions
 
 
 def test_this_machine_can_be_watched() -> None:
     watch = Watch(every_s=0.0)
     watch.start()
     assert watch.sample() is not None
-    assert Conditions.from_json(json.loads(json.dumps(watch.finish().to_json())))
+    assert from_plain(Conditions, json.loads(json.dumps(to_plain(watch.finish()))))

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from edge_sdk.errors import DatasetError
+from edge_sdk.plain import nearest
 from host_tools.data.layouts import cifar10, folders, imagenet100, table, tiny_imagenet
 from host_tools.data.pictures import PictureFolder
-from host_tools.strict_toml import nearest
 
 
 class Layout(NamedTuple):
