@@ -7,6 +7,7 @@ follow the public specifications of the six formats.
 
 from __future__ import annotations
 
+import re
 import struct
 from typing import Literal, NamedTuple
 
@@ -16,12 +17,21 @@ Kind = Literal["JPEG", "PNG", "WebP", "BMP", "GIF", "TIFF"]
 
 
 class ImageHeader(NamedTuple):
-    """Format, size in pixels (as stored, before EXIF rotation), and whether the end is there."""
+    """What the bytes say without being decoded.
+
+    Attributes:
+        kind: the format.
+        width, height: in pixels, as stored, before EXIF rotation.
+        complete: whether the end is there.
+        open_ended: a JPEG without its end mark, in which every scan has begun: the pixels may be
+            complete all the same, which only decoding shows. ``complete`` is then False.
+    """
 
     kind: Kind
     width: int
     height: int
     complete: bool
+    open_ended: bool = False
 
 
 def read_header(data: bytes, name: str) -> ImageHeader:
@@ -51,7 +61,7 @@ def read_header(data: bytes, name: str) -> ImageHeader:
 
 
 def _jpeg(data: bytes) -> ImageHeader:
-    position, size = 2, None
+    position, size, frame_at = 2, None, 0
     while True:
         if data[position] != 0xFF:
             raise IndexError(position)
@@ -65,12 +75,48 @@ def _jpeg(data: bytes) -> ImageHeader:
         (length,) = struct.unpack_from(">H", data, position + 2)
         # SOF0..SOF15 but for DHT (C4), JPG (C8) and DAC (CC), which share the range.
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            size = struct.unpack_from(">HH", data, position + 5)
+            size, frame_at = struct.unpack_from(">HH", data, position + 5), position
         position += 2 + length
         if marker == 0xDA:  # entropy-coded data, in which FF D9 can only be the end of the image
             if size is None:
                 raise IndexError(position)
-            return ImageHeader("JPEG", size[1], size[0], data.find(b"\xff\xd9", position) >= 0)
+            complete = data.find(b"\xff\xd9", position) >= 0
+            open_ended = not complete and _all_scans_begun(data, frame_at, position - 2 - length)
+            return ImageHeader("JPEG", size[1], size[0], complete, open_ended)
+
+
+# In entropy-coded data FF is followed by 00; FF FF is a fill byte, D0 to D7 restart an interval.
+_SEGMENT = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])")
+
+
+def _all_scans_begun(data: bytes, frame_at: int, scan_at: int) -> bool:
+    """Whether the scans of a JPEG say something final about every coefficient it has.
+
+    A progressive JPEG that lost its last scans whole still decodes, to a coarser picture.
+
+    Args:
+        data: the file.
+        frame_at: where its SOF segment begins.
+        scan_at: where its first SOS segment begins.
+    """
+    progressive = data[frame_at + 1] in (0xC2, 0xC6, 0xCA, 0xCE)
+    components = data[frame_at + 10 : frame_at + 10 + 3 * data[frame_at + 9] : 3]
+    missing = {(name, k) for name in components for k in range(64 if progressive else 1)}
+    found: re.Match[bytes] | None = _SEGMENT.match(data, scan_at)
+    while found is not None and found.end() + 2 <= len(data):
+        at = found.end()
+        (length,) = struct.unpack_from(">H", data, at)
+        if at + length > len(data):
+            return False
+        if found[1] == b"\xda":
+            names = data[at + 3 : at + 3 + 2 * data[at + 2] : 2]
+            first, last, low_bit = struct.unpack_from("3B", data, at + length - 3)
+            if not progressive:
+                missing -= {(name, 0) for name in names}
+            elif low_bit & 15 == 0:  # no further bit of these coefficients is to come
+                missing -= {(name, k) for name in names for k in range(first, last + 1)}
+        found = _SEGMENT.search(data, at + length)
+    return not missing
 
 
 def _png(data: bytes) -> ImageHeader:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import struct
 import zlib
 from collections.abc import Callable
@@ -258,15 +259,68 @@ def test_exif_rotation_is_applied_without_pillow_to_say_so(
 @pytest.mark.parametrize("name", _FORMATS)
 def test_a_cut_file_is_refused_at_every_length(name: str) -> None:
     data = _FORMATS[name](_noise())
-    decode_image(data, name=name)
+    whole = decode_image(data, name=name).pixels
     survivors = []
     for length in range(len(data)):
         try:
-            decode_image(data[:length], name=name)
-            survivors.append(length)
+            pixels = decode_image(data[:length], name=name).pixels
         except UnreadableImageError:
-            pass
-    assert survivors == []
+            continue
+        survivors.append(length)
+        np.testing.assert_array_equal(pixels, whole)
+    # A JPEG has all its pixels without the two bytes of its end mark.
+    end_bytes = 2 if name.startswith("jpeg") else 0
+    assert survivors == [*range(len(data) - end_bytes, len(data))]
+
+
+_JPEG_OPTIONS: dict[str, tuple[int, ...]] = {
+    "baseline": (),
+    "progressive": (cv2.IMWRITE_JPEG_PROGRESSIVE, 1),
+    "restart-marks": (cv2.IMWRITE_JPEG_RST_INTERVAL, 1),
+    "progressive-restart-marks": (
+        *(cv2.IMWRITE_JPEG_PROGRESSIVE, 1),
+        *(cv2.IMWRITE_JPEG_RST_INTERVAL, 1),
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    "tail", [b"", b"\xff", bytes(100)], ids=["nothing", "half-a-mark", "zeros"]
+)
+@pytest.mark.parametrize("name", _JPEG_OPTIONS)
+@pytest.mark.parametrize("picture", [_gradients(), _noise(160, 120)], ids=["gradients", "noise"])
+def test_a_jpeg_with_all_its_pixels_needs_no_end_mark(
+    picture: Pixels, name: str, tail: bytes
+) -> None:
+    data = _encoded(".jpg", picture, *_JPEG_OPTIONS[name])
+    pixels = decode_image(data.removesuffix(b"\xff\xd9") + tail, name=name).pixels
+    np.testing.assert_array_equal(pixels, decode_image(data, name=name).pixels)
+
+
+@pytest.mark.parametrize("name", _JPEG_OPTIONS)
+@settings(deadline=None, max_examples=60)
+@given(lost=st.integers(1, 60) | st.integers(1, 5000))
+def test_a_jpeg_without_end_mark_that_lost_pixels_is_refused(name: str, lost: int) -> None:
+    data = _encoded(".jpg", _noise(64, 48), *_JPEG_OPTIONS[name])
+    whole = decode_image(data, name=name).pixels
+    body = data.removesuffix(b"\xff\xd9")
+    try:
+        pixels = decode_image(body[: max(len(body) - lost, 0)], name=name).pixels
+    except UnreadableImageError:
+        return
+    # The bits that fill the last byte are no pixels.
+    np.testing.assert_array_equal(pixels, whole)
+
+
+def test_a_progressive_jpeg_that_lost_its_last_scans_whole_is_refused() -> None:
+    data = _encoded(".jpg", _gradients(), cv2.IMWRITE_JPEG_PROGRESSIVE, 1)
+    scans = [found.start() for found in re.finditer(b"\xff\xda", data)]
+    tables = [found.start() for found in re.finditer(b"\xff\xc4", data)]
+    assert len(scans) > 3
+    for scan in scans[1:]:  # each has a table of its own before it, or none
+        end = max((at for at in tables if scans[scans.index(scan) - 1] < at < scan), default=scan)
+        with pytest.raises(UnreadableImageError, match="cut off"):
+            decode_image(data[:end], name="a")
 
 
 @pytest.mark.parametrize("name", _FORMATS)
@@ -275,7 +329,7 @@ def test_a_cut_file_is_refused_at_every_length(name: str) -> None:
 def test_a_large_cut_file_is_refused_anywhere(name: str, share: float) -> None:
     data = _LARGE[name]
     with pytest.raises(UnreadableImageError):
-        decode_image(data[: int(len(data) * share)], name=name)
+        decode_image(data[: int((len(data) - 2) * share)], name=name)
 
 
 @pytest.mark.parametrize("name", _FORMATS)
@@ -344,7 +398,9 @@ def no_decoder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cv2, "imdecode", decode)
 
 
-@pytest.mark.parametrize("name", [name for name in _FORMATS if not name.startswith("tiff")])
+@pytest.mark.parametrize(
+    "name", [name for name in _FORMATS if not name.startswith(("tiff", "jpeg"))]
+)
 def test_a_cut_file_is_refused_before_it_is_decoded(name: str, no_decoder: None) -> None:
     # OpenCV 4 fills the missing half of some formats with gray, and calls that a picture.
     data = _LARGE[name]
