@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
@@ -114,6 +116,57 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
         found = theil_sen(x, 0.3 * x + rng.normal(0, 5, 40))
         covered += found.low <= 0.3 <= found.high
     assert 0.92 <= covered / 400 <= 0.98
+
+
+@pytest.mark.parametrize(
+    "x",
+    [range(8), (0, 0, 0, 1, 1, 2, 3, 4), (0, 0, 0, 0, 1, 1, 1, 1)],
+    ids=["distinct", "some-ties", "two-groups"],
+)
+def test_the_interval_covers_what_its_exact_distribution_says(x: Sequence[float]) -> None:
+    # Under a slope of 0 every order of eight errors is as likely, and so many slopes are negative as
+    # it has inversions.
+    at, orders = (
+        np.array(x, np.float64),
+        np.array(list(itertools.permutations(range(8))), np.float64),
+    )
+    first, second = np.triu_indices(8, 1)
+    apart = at[second] > at[first]
+    inversions = (orders[:, second] < orders[:, first])[:, apart].sum(1)
+    below = above = 0
+    for count in range(apart.sum() + 1):
+        those = np.flatnonzero(inversions == count)
+        asked = [theil_sen(at, orders[which]) for which in those[:: max(1, len(those) // 20)]]
+        assert len({(found.high < 0, found.low > 0) for found in asked}) == 1
+        below += len(those) * (asked[0].high < 0)
+        above += len(those) * (asked[0].low > 0)
+    assert below == above
+    # As many as 2.5 % allow at each end: one rank more would be too many.
+    steps = np.cumsum(np.bincount(inversions))
+    assert below == max(step for step in steps if step <= len(orders) * 0.025)
+
+
+# Hollander, Wolfe and Chicken, Nonparametric Statistical Methods, table A.30: P(K >= k), and from it
+# M = (n (n - 1) / 2 - (k - 2)) / 2 for the smallest k with a probability of at most 0.025.
+@pytest.mark.parametrize(("n", "k"), [(8, 18), (9, 20), (10, 23)])
+def test_the_ranks_are_those_of_the_tables(n: int, k: int) -> None:
+    x = np.arange(n, dtype=np.float64)
+    y = np.random.default_rng(n).normal(size=n)
+    slopes = sorted((y[j] - y[i]) / (j - i) for i in range(n) for j in range(i + 1, n))
+    rank = (n * (n - 1) // 2 - (k - 2)) // 2
+    found = theil_sen(x, y)
+    assert (found.low, found.high) == (slopes[rank - 1], slopes[-rank])
+
+
+@given(
+    points=st.lists(
+        st.tuples(st.integers(0, 60), st.integers(-1000, 1000)), min_size=2, max_size=120
+    )
+)
+def test_a_negated_series_has_the_negated_interval(points: list[tuple[int, int]]) -> None:
+    x, y = np.array(sorted(points), np.float64).T
+    found, negated = theil_sen(x, y), theil_sen(x, -y)
+    assert negated == (-found.value, -found.high, -found.low)
 
 
 @pytest.mark.parametrize("n", [0, 1, 2, 7])
