@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import ipaddress
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from edge_sdk.errors import SinkSpecError
-
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +34,23 @@ class Address:
     @property
     def is_loopback(self) -> bool:
         """Whether what is sent there stays on this machine."""
-        return self.host in _LOOPBACK or self.host.startswith("127.")
+        return is_loopback(self.host)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether ``host`` is this machine alone, for what listens there and for what is sent there.
+
+    A name other than ``localhost`` is not, whatever it begins with: it belongs to its DNS server.
+
+    Args:
+        host: a name, an IPv4 address or an IPv6 address without brackets.
+    """
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host.lower().removesuffix(".") == "localhost"
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return (mapped or address).is_loopback
 
 
 def parse_address(text: str, ports: dict[str, int], *, example: str, instead: str) -> Address:

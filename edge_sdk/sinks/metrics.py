@@ -8,7 +8,7 @@ from typing import Any
 
 from edge_sdk.errors import SinkNotInstalledError, SinkSpecError, WriteError
 from edge_sdk.records import FrameRecord, HealthRecord, Record
-from edge_sdk.sinks.address import host_and_port
+from edge_sdk.sinks.address import host_and_port, is_loopback
 from edge_sdk.sinks.spool import SpoolStatistics
 from edge_sdk.sinks.version import version
 
@@ -26,7 +26,6 @@ _OTHERS = "(others)"
 _UNKNOWN = "(unknown)"
 # From a small network on a Coral (2 ms) to a large one on a Pi 3.
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def open_metrics(
@@ -97,7 +96,7 @@ class Metrics:
                 f"{host}:{port}: is no place to listen at; expected one as in {_EXAMPLE}"
             ) from error
         self.port = int(self._server.server_port)
-        if host not in _LOOPBACK:
+        if not is_loopback(host):
             _LOG.warning(
                 "%s:%d: whoever reaches this address can read the metrics", host, self.port
             )

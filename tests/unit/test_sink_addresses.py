@@ -13,10 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_sdk.errors import SinkNotInstalledError, SinkSpecError
-from edge_sdk.sinks.address import host_and_port, parse_address
+from edge_sdk.sinks.address import host_and_port, is_loopback, parse_address
 from edge_sdk.sinks.credentials import Credentials, mqtt_credentials, webhook_token
 from edge_sdk.sinks.home_assistant import discovery, object_id, topic_level
 from edge_sdk.sinks.mqtt import parse_broker
+from edge_sdk.sinks.web.access import Access
 
 
 @pytest.fixture(autouse=True)
@@ -145,6 +146,37 @@ def test_a_password_in_the_clear_is_warned_of(
     parse_broker("mqtt://broker", "door")
     assert "mqtts:// encrypts it" in caplog.text
     assert "s3cret" not in caplog.text
+    caplog.clear()
+    parse_broker("mqtt://127.example.org", "door")
+    assert "mqtts:// encrypts it" in caplog.text
+
+
+_THIS_MACHINE = ("localhost", "LOCALHOST", "localhost.", "127.0.0.1", "127.3.2.1", "::1")
+_OTHERS = ("127.example.org", "127.0.0.1.example.org", "localhost.example.org", "128.0.0.1")
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        *((host, True) for host in (*_THIS_MACHINE, "::ffff:127.0.0.1", "0:0:0:0:0:0:0:1")),
+        *((host, False) for host in (*_OTHERS, "::ffff:1.2.3.4", "::", "0.0.0.0", "pi.local", "")),
+    ],
+)
+def test_what_is_this_machine_alone(host: str, expected: bool) -> None:
+    assert is_loopback(host) == expected
+
+
+@pytest.mark.parametrize("host", [*_THIS_MACHINE, *_OTHERS])
+def test_every_part_has_the_same_idea_of_this_machine(host: str) -> None:
+    def asks_for_a_token() -> bool:
+        try:
+            return Access(host, None).asks
+        except SinkSpecError:
+            return True
+
+    url = f"http://[{host}]/" if ":" in host else f"http://{host}/"
+    address = parse_address(url, {"http": 80}, example="", instead="")
+    assert address.is_loopback == is_loopback(host) != asks_for_a_token()
 
 
 @given(st.text(min_size=1, max_size=80), st.text(min_size=1, max_size=80))

@@ -14,6 +14,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from edge_sdk.errors import SinkSpecError
+from edge_sdk.sinks.address import is_loopback
 from edge_sdk.sinks.credentials import WEB_TOKEN, web_token
 
 # Other names by which the page is reached, such as that of a proxy: NAME[,NAME ...].
@@ -22,14 +23,6 @@ WEB_NAMES = "EDGECLS_WEB_NAMES"
 MIN_TOKEN = 16
 _COOKIE_S = 30 * 24 * 3600
 _MAKE_ONE = f"export {WEB_TOKEN}=\"$(python3 -c 'import secrets; print(secrets.token_urlsafe())')\""
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches what listens at ``host``."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
 
 
 class Access:

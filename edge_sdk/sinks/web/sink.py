@@ -8,10 +8,10 @@ from pathlib import Path
 
 from edge_sdk.errors import WriteError
 from edge_sdk.records import FrameRecord, Record
-from edge_sdk.sinks.address import host_and_port
+from edge_sdk.sinks.address import host_and_port, is_loopback
 from edge_sdk.sinks.credentials import WEB_TOKEN
 from edge_sdk.sinks.version import version
-from edge_sdk.sinks.web.access import Access, is_loopback, open_access
+from edge_sdk.sinks.web.access import Access, open_access
 from edge_sdk.sinks.web.live import Live
 from edge_sdk.sinks.web.requests import Site, request_handler
 from edge_sdk.sinks.web.server import BoundedServer
