@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -157,3 +158,48 @@ class ErrorRecord:
 
 
 Record = FrameRecord | EventRecord | HealthRecord | ClassificationRecord | ErrorRecord
+
+
+# The values of a record that may name files of this machine: wholly, or within a sentence.
+_NAMES = ("source", "model", "path")
+_SENTENCES = ("detail", "error")
+# The folders of an absolute path, which may have blanks within, from a slash before which no word,
+# URL or other path stands; and those of a relative one whose file has an ending.
+_FOLDERS = re.compile(
+    r"(?<![\w/.~%\])])/(?!/)(?:[^\s/;\"'](?:(?!: )[^\n/;\"'])*(?<!\s)/)*(?=[^\s/])"
+    r"|(?<![\w/.:~%-])(?:[\w.~-]+/)+(?=[\w-]+(?:\.\w+)*\.[A-Za-z]\w{0,7}\b)"
+)
+
+
+def public_json(record: Record) -> dict[str, Any]:
+    """``to_json()`` for who is not on this machine: files are named, their folders are not.
+
+    Whatever sends records to a page, a broker or a server uses this; what stays on the device's own
+    disk or standard output has the whole paths.
+    """
+    content = record.to_json()
+    for key in _NAMES:
+        if key in content:
+            content[key] = _file_name(content[key])
+    for key in _SENTENCES:
+        if key in content:
+            content[key] = public_text(content[key])
+    return content
+
+
+def public_text(text: str) -> str:
+    """A sentence in which paths have become the names of their files.
+
+    Devices (``/dev/video0``) stay: they are the same on every machine.
+    """
+    return _FOLDERS.sub(lambda found: found[0] if found[0].startswith("/dev/") else "", text)
+
+
+def _file_name(name: str) -> str:
+    """The last part of a path; URLs, devices and other names stay as they are."""
+    if "://" in name or name.startswith("/dev/"):
+        return name
+    if name.startswith("fake:"):  # fake:PATH?fps=30
+        path, mark, options = name.removeprefix("fake:").partition("?")
+        return f"fake:{_file_name(path)}{mark}{options}"
+    return name.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1] or name

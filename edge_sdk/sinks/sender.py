@@ -14,7 +14,7 @@ class Parcel:
     Attributes:
         seq: its number within the spool, rising.
         kind: the record's type: ``frame``, ``event``, ``health``.
-        body: the JSON object as UTF-8, with ``device``, ``boot_id`` and ``seq``.
+        body: the record's ``public_json`` as UTF-8, with ``device``, ``boot_id`` and ``seq``.
         key: ``device:boot_id:seq``, by which a receiver recognises a repetition.
     """
 

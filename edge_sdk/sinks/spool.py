@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edge_sdk.errors import DeliveryError, WriteError
-from edge_sdk.records import Record
+from edge_sdk.records import Record, public_json
 from edge_sdk.sinks.sender import Parcel, Sender
 from edge_sdk.sinks.spool_health import SpoolHealth, SpoolStatistics
 from edge_sdk.sinks.spool_intake import Intake
@@ -109,7 +109,7 @@ class Spool:
         return SpoolStore(self._path, self._max_bytes, self._turn)
 
     def _parcel(self, record: Record, seq: int) -> Parcel:
-        content = record.to_json()
+        content = public_json(record)
         content |= {"device": self._device, "boot_id": self._boot_id, "seq": seq}
         text = json.dumps(content, ensure_ascii=False)
         try:

@@ -120,6 +120,14 @@ def test_after_close_a_record_is_refused_and_nothing_is_lost(case: _Case) -> Non
     assert case.arrived() == [_RECORDS[0].to_json()]
 
 
+def test_what_is_sent_away_names_files_without_their_folders(tmp_path: Path) -> None:
+    case = _spool(tmp_path / "a.spool")
+    case.sink.write(HealthRecord("T", "/secret/a.jpg", "unreadable", "no room in /secret/b/c.jpg"))
+    (arrived,) = case.arrived()
+    assert (arrived["source"], arrived["detail"]) == ("a.jpg", "no room in c.jpg")
+    case.sink.close()
+
+
 def test_closing_twice_is_closing_once(case: _Case) -> None:
     case.sink.write(_RECORDS[0])
     case.sink.close()

@@ -10,7 +10,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -157,9 +157,15 @@ def test_a_viewer_gets_the_newest_picture_with_its_own_answer(page: WebPage) -> 
 
 
 def test_paths_of_this_machine_stay_here(page: WebPage) -> None:
-    page.see(_frame(), _record())
+    page.see(_frame(), replace(_record(), source="/secret/pictures/a.jpg"))
+    page.write(EventRecord("T", "/secret/pictures/a.jpg", "appeared", "/m/cat", 0.9, 0))
+    page.write(HealthRecord("T", "fake:/secret/b", "model refused", "/secret/m.tflite: is damaged"))
     answer = _ask(page, "/live")
     assert answer.state["answer"]["model"] == "m.tflite"
+    assert answer.state["answer"]["source"] == "a.jpg"
+    health, event = answer.state["happened"]
+    assert (health["source"], health["detail"]) == ("fake:b", "m.tflite: is damaged")
+    assert (event["source"], event["label"]) == ("a.jpg", "/m/cat")
     assert b"/secret" not in answer.body
 
 

@@ -12,9 +12,12 @@ import pytest
 from edge_sdk.records import (
     ClassificationRecord,
     ErrorRecord,
+    EventRecord,
     FrameRecord,
     HealthRecord,
     Record,
+    public_json,
+    public_text,
     utc_now,
 )
 from edge_sdk.types import Prediction, Ranked, Timing
@@ -94,3 +97,63 @@ def test_the_time_is_utc_to_the_millisecond() -> None:
     assert before <= dt.datetime.fromisoformat(text) <= dt.datetime.now(dt.UTC)
     assert text.endswith("+00:00")
     assert len(text) == len("2025-01-01T00:00:00.000+00:00")
+
+
+_PRIVATE = "/home/Jane Doe/private"
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        FrameRecord(
+            "T", 7, f"{_PRIVATE}/a.jpg", "/m/cat", 0.75, _TOP, 1, 2, 3, 4, 5, f"{_PRIVATE}/a.tflite"
+        ),
+        EventRecord("T", f"fake:{_PRIVATE}?fps=30", "left", "/m/cat", 0.9, 2.5),
+        HealthRecord(
+            "T", "camera", "model refused", f"the old one goes on: {_PRIVATE}/a.tflite: no"
+        ),
+        HealthRecord(
+            "T", "camera", "picture not kept", f"[Errno 28] No space: '{_PRIVATE}/a b.jpg'"
+        ),
+        ClassificationRecord(f"{_PRIVATE}/a.jpg", "/m/cat", 0.9, ()),
+        ErrorRecord(f"{_PRIVATE}/a.jpg", f"cannot be read ({_PRIVATE}: Permission denied)"),
+    ],
+)
+def test_a_record_that_leaves_this_machine_names_no_folder(record: Record) -> None:
+    public = public_json(record)
+    text = json.dumps(public)
+    assert "home" not in text
+    assert "Jane" not in text
+    assert public.keys() == record.to_json().keys()
+    assert public.get("label", "/m/cat") == "/m/cat"  # no path, whatever it looks like
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("photos/a.jpg", "a.jpg"),
+        ("fake:/home/x/photos?fps=30&stall@100", "fake:photos?fps=30&stall@100"),
+        ("/dev/video0", "/dev/video0"),
+        ("rtsp://***@camera/live/1", "rtsp://***@camera/live/1"),
+        ("picamera:0", "picamera:0"),
+        ("C:\\photos\\a.jpg", "a.jpg"),
+        ("", ""),
+    ],
+)
+def test_a_path_becomes_a_name_and_other_sources_stay(source: str, expected: str) -> None:
+    assert public_json(HealthRecord("T", source, "lost", ""))["source"] == expected
+
+
+@pytest.mark.parametrize(
+    ("sentence", "expected"),
+    [
+        ("/a/b.tflite: 1f2 -> 3c4; other labels: 3 instead of 2", None),
+        ("see http://host/a/b.jpg and /etc/x/y", "see http://host/a/b.jpg and y"),
+        ("rtsp://camera/live.sdp: the stream broke off", "rtsp://camera/live.sdp: the stream broke off"),
+        ("/dev/v4l/by-id/usb-cam: unplugged", "/dev/v4l/by-id/usb-cam: unplugged"),
+        ("cat/dog at 3/4 of 2.5/s", "cat/dog at 3/4 of 2.5/s"),
+        ("~/m.tflite and ../x/m.tflite", "m.tflite and m.tflite"),
+    ],
+)  # fmt: skip
+def test_a_sentence_keeps_everything_but_folders(sentence: str, expected: str | None) -> None:
+    assert public_text(sentence) == (sentence[3:] if expected is None else expected)

@@ -16,7 +16,7 @@ import numpy as np
 
 from edge_sdk.errors import FrameError
 from edge_sdk.preprocess import Preprocessing, preprocess
-from edge_sdk.records import EventRecord, FrameRecord, HealthRecord, Record
+from edge_sdk.records import EventRecord, FrameRecord, HealthRecord, Record, public_json
 from edge_sdk.statistics import LiveStatistics
 from edge_sdk.types import Frame
 
@@ -188,7 +188,7 @@ class Live:
             **self._about,
             "picture": 0 if shown is None else shown.number,
             "fresh": fresh,
-            "answer": None if record is None else _answer(record),
+            "answer": None if record is None else public_json(record),
             **self._now(),
         }
         jpeg = shown.jpeg if shown is not None and fresh else b""
@@ -206,7 +206,7 @@ class Live:
         now = self._statistics.now()
         summary = {
             "regions": regions,
-            "happened": [record.to_json() for _, record in noted],
+            "happened": [public_json(record) for _, record in noted],
             "ended": ended,
             "idle_s": round(now_s - self._answered_s, 1),
             "statistics": {
@@ -279,10 +279,3 @@ def encode(frame: Frame, max_side_px: int = _MAX_SIDE_PX) -> bytes:
     stored = np.ascontiguousarray(pixels[..., ::-1])  # OpenCV's encoder takes blue first
     _, data = cv2.imencode(".jpg", stored, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
     return data.tobytes()
-
-
-def _answer(record: FrameRecord) -> dict[str, Any]:
-    """The record without the paths of this machine."""
-    content = record.to_json()
-    content["model"] = record.model.replace("\\", "/").rsplit("/", 1)[-1]
-    return content

@@ -7,13 +7,13 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from edge_sdk.answers import Decisions, Seen, Stream
 from edge_sdk.artifact import Artifact
 from edge_sdk.errors import EdgeClsError, UnreadableImageError
 from edge_sdk.images import decode_image
+from edge_sdk.records import public_json, public_text
 from edge_sdk.types import Frame, Prediction
 
 _LOG = logging.getLogger("edgecls.web")
@@ -134,18 +134,20 @@ class Uploads:
                 return self._answer(frame)
             except EdgeClsError as error:
                 _LOG.warning("a viewer's picture could not be classified: %s", error)
-                return Reply(500, {"error": f"The model could not answer: {error}"})
+                return Reply(
+                    500, {"error": f"The model could not answer: {public_text(str(error))}"}
+                )
 
     def _answer(self, frame: Frame) -> Reply:
         model = self._opened()
         prediction = model.classify(frame)
         stream = Stream(prediction.labels, self._decisions, self._top_k)
         threshold = prediction.threshold if self._threshold is None else self._threshold
-        name = Path(model.artifact.path).name
-        seen = Seen(0, frame.name, None, 0.0, None, name, time.monotonic())
+        path = str(model.artifact.path)
+        seen = Seen(0, frame.name, None, 0.0, None, path, time.monotonic())
         record, _ = stream.records(prediction, threshold, seen)
         height, width = frame.pixels.shape[:2]
-        return Reply(200, {**record.to_json(), "width": width, "height": height})
+        return Reply(200, {**public_json(record), "width": width, "height": height})
 
     def _opened(self) -> Model:
         if self._model is not None and self._model.artifact.sha256 == self._current():
