@@ -58,7 +58,8 @@ def run(
     """Classifies frames until the source ends; source, classifier and sinks stay open.
 
     A frame that cannot be read becomes a ``HealthRecord``, and the loop goes on; so does what source,
-    classifier and sinks tell of themselves (``TellsHealth``), for every sink.
+    classifier and sinks tell of themselves (``TellsHealth``), for every sink. With events, whatever
+    ends the run, each label that is there leaves.
 
     Args:
         source: where frames come from.
@@ -121,19 +122,19 @@ class _Loop:
         self._name = str(getattr(source, "name", ""))
         self._telling = _telling(source, classifier, sinks)
         self._broken = 0
+        self._forgiven: tuple[type[Exception], ...] = ()  # by a sink, once the run has failed
 
     def run(self, limit: int | None, asked_to_stop: Callable[[float], bool]) -> RunStatistics:
         self._statistics.begin()
         try:
             self._turn(limit, asked_to_stop)
-        except SinkError:
-            raise
-        except Exception:
-            with contextlib.suppress(SinkError):  # what ended the run matters more
-                self._tell_health()
+        except (Exception, KeyboardInterrupt):
+            # What ended the run matters more; the sinks that still work hear of the end.
+            self._forgiven = (SinkError, OSError)
+            self._tell_end()
             raise
         else:
-            self._tell_health()
+            self._tell_end()
         finally:
             self._step()
             self._statistics.end()
@@ -229,6 +230,12 @@ class _Loop:
                     for stream in self._streams.values():
                         self._end(stream)
 
+    def _tell_end(self) -> None:
+        """The last health reports, and that what was seen is seen no more."""
+        self._tell_health()
+        for stream in self._streams.values():
+            self._end(stream)
+
     def _end(self, stream: Stream) -> None:
         for event in stream.end():
             self._write(event)
@@ -243,7 +250,8 @@ class _Loop:
 
     def _write(self, record: Record) -> None:
         for sink in self._sinks:
-            sink.write(record)
+            with contextlib.suppress(*self._forgiven):
+                sink.write(record)
 
 
 def _telling(

@@ -169,6 +169,7 @@ def test_events_come_between_the_frames(int8_artifact: Path, digit_pictures: Pat
         ("frame", None, "3"),
         ("event", "left", "7"),
         ("event", "appeared", "3"),
+        ("event", "left", "3"),
     ]
     text = edgecls("run", int8_artifact, *words).stdout
     assert "  7 appeared (" in text

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import itertools
 import json
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -468,6 +469,7 @@ def test_each_region_has_answers_of_its_own(classifier: Classifier) -> None:
     assert places == [
         *(("frame", "left"), ("event", "left"), ("frame", right), ("event", right)),
         *(("frame", "left"), ("frame", right)),
+        *(("event", "left"), ("event", right)),  # what is there leaves at the end
     ]
 
 
@@ -516,7 +518,67 @@ def test_what_was_there_leaves_when_the_camera_goes_away(int8_artifact: Path) ->
     with Classifier(Artifact.open(int8_artifact), FakeEngine(_answer)) as classifier:
         run(camera, classifier, [sink], threshold=0.0, decisions=Decisions(events=True))
     told = [record.what for record in sink.records if not isinstance(record, FrameRecord)]
-    assert told == ["appeared", "lost", "left", "appeared"]
+    assert told == ["appeared", "lost", "left", "appeared", "left"]
+
+
+def _interrupted() -> Iterator[Frame]:
+    yield _frame(0)
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("source", "options", "error"),
+    [
+        (lambda: [_frame(0)], {}, None),
+        (lambda: [_frame(0), _frame(1)], {"limit": 1}, None),
+        (lambda: [_frame(0), SourceLostError("gone")], {}, SourceLostError),
+        (lambda: [_frame(0), EngineError("broken")], {}, EngineError),
+        (_interrupted, {}, KeyboardInterrupt),
+    ],
+    ids=["source-ended", "limit", "source-lost", "engine-failed", "interrupted"],
+)
+def test_what_is_there_leaves_however_the_run_ends(
+    source: Callable[[], Iterable[Frame | Exception]],
+    options: dict[str, Any],
+    error: type[BaseException] | None,
+    classifier: Classifier,
+) -> None:
+    sink, events = MemorySink(), Decisions(events=True, smoothing=Majority(3))
+    with pytest.raises(error) if error else contextlib.nullcontext():
+        run(FakeSource(source()), classifier, [sink], decisions=events, **options)
+    (left,) = [r for r in sink.records if isinstance(r, EventRecord) and r.what == "left"]
+    assert (left.label, left.score, left.source) == ("3", 0.75, "frame 0")
+    assert left is sink.records[-1]
+
+
+def test_what_is_there_leaves_when_the_run_is_asked_to_stop(classifier: Classifier) -> None:
+    sink, stop = MemorySink(), threading.Event()
+
+    def frames() -> Iterator[Frame]:
+        yield _frame(0)
+        stop.set()
+        yield _frame(1)
+        pytest.fail("read on after the stop")
+
+    run(FakeSource(frames()), classifier, [sink], decisions=Decisions(events=True), stop=stop)
+    assert sink.records[-1].to_json()["what"] == "left"
+
+
+def test_a_sink_that_fails_does_not_keep_the_others_from_hearing_of_the_end(
+    classifier: Classifier,
+) -> None:
+    before, full, after = MemorySink(), MemorySink(capacity=3), MemorySink()
+    sinks = [before, full, after]
+    with pytest.raises(SinkError, match="full"):
+        run(
+            FakeSource(_frame(i) for i in range(9)),
+            classifier,
+            sinks,
+            decisions=Decisions(events=True),
+        )
+    for sink in (before, after):
+        assert sink.records[-1].to_json()["what"] == "left"
+    assert len(full.records) == 3
 
 
 @pytest.mark.parametrize(
