@@ -28,7 +28,15 @@ _NAMES = {
     "images": ("read_image",),
     "motion": ("Motion",),
     "pipeline": ("run",),
-    "ports": ("Engine", "FrameSink", "FrameSource", "LiveSource", "Sink", "TellsHealth"),
+    "ports": (
+        "Engine",
+        "FrameSink",
+        "FrameSource",
+        "LiveSource",
+        "Sink",
+        "SizedSource",
+        "TellsHealth",
+    ),
     "preprocess": ("Preprocessing",),
     "records": (
         "ClassificationRecord",
@@ -70,6 +78,7 @@ if TYPE_CHECKING:
         FrameSource as FrameSource,
         LiveSource as LiveSource,
         Sink as Sink,
+        SizedSource as SizedSource,
         TellsHealth as TellsHealth,
     )
     from edge_sdk.preprocess import Preprocessing as Preprocessing

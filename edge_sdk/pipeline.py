@@ -13,7 +13,7 @@ from edge_sdk.artifact import Artifact
 from edge_sdk.attention import Attention, Pace
 from edge_sdk.errors import FrameError, NoFrameYetError, SinkError, UnreadableImageError
 from edge_sdk.motion import MotionGate
-from edge_sdk.ports import FrameSink, FrameSource, LiveSource, Sink, TellsHealth
+from edge_sdk.ports import FrameSink, FrameSource, LiveSource, Sink, SizedSource, TellsHealth
 from edge_sdk.records import HealthRecord, Record, utc_now
 from edge_sdk.regions import Region, view
 from edge_sdk.statistics import LiveStatistics, RunStatistics
@@ -122,6 +122,8 @@ class _Loop:
         self._name = str(getattr(source, "name", ""))
         self._telling = _telling(source, classifier, sinks)
         self._broken = 0
+        self._fitted = classifier.artifact  # the source was opened for this model
+        self._unseen = False  # no frame has been answered by a model that needs larger ones
         self._forgiven: tuple[type[Exception], ...] = ()  # by a sink, once the run has failed
 
     def run(self, limit: int | None, asked_to_stop: Callable[[float], bool]) -> RunStatistics:
@@ -179,9 +181,12 @@ class _Loop:
         for region, part in self._parts(frame):
             gate = self._gates.get(region)
             if gate is None or gate.passes(part, now_s):
-                self._answer(part, region, capture_ms)
+                if not self._answer(part, region, capture_ms):
+                    break
                 seen = True
         if seen:
+            if self._unseen:
+                self._check_size(frame)
             self._statistics.frame()
         else:
             self._statistics.skip()
@@ -191,8 +196,11 @@ class _Loop:
         for region in self._regions:
             yield region, frame if region is None else view(frame, region)
 
-    def _answer(self, frame: Frame, region: Region | None, capture_ms: float) -> None:
+    def _answer(self, frame: Frame, region: Region | None, capture_ms: float) -> bool:
+        """Writes what the model says; False where the source has larger frames for a new model."""
         prediction = self._classifier.classify(frame)
+        if self._classifier.artifact is not self._fitted and self._ask_for_larger():
+            return False
         age_ms = None
         if frame.timestamp_ns is not None:
             age_ms = (time.monotonic_ns() - frame.timestamp_ns) / 1e6
@@ -221,6 +229,29 @@ class _Loop:
         self._statistics.answer(record)
         for viewer in self._viewers:
             viewer.see(frame, record)
+        return True
+
+    def _ask_for_larger(self) -> bool:
+        """Whether the source will give larger frames, which a model that took over needs."""
+        old, new = self._fitted.preprocessing, self._classifier.artifact.preprocessing
+        self._fitted = self._classifier.artifact
+        if new.width <= old.width and new.height <= old.height:
+            return False
+        self._unseen = True
+        return isinstance(self._source, SizedSource) and self._source.ask_for(
+            (new.width, new.height)
+        )
+
+    def _check_size(self, frame: Frame) -> None:
+        """Says where a larger model took over and pictures stay too small for it."""
+        how, (width, height) = self._fitted.preprocessing, frame.size
+        self._unseen = False
+        if width < how.width or height < how.height:
+            detail = (
+                f"{width} x {height} pixels are less than the model's {how.width} x {how.height}: "
+                "its pictures are enlarged; open the source for that size, or take a smaller model"
+            )
+            self._trouble(Health("enlarged", detail), frame.name)
 
     def _tell_health(self) -> None:
         for part, name, sees in self._telling:

@@ -1,7 +1,8 @@
 """The three ports: any object with the one verb and ``close()`` will do, without a base class.
 
-A source that runs live may say more of itself: ``LiveSource``. A sink may ask for the pictures too:
-``FrameSink``. Whatever has a ``take_health()`` is asked how it is: ``TellsHealth``.
+A source that runs live may say more of itself: ``LiveSource``; one that has larger frames to give is a
+``SizedSource``. A sink may ask for the pictures too: ``FrameSink``. Whatever has a ``take_health()`` is
+asked how it is: ``TellsHealth``.
 """
 
 from __future__ import annotations
@@ -55,6 +56,22 @@ class LiveSource(FrameSource, TellsHealth, Protocol):
     @property
     def dropped(self) -> int:
         """Frames so far that nobody read because a newer one had come."""
+        ...
+
+
+@runtime_checkable
+class SizedSource(FrameSource, Protocol):
+    """A source whose frames can be had larger; ``run`` asks when a larger model takes over."""
+
+    def ask_for(self, size: tuple[int, int]) -> bool:
+        """Makes the frames from the next ``read()`` on cover a size, as well as the camera can.
+
+        Args:
+            size: ``(width, height)`` in pixels.
+
+        Returns:
+            Whether frames will be larger than those read so far.
+        """
         ...
 
 

@@ -37,13 +37,19 @@ class Frame:
     name: str = ""
     presentation_ns: int | None = None
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """``(width, height)`` in pixels, for pixels of the shape that the format has."""
+        height, width = self.pixels.shape[:2]
+        return width, height * 2 // 3 if self.format == "i420" else height
+
 
 class Health(NamedTuple):
     """Something about a source that whoever runs it should know; not an error by itself.
 
     Attributes:
         what: a word: ``stalled``, ``lost``, ``reopened``, ``frozen``, ``black``, ``changed``,
-            ``recovered`` (no longer frozen or black).
+            ``recovered`` (no longer frozen or black), ``resized``, ``enlarged``.
         detail: a sentence for a person.
     """
 

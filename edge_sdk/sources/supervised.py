@@ -36,6 +36,8 @@ _ANSWER_S = 0.4  # the port promises one within half a second
 _FILE_STALL_S = 60.0  # a large picture may take long to decode; nobody has to be quick there
 _CLOSE_S = 0.7
 _KEPT = 100
+_SIZED = ("auto", "picamera", "webcam")  # the others have one size
+_HEALTHY = ("frozen", "resized")  # ended by us, and opened again at once
 _AUTO: dict[str, SourceKind] = {"PiCamera": "picamera", "Webcam": "webcam"}
 
 
@@ -106,6 +108,7 @@ class SupervisedSource:
         self._thawed = False  # opening it anew was tried for this frozen picture
         self._first_index = self._next_index = 0
         self._dropped = 0
+        self._given: tuple[int, int] | None = None  # width and height of the newest frame
         try:
             self._open_first()
         except BaseException:
@@ -149,6 +152,23 @@ class SupervisedSource:
                 if self._final is None and time.monotonic() >= until_s:
                     raise NoFrameYetError(f"{self.name}: no frame for {_ANSWER_S:g} s; ask again")
             return None
+
+    def ask_for(self, size: tuple[int, int]) -> bool:
+        """Sees to it that frames cover ``(width, height)`` pixels, see ``SizedSource``.
+
+        Where the frames so far do not, a camera is opened again: a moment passes without frames.
+        """
+        with self._reading:
+            asked, self._size = self._size, size
+            if self._spec.kind not in _SIZED or self._given is None or self._closed:
+                return False
+            if _covers(self._given, size) or (asked is not None and _covers(asked, size)):
+                return False  # there are enough pixels, or as many as the camera can give
+            if self._child is not None:
+                self._fail(
+                    "resized", f"a model of {size[0]} x {size[1]} pixels needs larger pictures"
+                )
+            return True
 
     def close(self) -> None:
         """Ends the child and gives back everything; a ``read()`` in another thread returns None."""
@@ -252,6 +272,7 @@ class SupervisedSource:
     def _deliver(self, frame: Frame, now_s: float) -> Frame:
         self._silence = Silence(self._stall_s)
         self._next_index = frame.index + 1
+        self._given = frame.size
         self._back_off.works(now_s)
         if self._down_s is not None:
             self.reopenings += 1
@@ -285,7 +306,7 @@ class SupervisedSource:
         elif not self._spec.live:
             self._final = SourceLostError(f"{self.name}: {why}; leave this file out")
         else:
-            self._retry_s = now_s + (0.0 if what == "frozen" else self._back_off.failed())
+            self._retry_s = now_s + (0.0 if what in _HEALTHY else self._back_off.failed())
             if self._down_s is None:
                 self._down_s = now_s
                 self._health.append(Health(what, f"{why}; opening it anew"))
@@ -298,3 +319,7 @@ class SupervisedSource:
             self._dropped += child.frames.dropped
             child.close(grace_s)
             self._leaving.add(child)
+
+
+def _covers(given: tuple[int, int], size: tuple[int, int]) -> bool:
+    return given[0] >= size[0] and given[1] >= size[1]

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
 from pathlib import Path
 
 import pytest
 
+from edge_sdk import open_camera
+from edge_sdk.errors import NoFrameYetError
+from edge_sdk.ports import FrameSource, SizedSource
+from edge_sdk.types import Frame
 from tests.integration.host import edgecls
 from tests.integration.run_process import whole_lines
 
@@ -103,3 +109,37 @@ Picamera2.capture_request = capture_once
     assert told[:2] == ["lost", "reopened"]
     (lost,) = [line for line in lines if line.get("what") == "lost"]
     assert "timed out" in lost["detail"]
+
+
+def test_a_larger_model_makes_the_camera_give_larger_pictures(package: Path) -> None:
+    with open_camera("picamera", size=(32, 32)) as camera:
+        assert isinstance(camera, SizedSource)
+        small = _next(camera).size
+        assert camera.ask_for((16, 16)) is False
+        assert _next(camera).size == small
+        assert camera.ask_for((300, 224)) is True
+        large = _next(camera).size
+        assert small < (300, 224) <= large
+        assert large[1] >= 224
+        assert [health.what for health in camera.take_health()] == ["resized", "reopened"]
+        assert camera.ask_for((300, 224)) is False
+
+
+def test_a_camera_that_cannot_give_more_is_asked_once(package: Path) -> None:
+    package.write_text(f"{_PACKAGE}\nPicamera2.largest = (64, 48)\n", "utf-8")
+    with open_camera("picamera", size=(32, 32)) as camera:
+        _next(camera)
+        assert isinstance(camera, SizedSource)
+        assert camera.ask_for((300, 224)) is True
+        assert max(_next(camera).size) < 224
+        assert camera.ask_for((300, 224)) is False
+
+
+def _next(camera: FrameSource) -> Frame:
+    give_up_s = time.monotonic() + 30
+    while time.monotonic() < give_up_s:
+        with contextlib.suppress(NoFrameYetError):
+            frame = camera.read()
+            assert frame is not None
+            return frame
+    pytest.fail("no frame in half a minute")

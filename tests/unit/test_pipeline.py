@@ -9,6 +9,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ from edge_sdk.regions import Region
 from edge_sdk.smoothing import Majority
 from edge_sdk.statistics import LiveStatistics
 from edge_sdk.testing import FakeEngine, FakeSource, MemorySink
-from edge_sdk.types import Frame, Health, PixelFormat, Ranked, Tensor
+from edge_sdk.types import Frame, Health, PixelFormat, Prediction, Ranked, Tensor
 
 # What the engine answers: "3" is likely, "7" less so.
 _SCORES = np.array([[0, 0, 0, 0.75, 0, 0, 0, 0.25, 0, 0]], np.float32)
@@ -679,3 +680,84 @@ def test_smoothing_changes_the_answer_and_not_the_ranking(int8_artifact: Path) -
     records = [record for record in sink.records if isinstance(record, FrameRecord)]
     assert [record.label for record in records] == ["3", "3", "3", "3"]
     assert [record.topk[0].label for record in records] == ["3", "3", "7", "3"]
+
+
+# Another model takes over
+
+
+class _Swapped:
+    """A classifier whose model is replaced, after one frame, by one with another input."""
+
+    def __init__(self, first: Classifier, size: tuple[int, int]) -> None:
+        self._first, self._frames = first, 0
+        how = replace(first.artifact.preprocessing, width=size[0], height=size[1])
+        self._second = replace(first.artifact, preprocessing=how)
+
+    @property
+    def artifact(self) -> Artifact:
+        return self._first.artifact if self._frames < 2 else self._second
+
+    def classify(self, frame: Frame) -> Prediction:
+        self._frames += 1
+        return self._first.classify(frame)
+
+
+class _Sized(FakeSource):
+    """A source with larger frames to give, or not."""
+
+    def __init__(self, script: Iterable[Frame | Exception], larger: bool) -> None:
+        super().__init__(script)
+        self.larger = larger
+        self.asked: list[tuple[int, int]] = []
+
+    def ask_for(self, size: tuple[int, int]) -> bool:
+        self.asked.append(size)
+        return self.larger
+
+
+def _sized(index: int, width: int, height: int) -> Frame:
+    return Frame(np.zeros((height, width, 3), np.uint8), index=index, name="cam")
+
+
+def test_a_larger_model_gets_larger_frames_and_none_before(classifier: Classifier) -> None:
+    small, large = [_sized(i, 32, 32) for i in range(2)], [_sized(i, 64, 96) for i in range(2, 5)]
+    sink, source = MemorySink(), _Sized([*small, *large], larger=True)
+    statistics = run(source, _Swapped(classifier, (64, 96)), [sink])
+    assert source.asked == [(64, 96)]
+    assert [r.frame for r in sink.records if isinstance(r, FrameRecord)] == [0, 2, 3, 4]
+    assert _types(sink) == ["frame"] * 4
+    assert (statistics.frames, statistics.skipped) == (4, 1)
+
+
+@pytest.mark.parametrize("kind", [FakeSource, lambda script: _Sized(script, larger=False)])
+def test_a_larger_model_on_smaller_pictures_is_named_once(
+    kind: Callable[[Iterable[Frame]], FakeSource], classifier: Classifier
+) -> None:
+    sink = MemorySink()
+    source = kind(_sized(i, 32, 32) for i in range(4))
+    run(source, _Swapped(classifier, (64, 24)), [sink])
+    assert _types(sink) == ["frame", "frame", "health", "frame", "frame"]
+    (health,) = [record for record in sink.records if isinstance(record, HealthRecord)]
+    assert (health.what, health.source) == ("enlarged", "cam")
+    assert "32 x 32 pixels are less than the model's 64 x 24" in health.detail
+
+
+@pytest.mark.parametrize("size", [(32, 32), (16, 24)])
+def test_a_model_that_needs_no_more_pixels_asks_for_none(
+    size: tuple[int, int], classifier: Classifier
+) -> None:
+    sink, source = MemorySink(), _Sized((_sized(i, 16, 16) for i in range(4)), larger=True)
+    run(source, _Swapped(classifier, size), [sink])
+    assert source.asked == []
+    assert _types(sink) == ["frame"] * 4
+
+
+def test_every_region_of_a_frame_that_is_too_small_waits_for_a_larger_one(
+    classifier: Classifier,
+) -> None:
+    regions = tuple(Region(x, 0, 0.25, 1, f"r{x}") for x in (0, 0.25, 0.5))
+    sink = MemorySink()
+    source = _Sized([_sized(0, 64, 32), _sized(1, 256, 128)], larger=True)
+    run(source, _Swapped(classifier, (64, 64)), [sink], attention=Attention(regions=regions))
+    frames = [r.frame for r in sink.records if isinstance(r, FrameRecord)]
+    assert frames == [0, 1, 1, 1]
