@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Callable
 
 # The longest wait, the start of a process and of a camera together stay below five seconds.
 FIRST_S, LONGEST_S = 0.5, 3.5
@@ -18,9 +19,13 @@ class BackOff:
     """Waits of 0.5, 1, 2, 3.5, 3.5... seconds, each shortened by up to a quarter at random.
 
     What works for ten seconds starts over with the shortest wait; what dies sooner does not.
+
+    Args:
+        chance: gives numbers in 0..1; 0 means a wait of full length.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, chance: Callable[[], float] = random.random) -> None:
+        self._chance = chance
         self._failures = 0
         self._since_s: float | None = None
 
@@ -29,7 +34,7 @@ class BackOff:
         self._since_s = None
         wait_s = min(LONGEST_S, FIRST_S * 2.0 ** min(self._failures, 16))
         self._failures += 1
-        return wait_s * (1 - JITTER * random.random())  # noqa: S311  # not a secret
+        return wait_s * (1 - JITTER * self._chance())
 
     def works(self, now_s: float) -> None:
         """Counts a sign of life."""
@@ -47,11 +52,12 @@ class Silence:
 
     Args:
         limit_s: seconds that are too long.
+        since_s: monotonic seconds of the last sign of life; None: now.
     """
 
-    def __init__(self, limit_s: float) -> None:
+    def __init__(self, limit_s: float, since_s: float | None = None) -> None:
         self._limit_s = limit_s
-        self._since_s = time.monotonic()
+        self._since_s = time.monotonic() if since_s is None else since_s
         self._listened_s = 0.0
 
     def seconds(self, now_s: float) -> float:

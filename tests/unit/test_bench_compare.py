@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -39,6 +40,17 @@ def test_an_engine_a_fifth_slower_is_flagged() -> None:
 
 def test_an_equal_engine_is_not() -> None:
     assert _flagged(1.0) <= 0.02 * _TRIALS
+
+
+def test_two_sessions_of_equal_figures_may_differ_by_what_sessions_differ_by() -> None:
+    # Each session has a level of its own, normal with a deviation of SESSION_SHARE, which no number
+    # of samples within it shows.
+    steady = model(samples(np.full((20, 5), 4.0)))
+    interval = change_interval(steady, steady, 0)
+    assert interval is not None
+    reach = 1.96 * math.sqrt(2) * 0.01
+    expected = (100 * math.expm1(-reach), 100 * math.expm1(reach))
+    assert interval == pytest.approx(expected, rel=0.1)
 
 
 def test_a_bare_ratio_would_flag_what_the_test_does_not() -> None:

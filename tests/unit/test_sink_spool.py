@@ -416,6 +416,9 @@ def test_a_full_disk_costs_what_it_does_not_take_and_no_more(path: Path) -> None
         pass
     assert len(receiver.bodies) == depth
     assert _paths(receiver)[-10:] == list(range(500, 510))
+    # A record that was lost keeps its number: its gap tells the receiver of it.
+    first = receiver.bodies[0]["seq"]
+    assert [body["seq"] - first for body in receiver.bodies] == _paths(receiver)
 
 
 @pytest.mark.parametrize("years", [-20, 20])
