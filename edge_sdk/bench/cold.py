@@ -113,7 +113,13 @@ def cold_start(opening: Opening, picture: Path | None) -> ColdStart:
         raise BenchmarkError(
             f"{opening.path}: a fresh process could not classify with it ({said[-1]})"
         )
-    answered, peak = json.loads(lines[-1])
+    try:
+        answered, peak = map(int, json.loads(lines[-1]))
+    except (ValueError, TypeError) as error:  # a library that prints at the end
+        raise BenchmarkError(
+            f"{opening.path}: a fresh process ended with {lines[-1][:80]!r} instead of its figures; "
+            "see what prints there"
+        ) from error
     return ColdStart((answered - began) / 1e6, peak)
 
 

@@ -12,10 +12,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple
 
 from edge_sdk import errors
-from edge_sdk.errors import EdgeClsError, SourceError
+from edge_sdk.errors import EdgeClsError, SourceLostError, UnreadableImageError
 from edge_sdk.sources.capture_process import LENGTH, STOP
 from edge_sdk.sources.shared_frames import Descriptors, FrameReader
 from edge_sdk.sources.specification import SourceSpec
@@ -29,6 +29,8 @@ _ENVIRONMENT = {
     "MALLOC_ARENA_MAX": "2",
 }
 _READ_BYTES = 65536
+# Longer than any line that the child writes, its texts being bounded; and what is read at a time.
+_LINE_BYTES_MAX, _READS_MAX = 65536, 16
 _REAP_S = 0.2
 # One more for every attempt would fill the machine within days.
 _LEAVING_MAX = 5
@@ -47,6 +49,32 @@ class Events(NamedTuple):
 
 
 _NOTHING = Events(False, False)
+
+
+class Opened(NamedTuple):
+    """The source is open: its name, and the class of it."""
+
+    name: str
+    kind: str
+
+
+class Said(NamedTuple):
+    """A sentence for a person."""
+
+    text: str
+
+
+class Failed(NamedTuple):
+    """The source has ended with an error; nothing follows."""
+
+    error: EdgeClsError
+
+
+class Ended(NamedTuple):
+    """The source has no more frames; nothing follows."""
+
+
+Message = Opened | Said | UnreadableImageError | Failed | Ended
 
 
 class CaptureChild:
@@ -121,9 +149,13 @@ class CaptureChild:
                 return Events(True, bool(what & select.POLLHUP))
         return _NOTHING
 
-    def messages(self) -> Sequence[dict[str, Any]]:
-        """What the child has said since the last call."""
-        while True:
+    def messages(self) -> Sequence[Message]:
+        """What the child has said since the last call.
+
+        Raises:
+            SourceLostError: something that the child does not say: a driver has written into its pipe.
+        """
+        for _ in range(_READS_MAX):
             try:
                 piece = os.read(self._listen, _READ_BYTES)
             except BlockingIOError:
@@ -132,7 +164,9 @@ class CaptureChild:
                 break
             self._text += piece
         *lines, self._text = self._text.split(b"\n")
-        return [json.loads(line) for line in lines]
+        if len(self._text) > _LINE_BYTES_MAX:
+            raise _rubbish(self._text)
+        return [read_message(line) for line in lines]
 
     def ending(self) -> str | None:
         """How the process ended, in words; None while it runs."""
@@ -198,10 +232,48 @@ class Leaving:
             )
 
 
-def rebuild_error(name: str, *arguments: str) -> EdgeClsError:
+def read_message(line: bytes) -> Message:
+    """One line that a child wrote, see ``capture_process``; nothing in it is taken on trust.
+
+    Raises:
+        SourceLostError: it is none.
+    """
+    try:
+        content = json.loads(line)
+    except (ValueError, RecursionError):  # no UTF-8, no JSON
+        raise _rubbish(line) from None
+    match content:
+        case {"opened": str(name), "kind": str(kind)}:
+            return Opened(name, kind)
+        case {"say": str(text)}:
+            return Said(text)
+        case {"unreadable": [str(name), str(reason)]}:
+            return UnreadableImageError(name, reason)
+        case {"failed": [str(name), *arguments]} if all(isinstance(a, str) for a in arguments):
+            error = _rebuild_error(name, arguments)
+            if error is not None:
+                return Failed(error)
+        case {"ended": True}:
+            return Ended()
+    raise _rubbish(line)
+
+
+def _rebuild_error(name: str, arguments: list[str]) -> EdgeClsError | None:
     """The error that ended a child, from its class's name and its arguments."""
-    kind = getattr(errors, name, SourceError)
-    return cast("EdgeClsError", kind(*arguments))
+    kind = getattr(errors, name, None)
+    if not (isinstance(kind, type) and issubclass(kind, EdgeClsError)):
+        return None
+    try:
+        return kind(*arguments)
+    except TypeError:  # not as many as it takes
+        return None
+
+
+def _rubbish(line: bytes) -> SourceLostError:
+    return SourceLostError(
+        f"the capture process said {line[:40]!r}, which is no message of it: its driver has written "
+        "where it should not; update the camera's driver"
+    )
 
 
 def _errors() -> int:

@@ -42,6 +42,9 @@ _FRAME = struct.Struct("=qqqqii3iH")
 _NAME_BYTES = 4096  # PATH_MAX
 _FRAME_AT, _FRAME_STEP = 64, 8192
 _CONTROL_BYTES = _FRAME_AT + _SLOTS * _FRAME_STEP
+# More frames than a camera gives in a year, between two that are read; and the largest JSON integer.
+_AHEAD_MAX, _INDEX_MAX = 1 << 32, 1 << 53
+_SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 _LOCK_WAIT_S, _LOCK_TRY_S = 0.1, 0.0001
 
 
@@ -82,15 +85,24 @@ class Descriptors(NamedTuple):
 
 
 def _control() -> int:
-    descriptor = os.memfd_create("edgecls-control")
-    os.ftruncate(descriptor, _CONTROL_BYTES)
+    descriptor = _memory("edgecls-control", _CONTROL_BYTES)
     os.pwrite(descriptor, _STATE.pack(_NOBODY, _NOBODY, 0), 0)
     return descriptor
 
 
 def _pixels() -> int:
-    descriptor = os.memfd_create("edgecls-frames")
-    os.ftruncate(descriptor, _SLOTS * _STRIDE_BYTES)
+    return _memory("edgecls-frames", _SLOTS * _STRIDE_BYTES)
+
+
+def _memory(name: str, size_bytes: int) -> int:
+    """Memory whose size is sealed: a side that cut it off would end the other one with SIGBUS."""
+    descriptor = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        os.ftruncate(descriptor, size_bytes)
+        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALS)
+    except BaseException:
+        os.close(descriptor)
+        raise
     return descriptor
 
 
@@ -255,9 +267,10 @@ class FrameReader(_Shared):
         )
         size = math.prod(shape[:dimensions])
         sound = dimensions in (2, 3) and min(shape[:dimensions]) > 0 and size <= _STRIDE_BYTES
+        sound = sound and 0 <= number - self._seen < _AHEAD_MAX and 0 <= index < _INDEX_MAX
         if not (sound and 0 <= code < len(_FORMATS) and name_bytes <= _NAME_BYTES):
             raise _damaged()
-        self.dropped += max(0, number - self._seen)
+        self.dropped += number - self._seen
         self._seen = number + 1
         name = self._control[at + _FRAME.size : at + _FRAME.size + name_bytes]
         return Frame(

@@ -24,7 +24,14 @@ from edge_sdk.errors import (
     SourceNotFoundError,
     UnreadableImageError,
 )
-from edge_sdk.sources.capture_child import CaptureChild, Leaving, rebuild_error
+from edge_sdk.sources.capture_child import (
+    CaptureChild,
+    Ended,
+    Failed,
+    Leaving,
+    Opened,
+    Said,
+)
 from edge_sdk.sources.patience import BackOff, Silence
 from edge_sdk.sources.picture_health import PictureHealth
 from edge_sdk.sources.specification import SourceKind, SourceSpec
@@ -206,15 +213,15 @@ class SupervisedSource:
             self._step_without_child(now_s, until_s)
             return None
         events = child.wait(min(until_s - now_s, self._silence.patience(now_s)))
-        if events.spoke:
-            was_open = self._opened_once
-            self._listen(child)
-            if not was_open and self._opened_once:
-                return None  # the constructor waits for no more
         try:
+            if events.spoke and not self._is_full:
+                was_open = self._opened_once
+                self._listen(child)
+                if not was_open and self._opened_once:
+                    return None  # the constructor waits for no more
             frame = child.frames.take(self._first_index)  # the last may come before a last word
         except SourceLostError as error:
-            self._fail("lost", str(error), error)
+            self._fail("lost", str(error))
             return None
         began_s, now_s = now_s, time.monotonic()
         if frame is not None:
@@ -255,19 +262,24 @@ class SupervisedSource:
     def _listen(self, child: CaptureChild) -> None:
         for message in child.messages():
             match message:
-                case {"opened": str(name), "kind": str(kind)}:
+                case Opened(name, kind):
                     self.name = name
                     if self._spec.kind == "auto":  # the same kind again, whatever is plugged in
                         self._spec = SourceSpec(_AUTO.get(kind, "auto"))
                     self._silence, self._opened_once = Silence(self._open_s), True
-                case {"say": str(text)} if not self._opened_once:
+                case Said(text) if not self._opened_once:
                     self._say(text)
-                case {"unreadable": [name, reason]}:
-                    self._unreadable.append(UnreadableImageError(name, reason))
-                case {"failed": [name, *arguments]}:
-                    self._last_word = rebuild_error(name, *arguments)
-                case {"ended": True}:
+                case UnreadableImageError():
+                    self._unreadable.append(message)
+                case Failed(error):
+                    self._last_word = error
+                case Ended():
                     self._last_word = "ended"
+
+    @property
+    def _is_full(self) -> bool:
+        """So many files are bad that the child is to wait until they have been told."""
+        return not self._spec.live and len(self._unreadable) >= _KEPT
 
     def _deliver(self, frame: Frame, now_s: float) -> Frame:
         self._silence = Silence(self._stall_s)

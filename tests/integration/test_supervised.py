@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import cv2
 import numpy as np
@@ -188,6 +189,58 @@ def test_damaged_memory_costs_the_child_and_not_the_run(pictures: Path) -> None:
         camera._child.frames.take = damaged  # type: ignore[method-assign,assignment]
         _, seen = _until(camera, "reopened")
         assert [health.what for health in seen] == ["lost", "reopened"]
+        _next(camera)
+
+
+@pytest.mark.parametrize(
+    "rubbish",
+    [
+        b"\x80\x00 no message\n",
+        b"[]\n",
+        b'{"failed": ["annotations"]}\n',
+        b'{"failed": ["EdgeClsError", {"a": 1}]}\n',
+        b'{"unreadable": [1]}\n',
+        b"a" * 60_000 + b"b" * 60_000,
+    ],
+    ids=["bytes", "list", "no-error", "no-text", "no-picture", "endless"],
+)
+def test_rubbish_on_the_pipe_costs_the_child_and_not_the_run(
+    rubbish: bytes, pictures: Path
+) -> None:
+    with open_camera(f"fake:{pictures}?fps=30") as camera:
+        _next(camera)
+        pid = _pid(camera)
+        with _pipe_of(pid).open("wb", buffering=0) as pipe:
+            sent = threading.Thread(target=_send, args=(pipe, rubbish), daemon=True)
+            sent.start()
+            _, seen = _until(camera, "reopened")
+            sent.join(5)
+        assert [health.what for health in seen] == ["lost", "reopened"]
+        assert "no message of it" in seen[0].detail
+        assert _eventually(lambda: not _runs(pid))
+        _next(camera)
+
+
+def _pipe_of(pid: int) -> Path:
+    """Where a child writes its messages: the last but one word of its command line."""
+    words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    return Path(f"/proc/{pid}/fd/{int(words[-3])}")
+
+
+def _send(pipe: BinaryIO, data: bytes) -> None:
+    with contextlib.suppress(OSError):  # the child was ended before it was all there
+        pipe.write(data)
+
+
+def test_a_child_cannot_cut_off_the_memory_that_its_parent_reads(pictures: Path) -> None:
+    with open_camera(f"fake:{pictures}?fps=30") as camera:
+        _next(camera)
+        words = Path(f"/proc/{_pid(camera)}/cmdline").read_bytes().split(b"\0")
+        control, pixels = (f"/proc/{_pid(camera)}/fd/{int(word)}" for word in words[4:6])
+        for path in (control, pixels):
+            assert "memfd:edgecls" in str(Path(path).readlink())
+            with pytest.raises(PermissionError):
+                os.truncate(path, 0)
         _next(camera)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_sdk.errors import FrameError, SourceLostError
@@ -43,7 +43,7 @@ def _frame(value: int, shape: tuple[int, ...] = (6, 8, 3), index: int = 0) -> Fr
 @given(
     st.sampled_from(["rgb", "bgr", "rgba", "gray", "i420"]),
     st.tuples(st.integers(1, 40).map(lambda n: 2 * n), st.integers(1, 40).map(lambda n: 2 * n)),
-    st.integers(0, 2**62),
+    st.integers(0, 2**53 - 1),
     st.none() | st.integers(0, 2**62),
     st.none() | st.integers(0, 2**62),
     st.text(max_size=200),
@@ -175,6 +175,11 @@ def test_what_is_no_picture_is_refused(shared: Descriptors, pixels: np.ndarray) 
         (64 + 40, "=i", -1),
         (64 + 36, "=i", 7),  # dimensions
         (64 + 32, "=i", 99),  # format
+        (64 + 0, "=q", 2**62),  # number of publication
+        (64 + 0, "=q", -1),
+        (64 + 8, "=q", -5),  # index
+        (64 + 8, "=q", 2**62),
+        (64 + 52, "=H", 65535),  # length of the name
         (0, "=i", 12),  # slot
     ],
 )
@@ -186,6 +191,50 @@ def test_a_damaged_description_is_an_error_and_no_crash(
     os.pwrite(shared.control, struct.pack(layout, value), offset)
     with pytest.raises(SourceLostError, match="damaged"):
         reader.take()
+
+
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 63) | st.integers(0, 3 * 8192), st.binary(min_size=1, max_size=64)
+        ),
+        min_size=1,
+        max_size=5,
+    )
+)
+def test_rubbish_in_the_control_memory_gives_a_frame_or_one_kind_of_error(
+    writes: list[tuple[int, bytes]],
+) -> None:
+    shared = Descriptors.new()
+    try:
+        reader, writer = FrameReader(shared), FrameWriter(shared)
+        writer.write(_frame(1))
+        for offset, rubbish in writes:
+            os.pwrite(shared.control, rubbish, offset)
+        try:
+            frame = reader.take()
+        except SourceLostError:
+            return
+        assert 0 <= reader.dropped < 2**33
+        assert frame is None or frame.pixels.sum() >= 0  # every byte can be read
+    finally:
+        shared.close()
+
+
+@pytest.mark.parametrize("which", ["control", "pixels"])
+def test_neither_side_can_cut_the_memory_off(shared: Descriptors, which: str) -> None:
+    reader = FrameReader(shared)
+    FrameWriter(shared).write(_frame(1))
+    descriptor = getattr(shared, which)
+    for size in (0, 4096, 1 << 40):
+        with pytest.raises(PermissionError):
+            os.ftruncate(descriptor, size)
+        with pytest.raises(PermissionError):
+            os.truncate(f"/proc/self/fd/{descriptor}", size)
+    frame = reader.take()
+    assert frame is not None
+    assert (frame.pixels == 1).all()
 
 
 def test_no_frame_is_torn_while_another_process_writes(shared: Descriptors) -> None:
