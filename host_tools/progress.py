@@ -6,6 +6,8 @@ import sys
 from collections.abc import Generator, Iterable
 from typing import TypeVar
 
+from edge_sdk.terminal import own, printable
+
 T = TypeVar("T")
 
 
@@ -16,4 +18,6 @@ def progress(items: Iterable[T], what: str, total: int) -> Generator[T, None, No
         return
     from tqdm import tqdm
 
-    yield from tqdm(items, desc=what, total=total, unit="", leave=False, file=sys.stderr)
+    yield from tqdm(
+        items, desc=printable(what), total=total, unit="", leave=False, file=own(sys.stderr)
+    )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from edge_sdk.errors import SourceSpecError
+from edge_sdk.terminal import own, printable
 
 if TYPE_CHECKING:
     from edge_sdk.bench.plan import Camera, Plan
@@ -123,14 +124,14 @@ class Progress:
     def tell(self, text: str) -> None:
         """Says it in place of what was said before."""
         if self._shown:
-            click.echo(f"\r\x1b[K{text}", nl=False, err=True)
+            click.echo(f"\r\x1b[K{printable(text)}", nl=False, file=own(sys.stderr))
         else:
             _log.info("%s", text)
 
     def end(self) -> None:
         """Takes the line away."""
         if self._shown:
-            click.echo("\r\x1b[K", nl=False, err=True)
+            click.echo("\r\x1b[K", nl=False, file=own(sys.stderr))
 
 
 def bench_options(function: Any) -> Any:

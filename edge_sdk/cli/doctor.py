@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from edge_sdk.cli.options import json_option
+from edge_sdk.terminal import own, printable
 
 if TYPE_CHECKING:
     from edge_sdk.doctor.findings import Finding, Severity
@@ -83,7 +85,7 @@ def _tell(findings: tuple[Finding, ...], *, everything: bool) -> None:
     fine = [finding for finding in findings if finding.severity == "ok"]
     for finding in findings:
         if finding.severity != "ok" or everything:
-            click.echo(_text(finding), color=plain)
+            click.echo(_text(finding), color=plain, file=own(sys.stdout))
     counts: dict[Severity, int] = {}
     for finding in findings:
         counts[finding.severity] = counts.get(finding.severity, 0) + 1
@@ -103,12 +105,13 @@ def _text(finding: Finding) -> str:
     label = click.style(f"{finding.severity:<{_MARGIN}}", fg=_COLORS[finding.severity], bold=True)
     indent = " " * _MARGIN
     what, why = (
-        click.wrap_text(text, width, indent, indent) for text in (finding.what, finding.why)
+        click.wrap_text(printable(text), width, indent, indent)
+        for text in (finding.what, finding.why)
     )
     lines = [label + what.removeprefix(indent)]
     if finding.severity == "ok":
         return lines[0]
     lines.append(why)
     if finding.fix is not None:  # never broken into lines: it is to be pasted
-        lines.append(f"{indent}$ {finding.fix}")
+        lines.append(f"{indent}$ {printable(finding.fix)}")
     return "\n".join(lines) + "\n"

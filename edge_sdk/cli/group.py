@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import io
 import logging
 import signal
 import sys
@@ -16,6 +15,7 @@ from typing import Any
 import click
 
 from edge_sdk import errors
+from edge_sdk.terminal import guarded
 
 GATE_FAILED = 3
 GATE_INCONCLUSIVE = 4
@@ -60,10 +60,11 @@ class EdgeclsGroup(click.Group):
         super().__init__(*args, **kwargs)
         self.sections = sections
 
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        with guarded():  # what click itself says of a wrong word goes through the door as well
+            return super().main(*args, **kwargs)
+
     def invoke(self, ctx: click.Context) -> Any:
-        for stream in (sys.stdout, sys.stderr):
-            if isinstance(stream, io.TextIOWrapper):  # a file name need not fit the terminal
-                stream.reconfigure(errors="backslashreplace")
         with _sigterm_as_ctrl_c():
             try:
                 return super().invoke(ctx)

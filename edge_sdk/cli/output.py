@@ -16,6 +16,7 @@ from edge_sdk.records import (
     HealthRecord,
     Record,
 )
+from edge_sdk.terminal import one_line
 
 # Standing still, a camera's answer is repeated so often: a terminal that stands still looks dead.
 _REPEAT_S = 10.0
@@ -28,15 +29,15 @@ class TextLines:
         """Prints one line."""
         match record:
             case FrameRecord():
-                click.echo(f"{_place(record)}  {_answer(record)}  {_total_ms(record):.1f} ms")
+                _echo(f"{_place(record)}  {_answer(record)}  {_total_ms(record):.1f} ms")
             case EventRecord():
-                click.echo(f"{_place(record)}  {_event(record)}")
+                _echo(f"{_place(record)}  {_event(record)}")
             case ClassificationRecord():
-                click.echo(f"{record.path}  {_answer(record)}")
+                _echo(f"{record.path}  {_answer(record)}")
             case ErrorRecord():
-                click.echo(f"{record.path}: {record.error}", err=True)
+                _echo(f"{record.path}: {record.error}", err=True)
             case HealthRecord():
-                click.echo(f"{record.source}: {record.what}: {record.detail}", err=True)
+                _echo(f"{record.source}: {record.what}: {record.detail}", err=True)
 
     def close(self) -> None:
         """Nothing to give back."""
@@ -69,10 +70,15 @@ class LiveText:
         age = "" if record.age_ms is None else f", {record.age_ms:.0f} ms old"
         where = f"  {record.region}" if record.region else ""
         text = f"{record.ts[11:19]}{where}  {_answer(record)}  {_total_ms(record):.1f} ms{age}"
-        click.echo(text)
+        _echo(text)
 
     def close(self) -> None:
         """Nothing to give back."""
+
+
+def _echo(text: str, *, err: bool = False) -> None:
+    """One line per record, whatever names and labels hold."""
+    click.echo(one_line(text), err=err)
 
 
 def _place(record: FrameRecord | EventRecord) -> str:

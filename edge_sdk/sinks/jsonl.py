@@ -11,6 +11,7 @@ from typing import TextIO
 from edge_sdk.errors import WriteError
 from edge_sdk.records import Record
 from edge_sdk.sinks.line_file import LineFile, write_whole
+from edge_sdk.terminal import printable
 
 
 def open_json_lines(
@@ -130,4 +131,4 @@ def _line(record: Record, encoding: str) -> str:
         line.encode(encoding)
     except UnicodeEncodeError:  # a plain terminal, or a file name that is no text
         line = json.dumps(content)
-    return line
+    return printable(line)  # the same JSON; standard output may be a terminal

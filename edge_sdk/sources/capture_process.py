@@ -25,6 +25,8 @@ import traceback
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from edge_sdk.terminal import guarded
+
 if TYPE_CHECKING:
     from edge_sdk.ports import FrameSource
     from edge_sdk.sources.specification import SourceSpec
@@ -46,6 +48,11 @@ class _Stop(BaseException):
 
 def main() -> NoReturn:
     """Captures until the source ends, is lost, or the parent asks for the end or ends itself."""
+    with guarded():  # a driver's message may hold anything
+        _main()
+
+
+def _main() -> NoReturn:
     for ours_to_ignore in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(ours_to_ignore, signal.SIG_IGN)  # the parent decides
     signal.signal(STOP, _stop)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from edge_sdk.terminal import own
 from host_tools.extras import require
 
 
@@ -50,7 +51,7 @@ def watch(
                 total=steps,
                 unit=" steps",
                 leave=False,
-                file=sys.stderr,
+                file=own(sys.stderr),
                 disable=not sys.stderr.isatty(),
             )
 

@@ -90,7 +90,7 @@ _LIGHT = (
     ),
     *("typing", "warnings"),
 )
-_LIGHT_OURS = ("edge_sdk", "edge_sdk.errors", "edge_sdk.cli", "host_tools.cli")
+_LIGHT_OURS = ("edge_sdk", "edge_sdk.errors", "edge_sdk.terminal", "edge_sdk.cli", "host_tools.cli")
 # Two printers that command callbacks import, not command modules.
 _NOT_COMMANDS = ("edge_sdk/cli/output.py", "host_tools/cli/output.py")
 _VAGUE_NAMES = ("utils", "helpers", "common", "manager", "handler", "misc")
