@@ -197,7 +197,9 @@ def _understood(model: Path, options: tuple[str, ...]) -> dict[str, Any]:
     """
     from edge_sdk.cli.run import run
 
-    given = run.make_context("edgecls run", [str(model), *options]).params
+    # Below the root's context: click remembers with the command which options are its help.
+    root = click.get_current_context().find_root()
+    given = run.make_context("run", [str(model), *options], parent=root).params
     if given["camera"] is not None or given["paths"]:
         raise click.UsageError(
             "behind -- stand further options of run; the camera stands before it: edgecls service "

@@ -28,6 +28,7 @@ from edge_sdk.systemd_unit.plan import (
 )
 
 CAMERA_VARIABLE = "EDGECLS_CAMERA"
+_EMPTIED = (Path("/tmp"), Path("/var/tmp"))  # noqa: S108  # when the machine starts
 _STARTER = "from host_tools.cli import main; main(prog_name='edgecls')"
 
 
@@ -253,9 +254,8 @@ def _check_readable(path: Path, visible: tuple[Path, ...]) -> None:
 
 
 def _notes(planned: Plan) -> Iterator[str]:
-    temporary = (Path("/tmp"), Path("/var/tmp"))  # noqa: S108
     for folder in planned.visible:
-        if any(folder.is_relative_to(place) for place in temporary):
+        if any(folder.is_relative_to(place) for place in _EMPTIED):
             yield f"{folder} is emptied when the machine starts; better a folder such as /opt/edgecls"
         elif folder.parent in (Path("/home"), Path("/")):
             yield f"the service can read all that everybody may read in {folder}"

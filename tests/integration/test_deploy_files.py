@@ -15,6 +15,7 @@ import pytest
 
 from edge_sdk.cli.run import run
 from edge_sdk.cli.service import install
+from host_tools.cli import main
 
 _ROOT = Path(__file__).parents[2]
 _DEPLOY = _ROOT / "docs" / "deploy"
@@ -23,7 +24,10 @@ _DOCUMENTS = (_ROOT / "docs" / "raspberry-pi.md", _DEPLOY / "README.md")
 
 def _understood(command: click.Command, words: list[str]) -> dict[str, Any]:
     """What the command line makes of these words; raises where it does not understand them."""
-    return command.make_context("edgecls", list(words)).params
+    # Below its group: click remembers with the command which options are its help.
+    return command.make_context(
+        "command", list(words), parent=click.Context(main, **main.context_settings)
+    ).params
 
 
 @pytest.fixture(scope="module")

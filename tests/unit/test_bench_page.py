@@ -10,6 +10,7 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -618,10 +619,12 @@ def test_the_command_names_files_and_settings() -> None:
 
 def test_the_command_is_understood_by_the_command() -> None:
     from edge_sdk.cli.bench import bench
+    from host_tools.cli import main
 
     benchmark = _full()
     words = shlex.split(command(benchmark))[2:]
-    context = bench.make_context("bench", words)
+    root = click.Context(main, **main.context_settings)
+    context = bench.make_context("bench", words, parent=root)
     assert context.params["models"] == (Path("models/mobilenet.tflite"), Path("models/tiny.tflite"))
     assert context.params["seconds"] == benchmark.settings.seconds
     assert context.params["seed"] == 0
