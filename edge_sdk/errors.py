@@ -27,6 +27,7 @@
     │   ├── SpoolInUseError              another process has it open      (RuntimeError)
     │   ├── DeliveryError                not now; the spool tries again   (ConnectionError)
     │   └── WriteError                   disk full, no permission         (OSError)
+    ├── UnsupportedSystemError         it takes Linux, and this is another system (NotImplementedError)
     ├── BenchmarkError                 measuring
     │   └── BaselineError                not a stored result to compare with (ValueError)
     ├── ServiceError                   the systemd unit
@@ -176,6 +177,10 @@ class DeliveryError(SinkError, ConnectionError):
 
 class WriteError(SinkError, OSError):
     """A file could not be written; nothing half-written remains."""
+
+
+class UnsupportedSystemError(EdgeClsError, NotImplementedError):
+    """What was asked for takes Linux, and this is another system."""
 
 
 class BenchmarkError(EdgeClsError):

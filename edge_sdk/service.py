@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import select
 import signal
 import sys
 import threading
@@ -19,6 +18,7 @@ from types import FrameType
 from typing import Generic, TypeVar
 
 from edge_sdk.systemd import Notifier
+from edge_sdk.systems import WakeUp
 
 T = TypeVar("T")
 
@@ -29,6 +29,7 @@ END_S = 1.8
 _SAY_S = 0.05
 _BEAT_S = 0.5
 INTERRUPTED = 130
+HANGUP: signal.Signals | None = getattr(signal, "SIGHUP", None)  # Windows has none
 
 
 class Service:
@@ -63,7 +64,7 @@ class Service:
         self._notifier = notifier or Notifier()
         self._ready = False
         self._signals: list[int] = []
-        self._listen, self._speak = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._wake_up = WakeUp()
 
     def ready(self) -> None:
         """To be called by the work when everything is open."""
@@ -77,7 +78,7 @@ class Service:
             KeyboardInterrupt: Ctrl-C; the work has ended before.
             Exception: what the work raised.
         """
-        worker = _Worker(work, self._wake)
+        worker = _Worker(work, self._wake_up.wake)
         try:
             if threading.current_thread() is not threading.main_thread():
                 return work()  # signals are for the program's main thread, which is not ours
@@ -87,9 +88,8 @@ class Service:
         finally:
             self._notifier.close()
             if worker.done:
-                worker.join()  # its last word goes through the pipe
-            os.close(self._listen)
-            os.close(self._speak)
+                worker.join()  # its last word goes through the sockets
+            self._wake_up.close()
         if signal.SIGINT in self._signals:
             raise KeyboardInterrupt
         return worker.result()
@@ -98,9 +98,10 @@ class Service:
         heard, ends_s = 0, float("inf")
         beat = _Heartbeat(self._notifier, self._steps, self._status)
         while not worker.done:
-            self._sleep(max(0.0, min(_BEAT_S, beat.every_s, ends_s - time.monotonic())))
+            # Until a signal comes, the work is done, or the time is over.
+            self._wake_up.wait(max(0.0, min(_BEAT_S, beat.every_s, ends_s - time.monotonic())))
             while heard < len(self._signals):
-                if self._signals[heard] == signal.SIGHUP:
+                if self._signals[heard] == HANGUP:
                     self._hangup()
                 elif not self.stop.is_set():
                     ends_s = time.monotonic() + END_S
@@ -112,23 +113,12 @@ class Service:
             if self._ready and not self.stop.is_set():
                 beat.beat()
 
-    def _sleep(self, seconds: float) -> None:
-        """Until a signal comes, the work is done, or the time is over."""
-        ready, _, _ = select.select([self._listen], [], [], seconds)
-        if ready:
-            with contextlib.suppress(BlockingIOError):
-                os.read(self._listen, 4096)
-
-    def _wake(self) -> None:
-        with contextlib.suppress(OSError):  # full: it is awake already; closed: nobody listens
-            os.write(self._speak, b".")
-
     def _hear(self, number: int, _frame: FrameType | None) -> None:
         # Nothing here may take a lock: the main thread may be holding it.
         if number == signal.SIGINT and number in self._signals:
             os._exit(INTERRUPTED)
         self._signals.append(number)
-        self._wake()
+        self._wake_up.wake()
 
     def _leave(self) -> None:
         # By a thread, since nobody may read standard error any more, which may be why it hangs.
@@ -139,9 +129,10 @@ class Service:
 
     @contextlib.contextmanager
     def _listening(self) -> Iterator[None]:
-        before = {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
-        if before[signal.SIGHUP] == signal.SIG_IGN:  # nohup: it was asked for
-            del before[signal.SIGHUP]
+        before = {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)}
+        # Ignored already: nohup, so it was asked for.
+        if HANGUP is not None and signal.getsignal(HANGUP) != signal.SIG_IGN:
+            before[HANGUP] = signal.getsignal(HANGUP)
         for number in before:
             signal.signal(number, self._hear)
         try:

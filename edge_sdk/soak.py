@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from edge_sdk.pipeline import Classifies, run
 from edge_sdk.ports import FrameSource, Sink
 from edge_sdk.statistics import LiveStatistics
+from edge_sdk.systems import require_linux
 from edge_sdk.trend import Slope, Verdict, theil_sen, verdict, worst
 from edge_sdk.types import Frame
 
@@ -181,8 +182,10 @@ def soak(
         tick: is shown every sample, in another thread.
 
     Raises:
+        UnsupportedSystemError: this is not Linux, whose /proc says what a process holds.
         Exception: as ``run``.
     """
+    require_linux("watching a process for what it holds", "Run edgecls soak on the device")
     live = statistics or LiveStatistics()
     ended = threading.Event()
     # Made and touched before: what looks for growth must not grow.

@@ -22,7 +22,7 @@ class Notifier:
         self.watchdog_s = _watchdog_s(environment) if self._address else None
         self._socket: socket.socket | None = None
         if self._address:
-            self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+            self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
             self._socket.setblocking(False)
 
     def ready(self, status: str = "") -> None:
@@ -52,6 +52,8 @@ class Notifier:
 
 
 def _address(text: str) -> str:
+    if not hasattr(socket, "AF_UNIX"):  # Windows, which systemd never runs
+        return ""
     if text.startswith("@"):  # a name that is no file
         return "\0" + text[1:]
     return text if text.startswith("/") else ""

@@ -54,7 +54,10 @@ def muted() -> Iterator[None]:
             stream.flush()
             os.dup2(null, descriptor)
         # A stream that somebody put in place of standard output has no descriptor to redirect.
-        with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+        with (
+            open(os.devnull, "w", encoding="utf-8") as nowhere,
+            contextlib.redirect_stdout(nowhere),
+        ):
             yield
     finally:
         for stream, descriptor, copy in zip((sys.stdout, sys.stderr), (1, 2), saved, strict=True):

@@ -42,7 +42,7 @@ answered = time.monotonic_ns()
 for _ in range(asked["more"]):
     classifier.classify(frame)
 try:
-    with open("/proc/self/status") as status:
+    with open("/proc/self/status", encoding="ascii", errors="replace") as status:
         peak = next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM:"))
 except (OSError, StopIteration):
     peak = None

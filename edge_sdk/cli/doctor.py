@@ -50,6 +50,11 @@ def doctor(
 
     from edge_sdk.doctor.context import Asked, this_machine
     from edge_sdk.doctor.examine import examine
+    from edge_sdk.systems import require_linux
+
+    require_linux(
+        "edgecls doctor", "Run it on the device; edgecls inspect MODEL looks at a model anywhere"
+    )
 
     model = os.environ.get("EDGECLS_MODEL")
     asked = Asked(

@@ -39,6 +39,7 @@ _EXIT_CODES: tuple[tuple[type[errors.EdgeClsError], int], ...] = (
     (errors.SinkNotInstalledError, 5),
     (errors.MissingExtraError, 5),
     (errors.SystemdNotFoundError, 5),
+    (errors.UnsupportedSystemError, 5),
     (errors.SourceLostError, 6),
     (errors.ArtifactError, 7),
 )

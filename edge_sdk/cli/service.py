@@ -176,7 +176,9 @@ def remove(name: str, purge: bool) -> None:
 def this_host() -> Host:
     """The machine that this runs on; tests put another one in its place."""
     from edge_sdk.systemd_unit.control import Host
+    from edge_sdk.systems import require_linux
 
+    require_linux("a service of systemd", "Type the command on the device")
     return Host()
 
 

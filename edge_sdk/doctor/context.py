@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import functools
-import grp
 import importlib.metadata
 import os
 import platform
-import pwd
 import shlex
 import sys
 import sysconfig
@@ -148,6 +146,8 @@ def this_python() -> Python:
 
 def this_user() -> User:
     """Who asks; a number stands for what has no name, as in containers."""
+    import pwd
+
     try:
         name = pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:
@@ -157,6 +157,8 @@ def this_user() -> User:
 
 
 def _group(number: int) -> str:
+    import grp
+
     try:
         return grp.getgrgid(number).gr_name
     except KeyError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from edge_sdk.machine.load import read_load_average, read_memory
 from edge_sdk.machine.power import Throttling, read_throttling, read_undervoltage
 from edge_sdk.machine.quota import read_quota
 from edge_sdk.machine.system import System
+from edge_sdk.systems import usable_cores
 
 # Interpreters, what they compute with, and what decodes and resizes pictures, by distribution.
 _DISTRIBUTIONS = (
@@ -122,7 +122,7 @@ def read_machine(
         board=board_name(system),
         cpu=cpu_name(system),
         cores=cores,
-        usable_cores=min(cores, len(os.sched_getaffinity(0))),
+        usable_cores=min(cores, usable_cores()),
         architecture=architecture,
         governor=read_governor(system),
         driver=read_driver(system),

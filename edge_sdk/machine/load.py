@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import resource
+import time
 from typing import NamedTuple
 
 from edge_sdk.machine.system import System
@@ -58,8 +58,8 @@ def read_cpu_times(system: System) -> CpuTimes | None:
 
 def own_cpu_s() -> float:
     """Seconds of processor that this process and its finished children have used."""
-    used = (resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN))
-    return sum(usage.ru_utime + usage.ru_stime for usage in used)
+    children = os.times()  # zero on Windows, which keeps no account of them
+    return time.process_time() + children.children_user + children.children_system
 
 
 def read_load_average(system: System) -> LoadAverage | None:

@@ -6,11 +6,12 @@ import datetime as dt
 import re
 
 from edge_sdk.records import FrameRecord
+from edge_sdk.systems import NOT_IN_NAMES
 
 
 def folder_name(label: str) -> str:
     """``label`` as the name of one folder; unchanged wherever a file system can hold it."""
-    plain = re.sub(r"[/\x00-\x1f\x7f]", "_", label).strip()
+    plain = re.sub(f"[{NOT_IN_NAMES}]", "_", label).strip()
     plain = plain.encode("utf-8", "replace")[:120].decode("utf-8", "ignore")
     return f"_{plain}" if not plain or plain.startswith((".", "-")) else plain
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import select
 import stat
 import threading
 from pathlib import Path
 
+from edge_sdk import systems
 from edge_sdk.errors import WriteError
 
 _OURS = b'{"schema":'  # how every line of ours begins
@@ -92,7 +92,7 @@ class LineFile:
         descriptor = -1
         try:
             descriptor = os.open(
-                self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666
+                self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | systems.O_BINARY, 0o666
             )
             _check(descriptor, self._path)
             self._size = _end_whole(descriptor)
@@ -109,7 +109,9 @@ class LineFile:
 
     def _begin_anew(self) -> None:
         descriptor, self._descriptor = self._descriptor, -1
-        if self._flushing is not None and self._flushing.is_alive():
+        if not systems.MOVES_OPEN_FILES:
+            _flush(descriptor)  # and waits for it: the file has to be closed
+        elif self._flushing is not None and self._flushing.is_alive():
             os.close(descriptor)  # a disk that slow gets to it by itself
         else:
             self._join()
@@ -187,7 +189,7 @@ def _check(descriptor: int, path: Path) -> None:
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         return
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        systems.lock(descriptor)
     except BlockingIOError as error:
         raise WriteError(
             f"{path}: another process writes to this file; stop that one, or name another file for "
@@ -195,7 +197,7 @@ def _check(descriptor: int, path: Path) -> None:
         ) from error
     except OSError:  # a network's file system that knows no locks
         pass
-    head = os.pread(descriptor, _HEAD_BYTES, 0)
+    head = systems.read_at(descriptor, _HEAD_BYTES, 0)
     if b"\0" in head.rstrip(b"\0") and not head.startswith(_OURS):  # zeros at the end: a power cut
         raise WriteError(
             f"{path}: is there, and no file of lines; nothing was written to it, name another file"
@@ -208,7 +210,7 @@ def _end_whole(descriptor: int) -> int:
     if not stat.S_ISREG(status.st_mode) or status.st_size == 0:
         return 0
     size = status.st_size
-    tail = os.pread(descriptor, _TAIL_BYTES, max(0, size - _TAIL_BYTES))
+    tail = systems.read_at(descriptor, _TAIL_BYTES, max(0, size - _TAIL_BYTES))
     if tail.endswith(b"\n"):
         return size
     torn = tail[tail.rfind(b"\n") + 1 :]

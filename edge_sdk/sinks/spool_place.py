@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
+import contextlib
 import hashlib
 import os
 import socket
@@ -10,6 +10,7 @@ import time
 import uuid
 from pathlib import Path
 
+from edge_sdk import systems
 from edge_sdk.errors import SinkSpecError, SpoolInUseError, WriteError
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -70,23 +71,23 @@ def lock(path: Path) -> tuple[int, bool]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         known = beside.exists()
-        descriptor = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(beside, os.O_RDWR | os.O_CREAT | systems.O_BINARY, 0o600)
     except OSError as error:
         raise WriteError(
             f"{path}: no spool can be made here ({error.strerror or error}); name a file in a folder "
             "that may be written to"
         ) from error
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        systems.lock(descriptor)
     except OSError as error:
-        holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip()
+        holder = systems.read_at(descriptor, 32, 0).decode("ascii", "replace").strip()
         os.close(descriptor)
         raise SpoolInUseError(
             f"{path}: the spool is in use by process {holder or 'unknown'}; a spool serves one "
             "process, stop that one or name another file with --spool FILE"
         ) from error
     os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    os.write(descriptor, f"{os.getpid()}\n".encode())
     return descriptor, known
 
 
@@ -98,9 +99,12 @@ def unlock(path: Path, descriptor: int, *, forget: bool = False) -> None:
         descriptor: what ``lock`` gave.
         forget: no spool came to be here, leave no trace.
     """
-    if forget:
+    if forget and systems.MOVES_OPEN_FILES:  # before another process can take it
         _beside(path).unlink(missing_ok=True)
     os.close(descriptor)
+    if forget and not systems.MOVES_OPEN_FILES:
+        with contextlib.suppress(PermissionError):  # another process has taken it meanwhile
+            _beside(path).unlink(missing_ok=True)
 
 
 def _beside(path: Path) -> Path:
@@ -130,5 +134,5 @@ def first_number() -> int:
     A spool that was set aside or deleted is followed by one with higher numbers, so that within one
     ``boot_id`` no number comes twice (while there are fewer than a million records a second).
     """
-    clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-    return time.clock_gettime_ns(clock) // 1000
+    clock = getattr(time, "CLOCK_BOOTTIME", None)  # counts while asleep, too
+    return (time.monotonic_ns() if clock is None else time.clock_gettime_ns(clock)) // 1000

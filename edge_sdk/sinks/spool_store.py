@@ -91,7 +91,7 @@ class SpoolStore:
     def _connect(self) -> sqlite3.Connection:
         with contextlib.suppress(OSError):  # SQLite says it better
             # What a camera saw is its owner's business; the log gets the same rights.
-            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
         connection = sqlite3.connect(
             self._path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
         )

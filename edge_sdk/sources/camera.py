@@ -51,6 +51,7 @@ def open_camera(
     Raises:
         SourceSpecError: ``spec`` names no source, or seconds that are none.
         CameraNotFoundError: there is no such camera, or its package is missing.
+        UnsupportedSystemError: this is not Linux.
         SourceError: it could not be opened otherwise.
     """
     if isinstance(spec, str):

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
-import fcntl
 import json
 import logging
 import os
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
     from edge_sdk.sources.specification import SourceSpec
 
 LENGTH = struct.Struct("=I")
-STOP = signal.SIGUSR1
+STOP = getattr(signal, "SIGUSR1", signal.SIGTERM)  # this module loads everywhere, and runs on Linux
 _LIFELINE = 0
 _TEXT_MAX = 3000
 # A pipe that is not waited for takes up to 4096 bytes as one piece (PIPE_BUF on Linux); JSON needs
@@ -104,6 +103,8 @@ def _die_with_parent() -> None:
     ``SIGIO`` ends a process that does not handle it, even one that hangs in a driver with Python's
     lock held. ``prctl(PR_SET_PDEATHSIG)`` would do so when the *thread* that started the child ends.
     """
+    import fcntl
+
     signal.signal(signal.SIGIO, signal.SIG_DFL)
     fcntl.fcntl(_LIFELINE, fcntl.F_SETOWN, os.getpid())
     flags = fcntl.fcntl(_LIFELINE, fcntl.F_GETFL)

@@ -23,9 +23,11 @@ _PREFIX = "edgecls-fake-"
 def new_memory() -> str:
     """The path of a memory that is empty until somebody opens it."""
     folder = Path(tempfile.gettempdir())
-    for left in folder.glob(f"{_PREFIX}*-*"):
+    processes = Path("/proc")
+    # Without a list of processes nothing says whose memory is left behind.
+    for left in folder.glob(f"{_PREFIX}*-*") if processes.is_dir() else ():
         maker = left.name.removeprefix(_PREFIX).partition("-")[0]
-        if maker.isdecimal() and not Path("/proc", maker).exists():
+        if maker.isdecimal() and not (processes / maker).exists():
             _remove(str(left))
     path = str(folder / f"{_PREFIX}{os.getpid()}-{uuid.uuid4().hex[:12]}")
     atexit.register(_remove, path)

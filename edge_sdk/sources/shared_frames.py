@@ -13,7 +13,6 @@ ends. Slots lie far apart in a sparse file, so a larger picture needs no more th
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import math
 import mmap
 import os
@@ -126,6 +125,8 @@ class _Shared:
         Raises:
             TimeoutError: the other side has held the lock for 0.1 s: it was stopped just then.
         """
+        import fcntl
+
         descriptor = self._descriptors.control
         give_up = time.monotonic() + _LOCK_WAIT_S
         while True:

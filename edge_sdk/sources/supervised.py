@@ -35,6 +35,7 @@ from edge_sdk.sources.capture_child import (
 from edge_sdk.sources.patience import BackOff, Silence
 from edge_sdk.sources.picture_health import PictureHealth
 from edge_sdk.sources.specification import SourceKind, SourceSpec
+from edge_sdk.systems import require_linux
 from edge_sdk.types import Frame, Health
 
 _log = logging.getLogger("edgecls.sources")
@@ -72,6 +73,7 @@ class SupervisedSource:
         reopenings: how often it was opened anew and delivered again.
 
     Raises:
+        UnsupportedSystemError: this is not Linux.
         SourceError: the first opening failed, with the class and words of ``open_source``; nothing
             is tried again.
     """
@@ -88,6 +90,10 @@ class SupervisedSource:
         open_s: float = 15.0,
         say: Callable[[str], None] = _log.info,
     ) -> None:
+        require_linux(
+            "a source in a process of its own",
+            "Pictures and videos work here: edgecls run MODEL --source PATH; or run it on the device",
+        )
         self.name = str(spec)
         self.reopenings = 0
         self._spec, self._size, self._say = spec, size, say

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import struct
@@ -38,6 +37,8 @@ def list_webcams(folder: str = "/dev") -> list[V4L2Device]:
 
 
 def _webcam(path: str) -> V4L2Device | None:
+    import fcntl  # Linux's, as the whole of V4L2: this module loads everywhere
+
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK)
     except OSError:

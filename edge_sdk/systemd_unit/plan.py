@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import grp
 import re
 import stat
 import sys
@@ -79,6 +78,8 @@ def credential_path(name: str, credential: str) -> str:
 
 def present_groups() -> tuple[str, ...]:
     """Those of ``GROUPS`` that this machine has."""
+    import grp
+
     here = {group.gr_name for group in grp.getgrall()}
     return tuple(name for name in GROUPS if name in here)
 

@@ -26,6 +26,7 @@ from edge_sdk.systemd_unit.plan import (
     visible_folders,
     why_unreadable,
 )
+from edge_sdk.systems import require_linux
 
 CAMERA_VARIABLE = "EDGECLS_CAMERA"
 _EMPTIED = (Path("/tmp"), Path("/var/tmp"))  # noqa: S108  # when the machine starts
@@ -80,7 +81,9 @@ def plan(request: Request) -> tuple[Plan, tuple[str, ...]]:
         SinkSpecError: a secret where everybody could read it.
         UnitTextError: a name or a path that a unit cannot have.
         UnitAccessError: a file that is not there, or that the unit's user could not read.
+        UnsupportedSystemError: this is not Linux.
     """
+    require_linux("a service of systemd", "Type the command on the device")
     name = check_name(request.name)
     model = request.model.absolute()
     Artifact.open(model, **request.described._asdict()).require_described()

@@ -13,6 +13,7 @@ import tempfile
 from pathlib import Path
 
 from edge_sdk.errors import ArtifactError, ConversionError, EngineNotInstalledError, WriteError
+from edge_sdk.systems import require_linux
 from edge_sdk.tflite import EDGETPU_OPERATOR, summarize
 from edge_sdk.types import TensorSpec
 from host_tools.quantize.edgetpu_report import CompilerReport, parse_report
@@ -81,7 +82,9 @@ def compile_model(
             writes no model, or a model with other inputs and outputs.
         EngineNotInstalledError: it cannot be started.
         WriteError: the temporary folder is full.
+        UnsupportedSystemError: this is not Linux.
     """
+    require_linux(_PROGRAM, "Compile on such a machine or in a container of it, and copy the file")
     try:
         with tempfile.TemporaryDirectory(prefix="edgecls-edgetpu-") as name:
             folder = Path(name)

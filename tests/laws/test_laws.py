@@ -7,6 +7,7 @@ its law, and then asked about the whole repository.
 from __future__ import annotations
 
 import ast
+import re
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.other_systems import MODULES, NAMES
 
 _ROOT = Path(__file__).parents[2]
 _PACKAGES = ("edge_sdk", "host_tools")
@@ -96,6 +99,27 @@ _NOT_COMMANDS = ("edge_sdk/cli/output.py", "host_tools/cli/output.py")
 _VAGUE_NAMES = ("utils", "helpers", "common", "manager", "handler", "misc")
 # Law 5: what a training updates as it goes is the one value that is not frozen.
 _MUTABLE = ("Progress",)
+# What takes Linux, and refuses any other system by name before it begins; and the one that asks.
+_ON_LINUX = (
+    "edge_sdk/systems.py",
+    "edge_sdk/doctor/",
+    "edge_sdk/soak.py",
+    *(
+        f"edge_sdk/sources/{name}.py"
+        for name in ("capture_child", "capture_process", "shared_frames", "supervised", "v4l2")
+    ),
+    "edge_sdk/systemd_unit/",
+    "host_tools/quantize/edgetpu.py",
+)
+# Beside systems.py: what a library is called.
+_ASKS_WHERE = ("edge_sdk/engines/edgetpu.py",)
+# Names that are used only where the module has found that they, or /proc, are there.
+_ASKED_FOR = {
+    "edge_sdk/machine/load.py": ("sysconf",),
+    "edge_sdk/sinks/spool_place.py": ("clock_gettime_ns",),
+    "edge_sdk/sources/sensor_clock.py": ("clock_gettime_ns", "CLOCK_BOOTTIME"),
+    "edge_sdk/systemd.py": ("AF_UNIX",),
+}
 # One module is one idea that a person names in a word; past this it is two.
 _MAX_LINES = 600
 
@@ -160,6 +184,54 @@ def _imported(tree: ast.AST) -> Iterator[str]:
             yield from (str(a.value) for a in node.args if isinstance(a, ast.Constant))
 
 
+def _systems_apart(path: str, source: str) -> Iterator[str]:
+    if path.startswith(_ON_LINUX):
+        return
+    tree = ast.parse(source)
+    for statement in tree.body:
+        for name in _imported(statement) if isinstance(statement, ast.Import) else ():
+            if any(name in modules for modules in MODULES.values()):
+                yield f"{path} imports {name}, which another system lacks"
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            module, name = node.value.id, node.attr
+            lacking = [system for system, names in NAMES.items() if name in names.get(module, ())]
+            if lacking and name not in _ASKED_FOR.get(path, ()):
+                yield f"{path}:{node.lineno} uses {module}.{name}, which {lacking} lack"
+            if f"{module}.{name}" == "sys.platform" and path not in _ASKS_WHERE:
+                yield f"{path}:{node.lineno} asks for the system: edge_sdk/systems.py does"
+
+
+def _encodings_named(path: str, source: str) -> Iterator[str]:
+    """Text has the encoding of the machine's language where no other is named."""
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.Call) or any(
+            k.arg in ("encoding", None) for k in node.keywords
+        ):
+            continue
+        called = ast.unparse(node.func).split(".")[-1]
+        given = {k.arg: ast.unparse(k.value) for k in node.keywords}
+        words = [ast.unparse(argument) for argument in node.args]
+        if (
+            (called == "read_text" and not words)
+            or (called == "write_text" and len(words) < 2)
+            or (given.get("text") == "True")
+            or (called == "open" and _opens_text(node, given))
+        ):
+            yield f"{path}:{node.lineno} {ast.unparse(node)[:60]} names no encoding"
+
+
+def _opens_text(node: ast.Call, given: dict[str, str]) -> bool:
+    builtin = isinstance(node.func, ast.Name)
+    modes = [
+        argument.value
+        for argument in node.args[builtin : builtin + 1]
+        if isinstance(argument, ast.Constant) and isinstance(argument.value, str)
+    ]
+    mode = given.get("mode", modes[0] if modes else "r" if builtin else "b")
+    return re.fullmatch(r"[rwaxt+']+", mode) is not None
+
+
 _Check = Callable[[str, str], Iterator[str]]
 _CHECKS: tuple[_Check, ...] = (
     _foreign_doors,
@@ -167,6 +239,8 @@ _CHECKS: tuple[_Check, ...] = (
     _frozen_values,
     _light_commands,
     _telling_names,
+    _systems_apart,
+    _encodings_named,
 )
 _BREACHES: list[tuple[_Check, str, str]] = [
     (_foreign_doors, "edge_sdk/classifier.py", "import ai_edge_litert.interpreter"),
@@ -180,6 +254,16 @@ _BREACHES: list[tuple[_Check, str, str]] = [
     (_light_commands, "host_tools/cli/train.py", "import numpy"),
     (_telling_names, "edge_sdk/utils.py", ""),
     (_telling_names, "edge_sdk/long.py", "\n" * 601),
+    (_systems_apart, "edge_sdk/files.py", "import fcntl"),
+    (_systems_apart, "edge_sdk/files.py", "import os\ndef f():\n    os.pread(0, 1, 0)"),
+    (_systems_apart, "host_tools/workflow.py", "import signal\nx = signal.SIGALRM"),
+    (_systems_apart, "host_tools/workflow.py", "import sys\nif sys.platform == 'win32': pass"),
+    (_encodings_named, "edge_sdk/files.py", "open('x')"),
+    (_encodings_named, "edge_sdk/files.py", "open('x', 'w')"),
+    (_encodings_named, "edge_sdk/files.py", "path.open('a')"),
+    (_encodings_named, "edge_sdk/files.py", "path.read_text()"),
+    (_encodings_named, "edge_sdk/files.py", "path.write_text('x')"),
+    (_encodings_named, "edge_sdk/files.py", "subprocess.run(['x'], text=True)"),
 ]
 
 

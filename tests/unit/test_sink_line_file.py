@@ -237,7 +237,7 @@ def test_where_a_file_system_knows_no_locks_lines_are_written(
     def unable(*_: object) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr("edge_sdk.sinks.line_file.fcntl.flock", unable)
+    monkeypatch.setattr("fcntl.flock", unable)
     sink = JsonLines(tmp_path / "a.jsonl")
     sink.write(ErrorRecord("0", "x"))
     sink.close()
