@@ -28,7 +28,7 @@ def service() -> None:
 
     \b
     Example:
-      sudo edge/bin/edgecls service install /opt/edgecls/trash_int8.tflite --camera
+      sudo edgecls service install /opt/edgecls/trash_int8.tflite --camera
       edgecls service status
     """
 
@@ -82,7 +82,7 @@ def install(
     \b
     Example:
       edgecls service install trash_int8.tflite --camera --dry-run
-      sudo edge/bin/edgecls service install /opt/edgecls/trash_int8.tflite --camera \\
+      sudo edgecls service install /opt/edgecls/trash_int8.tflite --camera \\
         --mqtt-credentials /etc/edgecls/mqtt -- --events --mqtt mqtts://broker.local
     """
     from edge_sdk.systemd_unit.control import install as put_in_place
@@ -160,7 +160,7 @@ def remove(name: str, purge: bool) -> None:
 
     \b
     Example:
-      sudo edge/bin/edgecls service remove
+      sudo edgecls service remove
     """
     from edge_sdk.systemd_unit.control import remove as take_away
     from edge_sdk.systemd_unit.plan import check_name

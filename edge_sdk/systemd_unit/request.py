@@ -133,7 +133,7 @@ def program() -> tuple[str, ...]:
         raise UnitAccessError(
             f"edgecls lies in {site.getusersitepackages()}, where Python looks for one user's packages "
             "only, and the service has another user. Type: sudo python3 -m venv --system-site-packages "
-            "/opt/edgecls/env && sudo /opt/edgecls/env/bin/pip install edgecls"
+            "/opt/edgecls/env && sudo /opt/edgecls/env/bin/pip install 'edgecls[pi]'"
         )
     beside = Path(sys.executable).with_name("edgecls")
     if beside.is_file():

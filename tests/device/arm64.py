@@ -26,7 +26,7 @@ from pathlib import Path
 from threading import Event
 from types import FrameType
 
-from tests.device.board import NAMESPACES, RELEASES, Board, CannotTryError, Release
+from tests.device.board import NAMESPACES, RELEASES, Board, CannotTryError, Release, kept_root
 from tests.device.checks import CHECKS, Reference
 from tests.device.processes import BoardError, call, stop_all
 
@@ -94,7 +94,7 @@ def _require(releases: list[Release], cache: Path) -> None:
         raise CannotTryError(f"missing: {', '.join(missing)}; {_PACKAGES} debian-archive-keyring")
     _require_namespaces(emulator)
     for release in releases:
-        if not (cache / f"{release.name}-arm64.tar").exists():
+        if not kept_root(release, cache).exists():
             _require_debian(release)
     with tempfile.TemporaryDirectory() as nowhere:
         done = call(

@@ -6,6 +6,7 @@ no mount or process outlives the command that it served (see `enter.sh`).
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import os
 import shutil
@@ -15,6 +16,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.device import readme
 from tests.device.processes import BoardError, call, failure, must
 
 _HERE = Path(__file__).parent
@@ -36,6 +38,8 @@ CPU revision\t: 3
 # Wheels of every glibc up to the release's, as pip on the board would take them.
 _OLDEST_GLIBC = 17
 _TEST_TOOLS = ("pytest>=8.3,<10", "pytest-timeout>=2.3,<3")
+# Beside what README installs with apt: what every Raspberry Pi OS has.
+_BASE = ("libc6", "libstdc++6", "libgcc-s1", "dash", "coreutils", "systemd")
 # What an installation from source would start.
 _COMPILERS = ("cc", "gcc", "g++", "clang", "cmake", "make")
 
@@ -123,7 +127,7 @@ class Board:
         Raises:
             BoardError: Debian's archive answered, and still there is no root.
         """
-        archive = cache / f"{self.release.name}-arm64.tar"
+        archive = kept_root(self.release, cache)
         self.root.parent.mkdir(parents=True)
         fresh = archive.exists() and time.time() - archive.stat().st_mtime < _CACHE_DAYS * 86400
         if not fresh:
@@ -236,12 +240,22 @@ class Board:
                 shutil.copy(source, target)
 
 
+def kept_root(release: Release, cache: Path) -> Path:
+    """The archive of a release's root, with these packages, which need not exist."""
+    packages = hashlib.sha256(_packages(release).encode()).hexdigest()[:8]
+    return cache / f"{release.name}-arm64-{packages}.tar"
+
+
+def _packages(release: Release) -> str:
+    names = [*_BASE, f"python{release.python}", *readme.debian_packages(readme.block())]
+    return ",".join(sorted(set(names)))
+
+
 def _bootstrap(release: Release, archive: Path, scratch: Path) -> None:
-    packages = f"libc6,libstdc++6,libgcc-s1,python{release.python}"
     made = scratch / "root.tar"
     must(
         *("unshare", *NAMESPACES, "mmdebstrap", "--quiet", "--mode=root", "--variant=extract"),
-        *("--arch=arm64", f"--include={packages}", release.name, str(made)),
+        *("--arch=arm64", f"--include={_packages(release)}", release.name, str(made)),
         environment={**os.environ, "TMPDIR": str(scratch)},
     )
     archive.parent.mkdir(parents=True, exist_ok=True)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.device import readme
 from tests.device.board import Board
 from tests.device.processes import BoardError, failure, must
 
@@ -168,6 +169,20 @@ def contract(board: Board, reference: Reference) -> str:
     return f"the contract suite: {done.stdout.splitlines()[-1].strip('= ')}"
 
 
+def readme_block(board: Board, reference: Reference) -> str:
+    """README's block for the Pi, with the board's own pip, in an environment of its own."""
+    wheel = next(board.wheels.glob("edgecls-*.whl"))
+    readme.furnish(board.root, wheel, reference.folder / "scores.npz")
+    lines = readme.run(
+        board.root,
+        readme.block(),
+        lambda command, environment: board.run(
+            "/bin/sh", "-c", command, environment=environment, timeout_s=1800
+        ),
+    )
+    return "README, On the Pi\n" + "\n".join(f"      {line}" for line in lines)
+
+
 # In this order: the control needs the models that the outputs placed.
 CHECKS: tuple[Callable[[Board, Reference], str], ...] = (
     commands,
@@ -177,6 +192,7 @@ CHECKS: tuple[Callable[[Board, Reference], str], ...] = (
     outputs,
     without_xnnpack,
     contract,
+    readme_block,
 )
 
 

@@ -27,7 +27,14 @@ mount --bind "$root/etc/cpuinfo" "$root/proc/cpuinfo"
 # XNNPACK counts the processors there. The machine's own /sys makes it crash; without any it is off.
 [ -z "${HIDE_PROCESSORS:-}" ] || mount -t tmpfs none "$root/sys"
 
+# pip of the board asks the package index itself; every other command has no names to look up.
+if [ -n "${BOARD_WITH_NETWORK:-}" ]; then
+  cp /etc/resolv.conf "$root/etc/resolv.conf"
+fi
+
 # cortex-a72 is the Raspberry Pi 4's. With QEMU 7.2's default processor XNNPACK's int8 is wrong.
-exec env -i QEMU_CPU="${BOARD_CPU:-cortex-a72}" PATH=/opt/edge/bin:/usr/bin:/bin HOME=/root \
-  LANG=C.UTF-8 PYTHONPATH="${BOARD_PYTHONPATH:-}" \
-  "$(command -v unshare)" --root="$root" --wd=/root/checkout "$@"
+exec env -i QEMU_CPU="${BOARD_CPU:-cortex-a72}" PATH="${BOARD_PATH:-/opt/edge/bin:/usr/bin:/bin}" \
+  HOME="${BOARD_HOME:-/root}" LANG=C.UTF-8 PYTHONPATH="${BOARD_PYTHONPATH:-}" \
+  ${HTTP_PROXY:+HTTP_PROXY="$HTTP_PROXY"} ${HTTPS_PROXY:+HTTPS_PROXY="$HTTPS_PROXY"} \
+  ${http_proxy:+http_proxy="$http_proxy"} ${https_proxy:+https_proxy="$https_proxy"} \
+  "$(command -v unshare)" --root="$root" --wd="${BOARD_FOLDER:-/root/checkout}" "$@"

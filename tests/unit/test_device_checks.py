@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.device import checks
+from tests.device import checks, readme
 from tests.device.processes import BoardError, call, must
 
 _ROOT = Path(__file__).parents[2]
@@ -132,3 +132,38 @@ def test_a_command_that_hangs_is_ended() -> None:
 def test_a_command_that_fails_is_quoted() -> None:
     with pytest.raises(BoardError, match=r"exited 3:\nhere is why"):
         must(sys.executable, "-c", "print('here is why'); raise SystemExit(3)")
+
+
+def test_readme_has_the_block_that_the_boards_run() -> None:
+    lines = readme.block()
+    assert all(line.startswith(("sudo ", "edgecls ")) for line in lines)
+    assert not any("#" in line for line in lines)
+    assert readme.debian_packages(lines) == ["python3-venv", "python3-numpy"]
+    with pytest.raises(BoardError, match="has no block under"):
+        readme.block("More")
+
+
+def test_readme_and_the_raspberry_pi_page_install_alike() -> None:
+    page = readme.block("Install", "docs/raspberry-pi.md")
+    ours = [line for line in readme.block() if "/opt/edgecls/env" in line or " apt " in line]
+    assert len(ours) == 4
+    assert [line for line in page if line in ours] == ours
+
+
+def test_only_what_an_emulator_cannot_do_may_exit_otherwise() -> None:
+    statuses = {line: readme.expected_status(line) for line in readme.block()}
+    changed = {line: found for line, found in statuses.items() if found != (line, 0)}
+    assert [line.split()[1] for line in changed] == ["run", "bench"]
+    camera = "edgecls run edge-mobilenet_int8.tflite --camera --events"
+    assert changed[camera] == (f"{camera} --limit 20", 0)
+
+
+def test_a_line_of_readme_that_fails_is_named(tmp_path: Path) -> None:
+    def shell(command: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+        status = int(command.startswith("edgecls validate"))
+        return subprocess.CompletedProcess([command], status, "", "")
+
+    with pytest.raises(BoardError, match="“edgecls validate x” should have exited 0"):
+        readme.run(tmp_path, ["edgecls classify x", "edgecls validate x"], shell)
+    with pytest.raises(BoardError, match="the service is not in place"):
+        readme.run(tmp_path, ["edgecls classify x"], shell)
