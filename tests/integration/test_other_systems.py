@@ -76,7 +76,7 @@ def _python(environment: dict[str, str], *words: object) -> subprocess.Completed
         [sys.executable, *map(str, words)],
         capture_output=True,
         encoding="utf-8",
-        timeout=300,
+        timeout=900,
         cwd=ROOT,
         env=environment,
         check=False,
@@ -168,6 +168,16 @@ def test_the_drop_is_validated_and_a_model_is_looked_at(
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["artifacts"][0]["agreement"] == 1
     assert _edgecls(environment, "inspect", int8_artifact).returncode == 0
+
+
+@pytest.mark.slow
+def test_the_demo_trains_converts_validates_runs_and_reports(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    done = _edgecls(environment, "demo", "--out", tmp_path / "demo")
+    assert done.returncode == 0, done.stderr
+    for name in ("model.keras", "digits_int8.tflite", "report.html", "bench.html"):
+        assert (tmp_path / "demo" / name).is_file()
 
 
 def test_a_benchmark_is_made_of_what_the_machine_says(
