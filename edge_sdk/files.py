@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import tempfile
 from pathlib import Path
 
 from edge_sdk.errors import WriteError
+
+# No room, a quota, a disk that fails, or one that the system has made read-only because it fails.
+_DISK_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)
 
 
 def write_atomically(path: Path, data: bytes | str) -> None:
@@ -54,6 +58,18 @@ def cache_folder(name: str) -> Path:
     except RuntimeError:  # a user without a home, as in containers
         folder = Path(tempfile.gettempdir())
     return folder / "edgecls" / name
+
+
+def is_disk_trouble(error: BaseException | None) -> bool:
+    """Whether an error, or one that caused it, says that the disk is full or fails for now.
+
+    Such an error may pass by itself. A path that is wrong or forbidden does not.
+    """
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _DISK_TROUBLE:
+            return True
+        error = error.__cause__
+    return False
 
 
 def _umask() -> int:

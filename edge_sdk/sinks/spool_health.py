@@ -29,6 +29,9 @@ class SpoolStatistics:
         unwritten: records that the disk did not take: full, gone, or too slow for too long.
         trouble: why nothing is delivered at the moment; "" where all is well.
         set_aside: where a damaged database was put, None where there was none.
+        damaged: records that the disk damaged, and that were not delivered: those with a wrong
+            checksum, and those that could still be counted in a database that was put aside.
+        blocked: why the spool cannot be opened at the moment; "" where it is open.
     """
 
     depth: int
@@ -39,6 +42,8 @@ class SpoolStatistics:
     unwritten: int
     trouble: str
     set_aside: Path | None
+    damaged: int = 0
+    blocked: str = ""
 
 
 class SpoolHealth:
@@ -58,12 +63,14 @@ class SpoolHealth:
         self._since_s: float | None = None  # when the trouble began
         self._told_stuck = False
         self._set_aside: Path | None = None
+        self._told_blocked = False
         self._losses = {
             "spool full": _Loss("{} of the oldest records made room for newer ones"),
             "records refused": _Loss(
                 "{} records will never be taken by the receiver, and are gone"
             ),
             "records lost": _Loss("{} records were not taken by the disk, which is full or hangs"),
+            "records damaged": _Loss("{} records were damaged on the disk, and are not delivered"),
         }
 
     def look(self, ask: Callable[[], SpoolStatistics]) -> list[Health]:
@@ -78,13 +85,27 @@ class SpoolHealth:
             self._set_aside = now.set_aside
             aside = f"{self._name} was put aside as {now.set_aside.name}, and a new one begun"
             told.append(Health("spool damaged", aside))
+        told += self._opening(now)
         told += self._delivery(now, now_s)
-        counts = (now.dropped, now.refused, now.unwritten)
+        counts = (now.dropped, now.refused, now.unwritten, now.damaged)
         for (what, loss), count in zip(self._losses.items(), counts, strict=True):
             text = loss.news(count, now_s)
             if text:
                 told.append(Health(what, text))
         return told
+
+    def _opening(self, now: SpoolStatistics) -> list[Health]:
+        if bool(now.blocked) == self._told_blocked:
+            return []
+        self._told_blocked = bool(now.blocked)
+        if now.blocked:
+            return [
+                Health(
+                    "spool unavailable",
+                    f"{now.blocked}; up to 1,000 records wait in memory, free some space and it goes on",
+                )
+            ]
+        return [Health("spool available", f"{self._name} is open; {now.depth} records wait")]
 
     def _delivery(self, now: SpoolStatistics, now_s: float) -> list[Health]:
         if not now.trouble:

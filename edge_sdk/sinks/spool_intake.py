@@ -1,7 +1,8 @@
 """The loop's side of a spool: records go into the database, and the loop waits for nobody.
 
 Whoever else has the database (the thread that delivers, a repair, somebody with ``sqlite3``) makes
-the loop wait a moment, and not again for a second. Until then records wait in memory, a bounded number.
+the loop wait a moment, and not again for a second. Until then records wait in memory, a bounded number;
+so they do while the database cannot be opened, because the disk was full when the process started.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class Intake:
     """Takes records for a store; ``put`` belongs to one thread, ``flush`` to any.
 
     Args:
-        store: where they go.
+        store: where they go; None: it cannot be opened for now.
         turn: held by whoever writes to the database or replaces ``store``.
         parcel: makes a record with its number ready to be sent.
         fails: is told why the database did not take a record, which is lost.
@@ -46,7 +47,7 @@ class Intake:
 
     def __init__(
         self,
-        store: SpoolStore,
+        store: SpoolStore | None,
         turn: threading.RLock,
         parcel: Callable[[Record, int], Parcel],
         fails: Callable[[sqlite3.Error], None],
@@ -64,7 +65,8 @@ class Intake:
     @property
     def depth(self) -> int:
         """Records that wait, in the database or before it."""
-        return self.store.depth + len(self._waiting)
+        store = self.store
+        return (store.depth if store is not None else 0) + len(self._waiting)
 
     def put(self, record: Record) -> None:
         """Writes a record, or keeps it in memory while the database is somebody else's."""
@@ -94,19 +96,22 @@ class Intake:
                 self._rest()
             return False
         try:
+            store = self.store
+            if store is None:
+                return False
             for _ in range(min(_AT_ONCE, len(self._waiting))):
-                if not self._write(self._waiting[0]):
+                if not self._write(store, self._waiting[0]):
                     break
                 self._waiting.popleft()
         finally:
             self._turn.release()
         return not self._waiting
 
-    def _write(self, record: Record) -> bool:
+    def _write(self, store: SpoolStore, record: Record) -> bool:
         """Whether nothing more is to be done for the record; False: later."""
         try:
-            parcel = self._parcel(record, self.store.next_seq)
-            self.dropped += self.store.append(parcel, self.under_way)
+            parcel = self._parcel(record, store.next_seq)
+            self.dropped += store.append(parcel, self.under_way)
         except sqlite3.Error as error:
             self._theirs = is_busy(error)
             if self._theirs:
@@ -124,7 +129,7 @@ class Intake:
     def end(self, seconds: float) -> None:
         """Writes what waits, for so long; the rest is counted as lost."""
         end_s = time.monotonic() + seconds
-        while not self.flush() and time.monotonic() < end_s:
+        while not self.flush() and self.store is not None and time.monotonic() < end_s:
             time.sleep(0.01)
         self.unwritten += len(self._waiting)
         self._waiting.clear()

@@ -13,6 +13,7 @@ from pathlib import Path
 from edge_sdk import systems
 from edge_sdk.errors import SinkSpecError, SpoolInUseError, WriteError
 
+_ASIDE = 5
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -47,6 +48,19 @@ def default_spool(kind: str, target: str) -> Path:
 def device_name(given: str | None = None) -> str:
     """What records say they come from: as given, ``$EDGECLS_DEVICE``, or the name of the host."""
     return given or os.environ.get("EDGECLS_DEVICE") or socket.gethostname() or "edgecls"
+
+
+def records_boot_id(boot: str, identity: str) -> str:
+    """What the records of one spool carry as ``boot_id``: of this start, and of no other spool.
+
+    Two spools of one machine count on their own. Were the machine's own boot id in their records,
+    two records could have the same number.
+
+    Args:
+        boot: ``boot_id()``.
+        identity: of the spool's database.
+    """
+    return str(uuid.uuid5(uuid.NAMESPACE_OID, f"{boot}:{identity}"))
 
 
 def boot_id() -> str:
@@ -86,8 +100,9 @@ def lock(path: Path) -> tuple[int, bool]:
             f"{path}: the spool is in use by process {holder or 'unknown'}; a spool serves one "
             "process, stop that one or name another file with --spool FILE"
         ) from error
-    os.ftruncate(descriptor, 0)
-    os.write(descriptor, f"{os.getpid()}\n".encode())
+    with contextlib.suppress(OSError):  # a full disk: the number of this process is not there
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"{os.getpid()}\n".encode())
     return descriptor, known
 
 
@@ -114,13 +129,16 @@ def _beside(path: Path) -> Path:
 def put_aside(path: Path) -> Path:
     """Renames a damaged database and its log, under a name that is free; the new name.
 
+    A disk that fails damages one after the other: the fifth and all after it take one name.
+
     Raises:
         OSError: the folder does not allow it.
     """
     number = 1
-    while (aside := path.with_name(f"{path.name}.damaged-{number}")).exists():
+    while (aside := path.with_name(f"{path.name}.damaged-{number}")).exists() and number < _ASIDE:
         number += 1
-    os.replace(path, aside)
+    with contextlib.suppress(FileNotFoundError):  # only its log is left from an attempt before
+        os.replace(path, aside)
     for suffix in ("-wal", "-shm"):
         log = path.with_name(path.name + suffix)
         if log.exists():

@@ -4,24 +4,34 @@ Two connections: one for the loop's thread, which only appends and waits for nob
 thread that delivers, which reads, deletes, and carries the write-ahead log over into the database
 (that waits for the disk). Commits are not flushed one by one (``synchronous=NORMAL``): a killed
 process loses nothing, a power cut the last seconds. https://www.sqlite.org/wal.html
+
+SQLite checks the structure of its file and not what stands in it, so every parcel has a CRC-32 of all
+that is delivered. A CRC and not a keyed hash: it is there against bits that an SD card loses, of which
+it misses one case in four billion, and who may write to the spool could write its checksums as well.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import sqlite3
 import threading
+import uuid
+import zlib
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from edge_sdk.errors import SinkSpecError, WriteError
 from edge_sdk.sinks.sender import Parcel
 from edge_sdk.sinks.spool_place import first_number
-from edge_sdk.sinks.sqlite_errors import is_busy, is_damage
+from edge_sdk.sinks.sqlite_errors import corrupt, is_busy, is_damage, may_pass
 
 _APPLICATION = 0x45434C53  # "ECLS", SQLite's mark for whose file it is
-_SCHEMA = 1
+# 2: checksums, and an identity.
+_SCHEMA = 2
 _PAGE_BYTES = 4096
 MIN_BYTES = 32 * _PAGE_BYTES
 _CHECKPOINT_ROWS = 500
@@ -32,9 +42,27 @@ _MAX_CHANGES = 5000
 _BUSY_S = 5.0
 _LOOP_WAIT_S = 0.05
 _FULL = sqlite3.SQLITE_FULL
+_POSITION = "CREATE TABLE position (last INTEGER, unchecked INTEGER, identity TEXT, crc INTEGER)"
 
 
 Lock = AbstractContextManager[bool]
+
+
+class SpoolBlockedError(WriteError):
+    """The disk is full or fails for now: the spool may be opened later."""
+
+
+@dataclass(frozen=True, slots=True)
+class Oldest:
+    """What is to be delivered next.
+
+    Attributes:
+        parcels: in order.
+        damaged: numbers of parcels among them whose checksum is wrong.
+    """
+
+    parcels: tuple[Parcel, ...]
+    damaged: tuple[int, ...]
 
 
 class SpoolStore:
@@ -43,6 +71,7 @@ class SpoolStore:
     Attributes:
         depth: parcels that are waiting.
         used_bytes: pages of the database that hold something.
+        identity: of this database, random, made with it: no other has it.
 
     Args:
         path: of the database; made if absent.
@@ -52,7 +81,8 @@ class SpoolStore:
     Raises:
         sqlite3.DatabaseError: the file is damaged, see ``is_damage``.
         SinkSpecError: ``max_bytes`` is too small for a database.
-        WriteError: it cannot be opened, or is somebody else's database.
+        SpoolBlockedError: the disk is full or fails, or another process holds the database.
+        WriteError: it cannot be opened, or is another program's database.
     """
 
     def __init__(self, path: Path, max_bytes: int, lock: Lock) -> None:
@@ -66,27 +96,51 @@ class SpoolStore:
         self._lock = lock
         self._relief: threading.Thread | None = None
         self._changes = 0
+        self.depth = self.used_bytes = self._last = self._unchecked = 0
+        self.identity = ""
         try:
             self._writer = self._connect()
             try:
                 self._prepare()
                 self._reader = self._connect()
+                self._read_position()
+                self.used_bytes = self._used(self._writer)
             except BaseException:
                 self._writer.close()
                 raise
-        except sqlite3.DatabaseError as error:
-            if is_damage(error):
+        except (sqlite3.Error, MemoryError) as error:
+            if isinstance(error, sqlite3.Error) and is_damage(error):
                 raise
-            raise WriteError(
-                f"{path}: the spool cannot be opened ({error}); name a file on a disk with room, in "
-                "a folder that may be written to"
+            kind = SpoolBlockedError if may_pass(error, path.parent) else WriteError
+            raise kind(
+                f"{path}: the spool cannot be opened ({error or 'disk is full'}); free some space, or "
+                "name a file in a folder that may be written to with --spool FILE"
             ) from error
-        row = self._writer.execute("SELECT count(*), max(seq) FROM parcel").fetchone()
-        self.depth: int = row[0]
-        (last,) = self._writer.execute("SELECT last FROM position").fetchone()
-        self._last: int = max(last, row[1] or 0)
-        self.used_bytes = self._used(self._writer)
+        self._reader.text_factory = bytes  # damaged text need not be UTF-8
         self._writer.execute(f"PRAGMA busy_timeout = {round(_LOOP_WAIT_S * 1000)}")
+
+    def _read_position(self) -> None:
+        """Where to go on counting; a position that is damaged is written new."""
+        connection = self._writer
+        self.depth, highest = connection.execute("SELECT count(*), max(seq) FROM parcel").fetchone()
+        connection.text_factory = bytes
+        rows = connection.execute("SELECT last, unchecked, identity, crc FROM position").fetchall()
+        connection.text_factory = str
+        if len(rows) == 1 and rows[0][3] == _checksum(*rows[0][:3]):
+            last, self._unchecked, identity = rows[0][:3]
+            self._last, self.identity = max(last, highest or 0), identity.decode()
+            return
+        # A new identity makes every number new; the parcels that are there keep theirs.
+        self._last = max(first_number(), highest or 0)
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("DELETE FROM position")
+        self._begin_position(unchecked=0)
+        connection.execute("COMMIT")
+
+    def _begin_position(self, unchecked: int) -> None:
+        self.identity = uuid.uuid4().hex
+        row = (self._last, unchecked, self.identity)
+        self._writer.execute("INSERT INTO position VALUES (?, ?, ?, ?)", (*row, _checksum(*row)))
 
     def _connect(self) -> sqlite3.Connection:
         with contextlib.suppress(OSError):  # SQLite says it better
@@ -111,7 +165,7 @@ class SpoolStore:
         (owner,) = connection.execute("PRAGMA application_id").fetchone()
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        if tables and (owner != _APPLICATION or version != _SCHEMA):
+        if tables and (owner != _APPLICATION or version not in (1, _SCHEMA)):
             raise WriteError(
                 f"{self._path}: is a database, but no spool of this version; expected a spool or no "
                 "file at all, name another one"
@@ -119,18 +173,34 @@ class SpoolStore:
         if tables:
             (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
             if verdict != "ok":
-                error = sqlite3.DatabaseError(verdict)
-                error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
-                raise error
+                raise corrupt(verdict)
+            if version == 1:
+                self._upgrade()
             return
         connection.execute("BEGIN IMMEDIATE")
         connection.execute(f"PRAGMA application_id = {_APPLICATION}")
         connection.execute(f"PRAGMA user_version = {_SCHEMA}")
         connection.execute(
-            "CREATE TABLE parcel (seq INTEGER PRIMARY KEY, kind TEXT, key TEXT, body BLOB)"
+            "CREATE TABLE parcel "
+            "(seq INTEGER PRIMARY KEY, kind TEXT, key TEXT, body BLOB, crc INTEGER)"
         )
-        connection.execute("CREATE TABLE position (last INTEGER)")
-        connection.execute("INSERT INTO position VALUES (?)", (first_number(),))
+        connection.execute(_POSITION)
+        self._last = first_number()
+        self._begin_position(unchecked=0)
+        connection.execute("COMMIT")
+
+    def _upgrade(self) -> None:
+        """Makes a spool of version 1 one of this version; what waits in it has no checksums."""
+        connection = self._writer
+        connection.execute("BEGIN IMMEDIATE")
+        (last,) = connection.execute("SELECT max(last) FROM position").fetchone()
+        (highest,) = connection.execute("SELECT max(seq) FROM parcel").fetchone()
+        self._last = max(last or first_number(), highest or 0)
+        connection.execute("ALTER TABLE parcel ADD COLUMN crc INTEGER")
+        connection.execute("DROP TABLE position")
+        connection.execute(_POSITION)
+        self._begin_position(unchecked=highest or 0)
+        connection.execute(f"PRAGMA user_version = {_SCHEMA}")
         connection.execute("COMMIT")
 
     @property
@@ -189,10 +259,11 @@ class SpoolStore:
                 connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
 
     def _insert(self, parcel: Parcel) -> bool:
+        row = (parcel.seq, parcel.kind, parcel.key, parcel.body)
         try:
             self._writer.execute(
-                "INSERT INTO parcel VALUES (?, ?, ?, ?)",
-                (parcel.seq, parcel.kind, parcel.key, parcel.body),
+                "INSERT INTO parcel VALUES (?, ?, ?, ?, ?)",
+                (*row, _checksum(*row)),
             )
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode == _FULL and self._at_limit():
@@ -227,18 +298,27 @@ class SpoolStore:
         )
         return int(cursor.rowcount)
 
-    def oldest(self, count: int) -> list[Parcel]:
-        """The oldest parcels, in order, at most ``count``."""
+    def oldest(self, count: int) -> Oldest:
+        """The oldest parcels, in order, at most ``count`` with the damaged ones among them."""
         rows = self._reader.execute(
-            "SELECT seq, kind, body, key FROM parcel ORDER BY seq LIMIT ?", (count,)
-        )
-        return [Parcel(*row) for row in rows.fetchall()]
+            "SELECT seq, kind, key, body, crc FROM parcel ORDER BY seq LIMIT ?", (count,)
+        ).fetchall()
+        parcels, damaged = [], []
+        for seq, kind, key, body, crc in rows:
+            if crc == _checksum(seq, kind, key, body) or (
+                crc is None and seq <= self._unchecked and _is_old_body(body, seq)
+            ):
+                parcels.append(Parcel(seq, kind.decode(), body, key.decode()))
+            else:
+                damaged.append(seq)
+        return Oldest(tuple(parcels), tuple(damaged))
 
     def delete(self, numbers: tuple[int, ...]) -> None:
         """Forgets parcels that arrived, or that will never be taken.
 
         Raises:
-            sqlite3.Error: the disk is full or broken; all of them are still there.
+            sqlite3.Error: the disk is full or broken; all of them are still there. Damage
+                (``is_damage``) also where one of them cannot be found again.
         """
         if not numbers:
             return
@@ -249,9 +329,12 @@ class SpoolStore:
                 gone = self._reader.executemany(
                     "DELETE FROM parcel WHERE seq = ?", ((number,) for number in numbers)
                 ).rowcount
+                if gone != len(numbers) and self._still_there(numbers):
+                    raise corrupt("a row that is read cannot be found")
                 # An empty table forgets its highest number, a number must not come twice.
+                row = (self._last, self._unchecked, self.identity)
                 self._reader.execute(
-                    "UPDATE position SET last = max(last, ?)", (max(*numbers, self._last),)
+                    "UPDATE position SET last = ?, crc = ?", (self._last, _checksum(*row))
                 )
                 self._reader.execute("COMMIT")
             except BaseException:
@@ -261,6 +344,11 @@ class SpoolStore:
             self.depth -= gone
             self._changes += 1
             self.used_bytes = self._used(self._reader)
+
+    def _still_there(self, numbers: tuple[int, ...]) -> bool:
+        """Whether a walk through the table meets rows that a search has not found."""
+        rows = self._reader.execute("SELECT seq FROM parcel ORDER BY seq LIMIT ?", (len(numbers),))
+        return any(seq in numbers for (seq,) in rows.fetchall())
 
     def tidy(self, *, idle: bool) -> None:
         """Carries the log over into the database where that is due, and the disk has room for it.
@@ -284,3 +372,33 @@ class SpoolStore:
         for connection in (self._reader, self._writer):
             with contextlib.suppress(sqlite3.Error):
                 connection.close()
+
+
+def readable_rows(path: Path) -> int:
+    """How many parcels a damaged database still shows, as far as it can be read; it is not changed."""
+    with (
+        contextlib.suppress(sqlite3.Error),
+        contextlib.closing(
+            sqlite3.connect(f"{path.absolute().as_uri()}?immutable=1", uri=True)
+        ) as one,
+    ):
+        return int(one.execute("SELECT count(*) FROM parcel").fetchone()[0])
+    return 0
+
+
+def _checksum(*values: Any) -> int:
+    """Of a row: numbers, texts and bytes, each with its kind and length."""
+    crc = 0
+    for value in values:
+        raw = value if isinstance(value, bytes) else str(value).encode("utf-8", "surrogateescape")
+        crc = zlib.crc32(raw, zlib.crc32(b"%d:" % len(raw), crc))
+    return crc
+
+
+def _is_old_body(body: Any, seq: int) -> bool:
+    """Whether a record from before there were checksums still reads as what it was."""
+    try:
+        content = json.loads(body)
+    except (TypeError, ValueError):
+        return False
+    return isinstance(content, dict) and content.get("seq") == seq

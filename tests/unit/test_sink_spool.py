@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import logging
+import os
+import random
 import sqlite3
 import subprocess
 import sys
@@ -24,10 +27,12 @@ from edge_sdk.errors import (
 )
 from edge_sdk.records import ErrorRecord, HealthRecord
 from edge_sdk.sinks import spool_place
+from edge_sdk.sinks.pauses import Clock, Pauses
 from edge_sdk.sinks.sender import Delivery, Parcel
 from edge_sdk.sinks.spool import Spool
 from edge_sdk.sinks.spool_health import SpoolHealth, SpoolStatistics
-from edge_sdk.sinks.spool_store import MIN_BYTES
+from edge_sdk.sinks.spool_store import MIN_BYTES, SpoolBlockedError, SpoolStore
+from edge_sdk.sinks.sqlite_errors import corrupt
 
 
 class _Receiver:
@@ -110,9 +115,8 @@ def test_everything_arrives_once_in_order_with_numbers_that_rise_by_one(path: Pa
     assert _paths(receiver) == list(range(100))
     first = receiver.bodies[0]["seq"]
     assert [body["seq"] for body in receiver.bodies] == list(range(first, first + 100))
-    assert {(body["device"], body["boot_id"]) for body in receiver.bodies} == {
-        ("door", spool_place.boot_id())
-    }
+    assert {body["device"] for body in receiver.bodies} == {"door"}
+    assert len({body["boot_id"] for body in receiver.bodies}) == 1
     assert spool.statistics.delivered == 100
     assert spool.statistics.depth == 0
     assert receiver.closed
@@ -635,3 +639,315 @@ def test_a_loop_that_is_faster_than_any_camera_waits_rather_than_loses(path: Pat
         assert spool.statistics.unwritten == 0
     seqs = [body["seq"] for body in receiver.bodies]
     assert seqs == sorted(seqs)
+
+
+# What a dying disk does
+
+
+class _Collecting(_Receiver):
+    """Keeps bodies as they came: a damaged one need not be JSON."""
+
+    def __init__(self) -> None:
+        super().__init__(window=20)
+        self.raw: list[bytes] = []
+
+    def deliver(self, parcels: Sequence[Parcel]) -> Delivery:
+        self.raw += [parcel.body for parcel in parcels]
+        return Delivery(tuple(parcel.seq for parcel in parcels))
+
+
+def _execute(path: Path, statement: str, *values: object) -> None:
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as database:
+        database.execute(statement, values)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "body = CAST(replace(CAST(body AS TEXT), 'xxx', 'xyx') AS BLOB)",
+        "body = CAST(body AS TEXT)||' '",
+        "kind = 'frame'",
+        "kind = CAST(X'ff' AS TEXT)",
+        "kind = 5",
+        "key = key || '0'",
+        "key = NULL",
+        "crc = crc + 1",
+        "crc = NULL",
+        "seq = seq + 1000",
+    ],
+)
+def test_a_record_that_the_disk_changed_is_counted_and_never_delivered(
+    change: str, path: Path
+) -> None:
+    with _open(path, _Away(), linger_s=0.1) as spool:
+        _write(spool, 10, size=10)
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as database:
+        (first,) = database.execute("SELECT min(seq) FROM parcel").fetchone()
+        database.execute(f"UPDATE parcel SET {change} WHERE seq = ?", (first + 4,))
+    receiver = _Collecting()
+    with _open(path, receiver) as spool:
+        _until(lambda: spool.statistics.depth == 0)
+        (health,) = spool.take_health()
+        assert health.what == "records damaged"
+        assert health.detail.startswith("1 records")
+        assert (spool.statistics.delivered, spool.statistics.damaged) == (9, 1)
+        _write(spool, 1, start=99)
+        _until(lambda: len(receiver.raw) == 10)
+    assert [int(json.loads(raw)["path"]) for raw in receiver.raw] == [0, 1, 2, 3, 5, 6, 7, 8, 9, 99]
+
+
+def test_bits_that_flip_anywhere_never_reach_a_receiver(path: Path) -> None:
+    chance = random.Random(1)
+    written: set[bytes] = set()
+
+    class Noting(_Away):
+        def deliver(self, parcels: Sequence[Parcel]) -> Delivery:
+            written.update(parcel.body for parcel in parcels)
+            return super().deliver(parcels)
+
+    with _open(path, Noting(window=200), linger_s=0.1) as spool:
+        _write(spool, 200, size=200)
+        _until(lambda: len(written) > 0)
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        written = {body for (body,) in database.execute("SELECT body FROM parcel")}
+    whole = path.read_bytes()
+    assert len(written) == 200
+    for _ in range(15):
+        for file in path.parent.iterdir():
+            file.unlink()
+        content = bytearray(whole)
+        for _ in range(8):
+            content[chance.randrange(4096, len(content))] ^= 1 << chance.randrange(8)
+        path.write_bytes(content)
+        path.with_name("a.spool-lock").touch()
+        receiver = _Collecting()
+        with _open(path, receiver, linger_s=0.1) as spool:
+            _until(lambda: spool.statistics.depth == 0)
+            fate = spool.statistics
+        assert set(receiver.raw) <= written
+        assert len(receiver.raw) + fate.damaged == 200 or fate.set_aside is not None
+
+
+def _make_version_1(path: Path, bodies: Sequence[bytes]) -> None:
+    """As a spool of the version before checksums left it."""
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as old:
+        old.execute(f"PRAGMA application_id = {0x45434C53}")
+        old.execute("PRAGMA user_version = 1")
+        old.execute("CREATE TABLE parcel (seq INTEGER PRIMARY KEY, kind TEXT, key TEXT, body BLOB)")
+        old.execute("CREATE TABLE position (last INTEGER)")
+        old.execute("INSERT INTO position VALUES (300)")
+        for seq, body in enumerate(bodies, 101):
+            old.execute(
+                "INSERT INTO parcel VALUES (?, 'error', ?, ?)", (seq, f"door:b:{seq}", body)
+            )
+    path.with_name(f"{path.name}-lock").touch()
+
+
+def test_a_spool_of_the_version_before_is_delivered_and_goes_on(path: Path) -> None:
+    bodies = [json.dumps({"path": str(i), "seq": 101 + i}).encode() for i in range(5)]
+    bodies[2] = b'{"path": "2", "s\xffq": 103}'
+    _make_version_1(path, bodies)
+    receiver = _Receiver()
+    with _open(path, receiver) as spool:
+        _write(spool, 1, start=5)
+        _until(lambda: spool.statistics.depth == 0)
+        assert spool.statistics.damaged == 1
+    assert _paths(receiver) == [0, 1, 3, 4, 5]
+    assert receiver.bodies[-1]["seq"] == 301
+    # What was written since has checksums: one that is missing is damage.
+    with _open(path, _Away(), linger_s=0.1) as spool:
+        _write(spool, 1)
+    _execute(path, "UPDATE parcel SET crc = NULL")
+    with _open(path, _Receiver()) as spool:
+        _until(lambda: spool.statistics.depth == 0)
+        assert (spool.statistics.delivered, spool.statistics.damaged) == (0, 1)
+
+
+@pytest.mark.parametrize("change", ["last = last - 5", "identity = 'x'", "crc = NULL", ""])
+def test_a_damaged_position_repeats_no_number(change: str, path: Path) -> None:
+    first, second = _Receiver(), _Receiver()
+    with _open(path, first) as spool:
+        _write(spool, 10)
+    _execute(path, f"UPDATE position SET {change}" if change else "DELETE FROM position")
+    with _open(path, second) as spool:
+        _write(spool, 10)
+    marks = [(body["boot_id"], body["seq"]) for body in first.bodies + second.bodies]
+    assert len(marks) == len(set(marks)) == 20
+
+
+def test_two_spools_of_one_device_never_give_two_records_one_mark(tmp_path: Path) -> None:
+    receivers = _Receiver(window=50), _Receiver(window=50)
+    with (
+        _open(tmp_path / "a.spool", receivers[0]) as one,
+        _open(tmp_path / "b.spool", receivers[1]) as other,
+    ):
+        # As two that start at the same moment.
+        one._intake.store._last = other._intake.store._last  # type: ignore[union-attr]
+        for i in range(200):
+            _write(one, 1, start=i)
+            _write(other, 1, start=i)
+        _until(lambda: one.statistics.depth == other.statistics.depth == 0)
+    marks = [
+        (body["device"], body["boot_id"], body["seq"])
+        for receiver in receivers
+        for body in receiver.bodies
+    ]
+    assert len(marks) == len(set(marks)) == 400
+    assert {mark[2] for mark in marks[:200]} == {mark[2] for mark in marks[200:]}
+
+
+class _FakeTime:
+    """A clock that its sleepers move on; ends the test's patience by counting."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+        self.clock = Clock(lambda: self.now_s, self._sleep)
+
+    def _sleep(self, seconds: float) -> None:
+        self.now_s += seconds
+        time.sleep(0.0005)
+
+
+def test_pauses_double_up_to_half_a_minute() -> None:
+    longest = Pauses(lambda: 1.0)
+    assert [longest.pause_s() for _ in range(8)] == [0.5, 1, 2, 4, 8, 16, 30, 30]
+    assert longest.pause_s(asked_s=45.0) == 45.0
+    longest.reset()
+    assert longest.pause_s() == 0.5
+    shortest = Pauses(lambda: 0.0)
+    assert [shortest.pause_s() for _ in range(3)] == [0.25, 0.5, 1.0]
+
+
+@pytest.mark.parametrize("damaged", [False, True], ids=["full", "full-and-damaged"])
+def test_a_disk_that_refuses_to_forget_is_asked_once_a_second(
+    damaged: bool, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake, tries = _FakeTime(), []
+
+    def refuse(self: SpoolStore, numbers: tuple[int, ...]) -> None:
+        if numbers:
+            tries.append(fake.now_s)
+            error = sqlite3.OperationalError("database or disk is full")
+            error.sqlite_errorcode = sqlite3.SQLITE_FULL
+            raise error
+
+    def gone(path: Path) -> Path:
+        tries.append(fake.now_s)
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(SpoolStore, "delete", refuse)
+    monkeypatch.setattr("edge_sdk.sinks.spool.put_aside", gone)
+    with _open(path, _Receiver(), clock=fake.clock, linger_s=0.1) as spool:
+        _write(spool, 3)
+        _until(lambda: len(tries) > 0)
+        if damaged:
+            spool._tell_disk(corrupt("malformed"))
+        _until(lambda: fake.now_s > 100 or len(tries) > 1000)
+    counted = [at_s for at_s in tries if at_s <= 100]
+    assert 50 < len(counted) <= 102
+
+
+def test_damage_that_comes_back_is_mended_once_a_second_and_fills_no_disk(path: Path) -> None:
+    fake = _FakeTime()
+    with _open(path, _Receiver(), clock=fake.clock) as spool:
+        began_s = fake.now_s
+        for _ in range(30):
+            _write(spool, 1)
+            aside = spool.statistics.set_aside
+            spool._tell_disk(corrupt("malformed"))
+            _until(lambda: spool._damage is None)
+            del aside
+        _until(lambda: spool.statistics.blocked == "")
+        assert spool.statistics.set_aside is not None
+    assert fake.now_s - began_s >= 5
+    assert len(list(path.parent.glob("a.spool.damaged-?"))) <= 5
+
+
+_START_ON_A_FULL_DISK = """
+import resource, sys, time
+from edge_sdk.records import ErrorRecord
+from edge_sdk.sinks.spool import Spool
+from edge_sdk.sinks.sender import Delivery
+class Takes:
+    window = 50
+    bodies = []
+    def deliver(self, parcels):
+        self.bodies += [parcel.body for parcel in parcels]
+        return Delivery(tuple(parcel.seq for parcel in parcels))
+    def close(self): pass
+def limit(size):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+limit(0)  # EFBIG in place of ENOSPC, which SQLite takes for a failing disk, and Python passes on
+spool = Spool(sys.argv[1], Takes(), device="door", linger_s=5)
+for i in range(30):
+    spool.write(ErrorRecord(str(i), "x"))
+told = [health.what for health in spool.take_health()]
+assert told == ["spool unavailable"], told
+assert spool.statistics.depth == 30 and spool.statistics.blocked
+limit(resource.RLIM_INFINITY)
+until = time.monotonic() + 30
+while len(Takes.bodies) < 30 and time.monotonic() < until:
+    time.sleep(0.01)
+time.sleep(1.1)
+told = [health.what for health in spool.take_health()]
+assert "spool available" in told, told
+spool.close()
+print(len(Takes.bodies), spool.statistics.unwritten)
+"""
+
+
+@pytest.mark.parametrize("before", ["nothing", "a spool", "a spool of version 1"])
+def test_a_disk_that_is_full_at_the_start_is_no_error(before: str, path: Path) -> None:
+    if before == "a spool":
+        with _open(path, _Away(), linger_s=0.1) as spool:
+            _write(spool, 3)
+    elif before == "a spool of version 1":
+        _make_version_1(path, [json.dumps({"seq": 101 + i}).encode() for i in range(3)])
+    result = subprocess.run(
+        [sys.executable, "-c", _START_ON_A_FULL_DISK, str(path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.split() == ["30" if before == "nothing" else "33", "0"]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS])
+def test_no_file_can_be_made_at_the_start(
+    number: int, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.open
+
+    def refuse(name: Any, *arguments: Any, **named: Any) -> int:
+        if str(name).endswith("-lock"):
+            raise OSError(number, os.strerror(number))
+        return real(name, *arguments, **named)
+
+    fake = _FakeTime()
+    receiver = _Receiver()
+    with monkeypatch.context() as full:
+        full.setattr(os, "open", refuse)
+        spool = Spool(path, receiver, device="door", clock=fake.clock)
+        _write(spool, 3)
+        (health,) = spool.take_health()
+        assert health.what == "spool unavailable"
+        assert os.strerror(number) in health.detail
+        assert str(path.parent) not in health.detail
+    _until(lambda: len(receiver.bodies) == 3)
+    spool.close()
+
+
+def test_a_spool_that_never_opened_leaves_nothing_behind(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise SpoolBlockedError("full")
+
+    monkeypatch.setattr("edge_sdk.sinks.spool.SpoolStore", refuse)
+    spool = Spool(path, _Receiver(), device="door", linger_s=0.1)
+    _write(spool, 3)
+    spool.close()
+    assert spool.statistics.unwritten == 3
+    assert list(path.parent.iterdir()) == []
