@@ -25,6 +25,7 @@
     │   ├── SinkSpecError                no sink is written so            (ValueError)
     │   ├── SinkNotInstalledError        the package is missing           (ImportError)
     │   ├── SpoolInUseError              another process has it open      (RuntimeError)
+    │   ├── IdentityInUseError           another run publishes as this one (RuntimeError)
     │   ├── DeliveryError                not now; the spool tries again   (ConnectionError)
     │   └── WriteError                   disk full, no permission         (OSError)
     ├── UnsupportedSystemError         it takes Linux, and this is another system (NotImplementedError)
@@ -161,6 +162,10 @@ class SinkNotInstalledError(SinkError, ImportError):
 
 class SpoolInUseError(SinkError, RuntimeError):
     """A spool belongs to one process at a time."""
+
+
+class IdentityInUseError(SinkError, RuntimeError):
+    """Another run of this machine publishes under the same topic or name."""
 
 
 class DeliveryError(SinkError, ConnectionError):

@@ -27,6 +27,7 @@ _TAKERS = {
     "log_file": ("--log-file", "PATH"),
     "save_frames": ("--save-frames", "DIR"),
     "spool": ("--spool", "FILE"),
+    "service": ("--name", "NAME"),
     "labels": ("--labels", "FILE"),
 }
 _MODEL_ENDINGS = (".tflite", ".onnx")

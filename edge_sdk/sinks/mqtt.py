@@ -12,13 +12,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edge_sdk.errors import DeliveryError, SinkNotInstalledError, SinkSpecError
+from edge_sdk.errors import (
+    DeliveryError,
+    IdentityInUseError,
+    SinkNotInstalledError,
+    SinkSpecError,
+)
 from edge_sdk.sinks.address import Address, options, parse_address, plain_path
+from edge_sdk.sinks.claim import Claim, NameTakenError
 from edge_sdk.sinks.credentials import MQTT_PASSWORD, MQTT_USERNAME, Credentials, mqtt_credentials
-from edge_sdk.sinks.home_assistant import discovery, topic_level
+from edge_sdk.sinks.home_assistant import discovery, object_id, topic_level
 from edge_sdk.sinks.sender import Delivery, Parcel
 from edge_sdk.sinks.spool import DEFAULT_MAX_BYTES, Spool
-from edge_sdk.sinks.spool_place import default_spool, device_name
+from edge_sdk.sinks.spool_place import (
+    default_spool,
+    device_name,
+    publisher_name,
+    service_name,
+)
 
 try:
     from paho.mqtt import client as paho
@@ -47,6 +58,7 @@ class Broker:
         tls: None for ``mqtt://``.
         credentials: None: nobody in particular.
         announce: whether Home Assistant is told.
+        topic_given: whether the URL names the topic.
     """
 
     address: Address
@@ -54,12 +66,14 @@ class Broker:
     tls: ssl.SSLContext | None
     credentials: Credentials | None
     announce: bool
+    topic_given: bool = False
 
 
 def open_mqtt(
     url: str,
     *,
     device: str | None = None,
+    service: str | None = None,
     spool_path: str | Path | None = None,
     max_bytes: int = DEFAULT_MAX_BYTES,
 ) -> Spool:
@@ -67,7 +81,8 @@ def open_mqtt(
 
     Topics are ``TOPIC/frame``, ``TOPIC/event``, ``TOPIC/health``, each with the record's JSON, and
     ``TOPIC/status`` (retained) with ``online`` or ``offline``; TOPIC is the URL's path, by default
-    ``edgecls/DEVICE``. A broker that is not there yet is no error; see ``Spool.statistics``.
+    ``edgecls/DEVICE``, or ``edgecls/DEVICE-SERVICE`` for one of several runs on a device. A broker that
+    is not there yet is no error; see ``Spool.statistics``.
 
     Args:
         url: ``mqtt://HOST[:1883][/TOPIC][?OPTION=VALUE&...]``, ``mqtts://`` for TLS. Options: ``ca``
@@ -75,22 +90,57 @@ def open_mqtt(
             ``credentials`` (a file: name, then password), ``discovery=off``. Name and password may
             also stand in ``$EDGECLS_MQTT_USERNAME`` and ``$EDGECLS_MQTT_PASSWORD``.
         device: its name; None: ``$EDGECLS_DEVICE``, else the host's.
+        service: tells several runs on one device apart; None: see ``spool_place.service_name``.
         spool_path: None: ``spool_place.default_spool``.
         max_bytes: of the spool.
 
     Raises:
         SinkSpecError: the URL, a file it names, or the credentials are wrong.
+        IdentityInUseError: another run of this machine has the topic, or the name in Home Assistant.
         SinkNotInstalledError: paho-mqtt is missing.
         SpoolInUseError, WriteError: see ``Spool``.
     """
-    device = device_name(device)
-    broker = parse_broker(url, device)
-    path = Path(spool_path) if spool_path is not None else default_spool("mqtt", url)
-    place = f"{uuid.getnode():x}:{path.absolute()}:{device}"
-    sender = MqttSender(
-        broker, device, hashlib.sha256(place.encode("utf-8", "replace")).hexdigest()
-    )
-    return Spool(path, sender, max_bytes=max_bytes, name=str(broker.address), device=device)
+    device, service = device_name(device), service_name(service)
+    publisher = publisher_name(device, service)
+    broker = parse_broker(url, publisher)
+    path = Path(spool_path) if spool_path is not None else default_spool("mqtt", url, service)
+    place = f"{uuid.getnode():x}:{path.absolute()}:{publisher}"
+    client_id = hashlib.sha256(place.encode("utf-8", "replace")).hexdigest()
+    claim = _claim(broker, publisher)
+    try:
+        sender = MqttSender(broker, publisher, client_id, claim)
+        return Spool(
+            path,
+            sender,
+            max_bytes=max_bytes,
+            name=str(broker.address),
+            device=device,
+            service=service,
+        )
+    except BaseException:
+        claim.close()
+        raise
+
+
+def _claim(broker: Broker, publisher: str) -> Claim:
+    """Takes the topic, and the name in Home Assistant, for this process.
+
+    Two runs that share a topic would send two cameras' answers as one, and the one that ends would say
+    "offline" for both.
+    """
+    names = [f"{broker.address}/{broker.topic}"]
+    if broker.announce:
+        names.append(f"{broker.address} homeassistant edgecls_{object_id(publisher)}")
+    try:
+        return Claim(names)
+    except NameTakenError as error:
+        what = f"the topic {broker.topic}" if error.name == names[0] else f"the name {publisher}"
+        raise IdentityInUseError(
+            f"{broker.address}: process {error.process or 'unknown'} of this machine publishes under "
+            f"{what} already; expected one run for each. Type: --name NAME, or set "
+            "EDGECLS_SERVICE=NAME"
+            + (", and give another topic in the URL" if broker.topic_given else "")
+        ) from error
 
 
 def parse_broker(url: str, device: str) -> Broker:
@@ -106,7 +156,8 @@ def parse_broker(url: str, device: str) -> Broker:
         instead=f"set {MQTT_USERNAME} and {MQTT_PASSWORD}, or add ?credentials=FILE",
     )
     given = options(address, _OPTIONS)
-    topic = plain_path(address) or f"edgecls/{topic_level(device)}"
+    given_topic = plain_path(address)
+    topic = given_topic or f"edgecls/{topic_level(device)}"
     if any(letter in topic for letter in "+#\0") or topic.startswith("$"):
         raise SinkSpecError(
             f"{address}: the topic {topic!r} has a wildcard, or begins with $; expected a plain one, "
@@ -120,7 +171,7 @@ def parse_broker(url: str, device: str) -> Broker:
     tls = _tls(address, given)
     if credentials and credentials.password and tls is None and not address.is_loopback:
         _LOG.warning("%s: the password travels unencrypted; mqtts:// encrypts it", address)
-    return Broker(address, topic, tls, credentials, announce == "on")
+    return Broker(address, topic, tls, credentials, announce == "on", bool(given_topic))
 
 
 def _tls(address: Address, given: dict[str, str]) -> ssl.SSLContext | None:
@@ -154,21 +205,25 @@ class MqttSender:
 
     Args:
         broker: where to.
-        device: its name.
+        device: its name, and that of its service where there are several.
         client_id: the same at every start, so that a broker ends the connection that a power cut
             left behind before it begins the next, and its last will does not come too late.
+        claim: closed with the sender.
 
     Raises:
         SinkNotInstalledError: paho-mqtt is missing.
     """
 
-    def __init__(self, broker: Broker, device: str, client_id: str) -> None:
+    def __init__(
+        self, broker: Broker, device: str, client_id: str, claim: Claim | None = None
+    ) -> None:
         if paho is None:
             raise SinkNotInstalledError(
                 "MQTT needs the package paho-mqtt, which is not installed; type: "
                 "pip install 'edgecls[mqtt]'"
             )
         self._broker = broker
+        self._claim = claim
         self._client_id = f"edgecls-{client_id[:15]}"  # 23 letters, which every broker must take
         self._announcements = discovery(device, broker.topic) if broker.announce else {}
         self._status = f"{broker.topic}/status"
@@ -209,6 +264,8 @@ class MqttSender:
         if self._client is not None and not self._lost:
             self._wait(self._publish([(self._status, b"offline", True)]), seconds=0.5)
         self._leave()
+        if self._claim is not None:
+            self._claim.close()
 
     def _connect(self) -> None:
         client = paho.Client(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import socket
 import time
 import uuid
@@ -14,10 +15,11 @@ from edge_sdk import systems
 from edge_sdk.errors import SinkSpecError, SpoolInUseError, WriteError
 
 _ASIDE = 5
+_SERVICE = re.compile(r"[A-Za-z0-9_-]{1,48}")
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
-def default_spool(kind: str, target: str) -> Path:
+def default_spool(kind: str, target: str, service: str | None = None) -> Path:
     """Where records for ``target`` wait unless somebody says otherwise.
 
     systemd's ``StateDirectory=`` where a service has one, else ``$XDG_STATE_HOME/edgecls``, else
@@ -26,14 +28,14 @@ def default_spool(kind: str, target: str) -> Path:
     Args:
         kind: ``mqtt``, ``webhook``.
         target: the URL; each has a spool of its own.
+        service: see ``service_name``; each has spools of its own where several share a folder.
 
     Raises:
         SinkSpecError: this user has no home.
     """
-    name = f"{kind}-{hashlib.sha256(target.encode('utf-8', 'replace')).hexdigest()[:12]}.spool"
     services = os.environ.get("STATE_DIRECTORY", "").split(":")[0]
     if services:
-        return Path(services) / name
+        return Path(services) / _spool_name(kind, target)
     base = os.environ.get("XDG_STATE_HOME")
     try:
         folder = Path(base) if base else Path.home() / ".local" / "state"
@@ -42,12 +44,52 @@ def default_spool(kind: str, target: str) -> Path:
             "no place for the records that wait: this user has no home; name a file for the spool, "
             "or set STATE_DIRECTORY"
         ) from error
-    return folder / "edgecls" / name
+    return (
+        folder / "edgecls" / _spool_name(kind, target if service is None else f"{service} {target}")
+    )
+
+
+def _spool_name(kind: str, target: str) -> str:
+    return f"{kind}-{hashlib.sha256(target.encode('utf-8', 'replace')).hexdigest()[:12]}.spool"
 
 
 def device_name(given: str | None = None) -> str:
     """What records say they come from: as given, ``$EDGECLS_DEVICE``, or the name of the host."""
     return given or os.environ.get("EDGECLS_DEVICE") or socket.gethostname() or "edgecls"
+
+
+def service_name(given: str | None = None) -> str | None:
+    """What tells several runs on one device apart: their topics, records and spools.
+
+    Args:
+        given: such as in ``--name``; None: ``$EDGECLS_SERVICE``; else, where systemd has started the
+            process, the name of its ``StateDirectory=`` without ``edgecls-``, so that services that
+            were installed before are told apart as well.
+
+    Returns:
+        None where there is no name: the one run of a device.
+
+    Raises:
+        SinkSpecError: the name has letters that a topic or a file name should not have.
+    """
+    name = given or os.environ.get("EDGECLS_SERVICE")
+    if not name and os.environ.get("INVOCATION_ID"):
+        folder = Path(os.environ.get("STATE_DIRECTORY", "").split(":")[0]).name
+        name = folder.removeprefix("edgecls").removeprefix("-")
+        name = name if _SERVICE.fullmatch(name) else None
+    if not name:
+        return None
+    if not _SERVICE.fullmatch(name):
+        raise SinkSpecError(
+            f"the name {name!r} of this run; expected at most 48 letters, digits, - and _, as in "
+            "--name gate or EDGECLS_SERVICE=gate"
+        )
+    return name
+
+
+def publisher_name(device: str, service: str | None) -> str:
+    """The device, or the one of several services on it: ``pi``, ``pi-gate``."""
+    return device if service is None else f"{device}-{service}"
 
 
 def records_boot_id(boot: str, identity: str) -> str:

@@ -16,7 +16,7 @@ from edge_sdk.sinks.address import Address, parse_address
 from edge_sdk.sinks.credentials import WEBHOOK_TOKEN, webhook_token
 from edge_sdk.sinks.sender import Delivery, Parcel
 from edge_sdk.sinks.spool import DEFAULT_MAX_BYTES, Spool
-from edge_sdk.sinks.spool_place import default_spool, device_name
+from edge_sdk.sinks.spool_place import default_spool, device_name, service_name
 from edge_sdk.sinks.version import version
 
 _LOG = logging.getLogger("edgecls.webhook")
@@ -33,6 +33,7 @@ def open_webhook(
     url: str,
     *,
     device: str | None = None,
+    service: str | None = None,
     spool_path: str | Path | None = None,
     max_bytes: int = DEFAULT_MAX_BYTES,
     token_file: str | Path | None = None,
@@ -48,6 +49,7 @@ def open_webhook(
     Args:
         url: ``https://HOST[:PORT]/PATH``; its path and query are never printed.
         device: its name; None: ``$EDGECLS_DEVICE``, else the host's.
+        service: tells several runs on one device apart; None: see ``spool_place.service_name``.
         spool_path: None: ``spool_place.default_spool``.
         max_bytes: of the spool.
         token_file: holds the token sent as ``Authorization: Bearer``; None:
@@ -61,9 +63,16 @@ def open_webhook(
     """
     token = webhook_token(Path(token_file) if token_file is not None else None)
     sender = WebhookSender(url, token=token, ca_file=ca_file, timeout_s=timeout_s)
-    path = Path(spool_path) if spool_path is not None else default_spool("webhook", url)
-    name = str(sender.address)
-    return Spool(path, sender, max_bytes=max_bytes, name=name, device=device_name(device))
+    service = service_name(service)
+    path = Path(spool_path) if spool_path is not None else default_spool("webhook", url, service)
+    return Spool(
+        path,
+        sender,
+        max_bytes=max_bytes,
+        name=str(sender.address),
+        device=device_name(device),
+        service=service,
+    )
 
 
 class WebhookSender:
