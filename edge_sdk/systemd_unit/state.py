@@ -108,7 +108,7 @@ class UnitState:
 _STATES = {
     "running": "running",
     "starting": "starting; its camera is not open yet",
-    "waiting": "not running, and will be started again in a few seconds",
+    "waiting": "not running, and will be started again within half a minute",
     "stopped": "stopped",
     "failed": "not running, and will not be started again",
 }

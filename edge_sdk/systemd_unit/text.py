@@ -72,10 +72,9 @@ def _unit(plan: Plan) -> list[str]:
         f"Description={value(f'edgecls run {plan.model.name}')}",
         *(["Wants=network-online.target"] if plan.needs_network else []),
         f"After={network}",
-        # Thirty starts in a quarter of an hour: a start that fails at once is given up after some
-        # six minutes; a camera that is lost every minute and comes back never is.
-        "StartLimitIntervalSec=15min",
-        "StartLimitBurst=30",
+        # Never given up: a disk with room again, a camera that is plugged in again or a broker's new
+        # certificate must not wait for a person who types reset-failed.
+        "StartLimitIntervalSec=0",
     ]
 
 
@@ -92,7 +91,10 @@ def _service(plan: Plan) -> list[str]:
         # Fed while the loop gets on, see edge_sdk.service.
         "WatchdogSec=30",
         "Restart=on-failure",
-        "RestartSec=10",
+        # Without a limit, half a minute keeps a start that fails at once to some 5 % of a Pi's core.
+        # Not RestartSteps=: it counts all restarts since a person started the unit, so that after some
+        # months every lost camera would cost the longest pause. Before systemd 254 there is none.
+        "RestartSec=30",
         # A wrong option and a bad model do not mend themselves.
         "RestartPreventExitStatus=2 7",
         f"StateDirectory={folder}",

@@ -244,7 +244,7 @@ def test_a_running_service_in_words() -> None:
             {"ActiveState": "activating", "SubState": "auto-restart", "Result": "exit-code"}
             | {"ExecMainStatus": "5", "NRestarts": "4"},
             "waiting",
-            "started again in a few seconds: exit code 5, a package, the Edge TPU or the camera",
+            "started again within half a minute: exit code 5, a package, the Edge TPU or the camera",
         ),
         (
             {"ActiveState": "failed", "SubState": "failed", "Result": "exit-code"}

@@ -205,6 +205,14 @@ def test_systemd_has_nothing_to_say_against_the_unit(plan: Plan, tmp_path: Path)
     assert "Unknown key" in _analyze(["verify", "--man=no", path])  # it would say so
 
 
+def test_a_unit_that_fails_is_never_given_up() -> None:
+    unit, _, service = unit_text(_PLAN).partition("[Service]")
+    assert "StartLimitIntervalSec=0" in unit.splitlines()
+    assert "StartLimitBurst" not in unit
+    assert "Restart=on-failure" in service.splitlines()
+    assert "RestartSec=30" in service.splitlines()
+
+
 @pytest.mark.parametrize("plan", _PLANS.values(), ids=_PLANS)
 def test_the_unit_is_exposed_little(plan: Plan, tmp_path: Path) -> None:
     path = tmp_path / f"{plan.name}.service"
