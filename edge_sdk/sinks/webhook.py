@@ -23,10 +23,12 @@ _LOG = logging.getLogger("edgecls.webhook")
 _PORTS = {"http": 80, "https": 443}
 _EXAMPLE = "https://example.org/results"
 _LONGEST_WAIT_S = 300.0
-# What says more of the moment, or of the token, than of the record: 401 and 403 and 407 are mended by
-# a person, and what was measured meanwhile is still wanted.
-_LATER = (401, 403, 407, 408, 425, 429)
+# What says that this record will never be taken: its form, size, type or content (RFC 9110, section
+# 15.5). Every other refusal is about the address, the token or the moment: a person mends it, or it
+# passes, and what was measured meanwhile is still wanted.
+_FINAL = (400, 413, 415, 422)
 _NEEDS_TOKEN = (401, 403)
+_NEEDS_ADDRESS = (404, 405, 410)
 
 
 def open_webhook(
@@ -43,8 +45,9 @@ def open_webhook(
     """The sink for ``--webhook URL``: records wait in a spool until the server answers 2xx.
 
     Each is a POST with the record's JSON and an ``Idempotency-Key``, the same when it is repeated.
-    4xx drops the record and counts it, except 401, 403, 407, 408, 425 and 429; those, 3xx, 5xx and a
-    server that is away try again, with growing pauses, or as long as ``Retry-After`` says.
+    400, 413, 415 and 422 say that the record will never be taken: it is dropped and counted. After any
+    other status, and where the server is away, it is tried again, with growing pauses (see ``Pauses``)
+    or after as long as ``Retry-After`` says, 300 s at most.
 
     Args:
         url: ``https://HOST[:PORT]/PATH``; its path and query are never printed.
@@ -174,11 +177,13 @@ class WebhookSender:
         status = response.status
         if 200 <= status < 300:
             return True
-        if 400 <= status < 500 and status not in _LATER:
+        if status in _FINAL:
             return False
         advice = ""
         if status in _NEEDS_TOKEN:
             advice = f"; check the token in {WEBHOOK_TOKEN}"
+        elif status in _NEEDS_ADDRESS:
+            advice = "; check the address"
         elif 300 <= status < 400:
             advice = "; it sends elsewhere, use that address instead"
         wait_s = _retry_after(response.headers.get("Retry-After"))

@@ -12,11 +12,17 @@ from typing import Any
 
 import pytest
 
-from edge_sdk.errors import SinkSpecError
+from edge_sdk.errors import DeliveryError, SinkSpecError
 from edge_sdk.records import ErrorRecord
+from edge_sdk.sinks.sender import Parcel
 from edge_sdk.sinks.spool import Spool
-from edge_sdk.sinks.webhook import open_webhook
+from edge_sdk.sinks.webhook import WebhookSender, open_webhook
 from tests.integration.receivers import SendingProcess, WebServer, free_port, sending, until
+
+_STATUSES = (
+    *(200, 201, 202, 206, 299, 301, 302, 307, 308),
+    *(*range(400, 419), *range(421, 430), 431, 451, 499, 500, 501, 502, 503, 504, 507, 599),
+)
 
 
 def _open(port: int, folder: Path, path: str = "/hook", **options: Any) -> Spool:
@@ -59,8 +65,8 @@ def test_each_record_is_one_post_over_one_connection(
 def test_what_is_refused_is_dropped_and_what_must_wait_is_sent_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edge_sdk.sinks.spool._FIRST_WAIT_S", 0.05)
-    with WebServer(200, 400, 500, 503, 408, 401, 302, 422) as server:
+    monkeypatch.setattr("edge_sdk.sinks.pauses.FIRST_S", 0.05)
+    with WebServer(200, 400, 500, 404, 410, 401, 302, 422) as server:
         sink = _open(server.port, tmp_path)
         _write(sink, 4)
         _done(sink, 60)
@@ -74,7 +80,13 @@ def test_what_is_refused_is_dropped_and_what_must_wait_is_sent_again(
 
 
 @pytest.mark.parametrize(
-    ("status", "advice"), [(403, "check the token"), (301, "sends elsewhere"), (502, "502")]
+    ("status", "advice"),
+    [
+        (403, "check the token"),
+        (404, "check the address"),
+        (301, "sends elsewhere"),
+        (502, "502"),
+    ],
 )
 def test_why_nothing_is_delivered_is_said_without_secrets(
     status: int, advice: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -86,6 +98,23 @@ def test_why_nothing_is_delivered_is_said_without_secrets(
         assert "s3cret" not in sink.statistics.trouble + caplog.text
         sink.close()
     assert sink.statistics.depth == 1
+
+
+def test_only_what_is_wrong_with_the_record_is_final() -> None:
+    """The whole policy, status by status; the pauses in between are ``Pauses``, tested as arithmetic."""
+    answers: dict[int, str] = {}
+    parcel = Parcel(1, "error", b"{}", "k")
+    with WebServer(*_STATUSES) as server:
+        sender = WebhookSender(f"http://127.0.0.1:{server.port}/hook")
+        for status in _STATUSES:
+            try:
+                done = sender.deliver([parcel])
+                answers[status] = "taken" if done.acknowledged else "final"
+            except DeliveryError:
+                answers[status] = "later"
+        sender.close()
+    assert {s for s, answer in answers.items() if answer == "taken"} == {200, 201, 202, 206, 299}
+    assert {s for s, answer in answers.items() if answer == "final"} == {400, 413, 415, 422}
 
 
 def test_the_server_says_how_long_to_wait(tmp_path: Path) -> None:
