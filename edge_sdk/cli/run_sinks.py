@@ -28,33 +28,50 @@ class SinkOptions(NamedTuple):
     save_frames: Path | None
     web: str | None
     spool: Path | None
+    service: str | None = None
 
     def open(
         self, stack: ExitStack, statistics: LiveStatistics, *, as_json: bool, live: bool
     ) -> list[Sink]:
-        """Opens them all, standard output first; ``stack`` closes them."""
+        """Opens them all; ``stack`` closes them.
+
+        What must not lose a record comes first: a process that is killed between two sinks has then
+        printed nothing that its spool does not have. With a camera only standard output ends the run
+        when it fails, with files the log does so too: whoever started it waits for a whole one.
+        """
         from edge_sdk.cli.output import LiveText, TextLines
+        from edge_sdk.sinks.extra import as_extra
         from edge_sdk.sinks.jsonl import JsonLines, open_json_lines
         from edge_sdk.sinks.together import close_together
 
         sinks: list[Sink] = []
         stack.callback(lambda: close_together(sinks))
-        sinks.append(JsonLines() if as_json else LiveText() if live else TextLines())
+        spools = self._open_spools(sinks)
         if self.log_file is not None:
-            sinks.append(open_json_lines(self.log_file))
+            log_file = self.log_file
+            sinks.append(
+                as_extra(log_file.name, lambda: open_json_lines(log_file))
+                if live
+                else open_json_lines(log_file)
+            )
+        sinks.append(JsonLines() if as_json else LiveText() if live else TextLines())
         if self.save_frames is not None:
             from edge_sdk.sinks.save_frames import open_save_frames
 
-            sinks.append(open_save_frames(self.save_frames))
-        spools = self._open_spools(sinks)
+            folder = self.save_frames
+            sinks.append(as_extra(folder.name, lambda: open_save_frames(folder)))
         if self.metrics is not None:
             from edge_sdk.sinks.metrics import open_metrics
 
+            place = self.metrics
             sinks.append(
-                open_metrics(
-                    self.metrics,
-                    dropped=lambda: statistics.dropped,
-                    spools={name: _asking(spool) for name, spool in spools.items()},
+                as_extra(
+                    "metrics",
+                    lambda: open_metrics(
+                        place,
+                        dropped=lambda: statistics.dropped,
+                        spools={name: _asking(spool) for name, spool in spools.items()},
+                    ),
                 )
             )
         return sinks
@@ -65,23 +82,28 @@ class SinkOptions(NamedTuple):
         """The web page, where it was asked for, as a list of one; says where it is."""
         if self.web is None:
             return []
+        from edge_sdk.sinks.extra import as_extra
         from edge_sdk.sinks.web.sink import open_web
 
         page = open_web(self.web, statistics, uploads=open_uploads())
         click.echo(f"web page: {page}", err=True)
-        return [page]
+        return [as_extra("web page", lambda: page)]
 
     def _open_spools(self, sinks: list[Sink]) -> dict[str, Spool]:
         spools: dict[str, Spool] = {}
         if self.mqtt is not None:
             from edge_sdk.sinks.mqtt import open_mqtt
 
-            sinks.append(spool := open_mqtt(self.mqtt, spool_path=self._spool("mqtt")))
+            spool = open_mqtt(self.mqtt, service=self.service, spool_path=self._spool("mqtt"))
+            sinks.append(spool)
             spools["mqtt"] = spool
         if self.webhook is not None:
             from edge_sdk.sinks.webhook import open_webhook
 
-            sinks.append(spool := open_webhook(self.webhook, spool_path=self._spool("webhook")))
+            spool = open_webhook(
+                self.webhook, service=self.service, spool_path=self._spool("webhook")
+            )
+            sinks.append(spool)
             spools["webhook"] = spool
         return spools
 
@@ -147,4 +169,11 @@ def sink_options(function: Callable[..., Any]) -> Callable[..., Any]:
         help="Where records for --mqtt or --webhook wait until they are delivered, one process each; "
         "with both, FILE.mqtt and FILE.webhook  [default: a file per URL in this user's state folder].",
     )
-    return log_file(mqtt(webhook(spool(metrics(save_frames(web(collected)))))))
+    service = click.option(
+        "--name",
+        "service",
+        metavar="NAME",
+        help="What this run is called beside others on this device: in topics, records and Home "
+        "Assistant. It may also stand in $EDGECLS_SERVICE; edgecls service install sets it.",
+    )
+    return log_file(mqtt(webhook(spool(service(metrics(save_frames(web(collected))))))))

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_sdk.errors import WriteError
-from edge_sdk.files import write_atomically
+from edge_sdk.files import is_disk_trouble, write_atomically
 from edge_sdk.preprocess import Preprocessing, preprocess
 from edge_sdk.records import FrameRecord, Record
 from edge_sdk.sinks.frame_names import file_name, folder_name
@@ -126,10 +126,12 @@ class SaveFrames:
             self._folder.mkdir(parents=True, exist_ok=True)
             writable = os.access(self._folder, os.W_OK | os.X_OK)
         except OSError as error:
-            raise WriteError(
-                f"{folder}: cannot be made ({error.strerror or error}); name a folder that may be "
-                "written to"
-            ) from error
+            if not is_disk_trouble(error):
+                raise WriteError(
+                    f"{folder}: cannot be made ({error.strerror or error}); name a folder that may be "
+                    "written to"
+                ) from error
+            writable = True  # made with the first picture that is kept
         if not writable:
             raise WriteError(f"{folder}: must not be written to; name another folder")
         self._used, self._scanned_s = _used_bytes(self._folder), time.monotonic()
@@ -209,7 +211,11 @@ class SaveFrames:
             self._scanned_s, self._full = now, False
             self._jobs.put_nowait("count")  # takes long on a full card
             return False
-        free = shutil.disk_usage(self._folder).free if self._folder.exists() else 0
+        try:
+            free = shutil.disk_usage(_existing(self._folder)).free
+        except OSError as error:  # a disk that fails, or was taken away
+            self._fails(error)
+            return False
         self._full = self._used >= self._max_bytes or free < self._min_free_bytes
         if self._full and not self._told:
             self._health.append(
@@ -233,11 +239,14 @@ class SaveFrames:
                     self._used += self._save(*job)
                     self._saved += 1
             except Exception as error:  # noqa: BLE001  # pictures are an extra: the loop goes on
-                self._failed += 1
-                now = time.monotonic()
-                if now - self._failed_s >= _FAILURE_AGAIN_S:
-                    self._failed_s = now
-                    self._health.append(Health("picture not kept", f"{error}"))
+                self._fails(error)
+
+    def _fails(self, error: Exception) -> None:
+        self._failed += 1
+        now = time.monotonic()
+        if now - self._failed_s >= _FAILURE_AGAIN_S:
+            self._failed_s = now
+            self._health.append(Health("picture not kept", f"{error}"))
 
     def _save(self, frame: Frame, record: FrameRecord) -> int:
         label = record.topk[0].label if record.topk else None
@@ -251,6 +260,13 @@ class SaveFrames:
             number += 1
         write_atomically(path, jpeg)
         return len(jpeg)
+
+
+def _existing(folder: Path) -> Path:
+    """The folder, or the one above it that is there."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return folder
 
 
 def _is_same(one: NDArray[np.int16], other: NDArray[np.int16]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
@@ -19,6 +20,7 @@ from edge_sdk import open_camera
 from edge_sdk.cli.run_sinks import SinkOptions
 from edge_sdk.sinks.jsonl import open_json_lines
 from edge_sdk.sinks.spool_place import default_spool, lock
+from edge_sdk.statistics import LiveStatistics
 from tests.integration.host import edgecls
 from tests.integration.run_process import COMMAND, ROOT, start, whole_lines
 
@@ -382,6 +384,56 @@ def test_a_file_that_may_not_grow_ends_with_a_whole_line(
     assert "Traceback" not in errors
     lines = whole_lines(log.read_text("utf-8"))
     assert 3 <= len(lines) <= 20
+
+
+def test_what_must_not_be_lost_is_written_first(tmp_path: Path) -> None:
+    options = SinkOptions(
+        tmp_path / "log.jsonl", None, "http://127.0.0.1:9/x", None, None, None, tmp_path / "s.spool"
+    )
+    with contextlib.ExitStack() as stack:
+        sinks = options.open(stack, LiveStatistics(), as_json=True, live=True)
+        kinds = [type(sink).__name__ for sink in sinks]
+    assert kinds == ["Spool", "Extra", "JsonLines"]
+
+
+def test_a_log_on_a_full_disk_does_not_end_a_camera(
+    int8_artifact: Path, digit_pictures: Path
+) -> None:
+    camera = f"fake:{digit_pictures}?fps=100"
+    result = edgecls(
+        *("run", int8_artifact, "--camera", camera, "--limit", "20", "--json"),
+        *("--log-file", "/dev/full"),
+    )
+    assert result.exit_code == 0, result.stderr
+    lines = whole_lines(result.stdout)
+    assert sum(line["type"] == "frame" for line in lines) == 20
+    (failed,) = [line for line in lines if line["type"] == "health" and line["source"] == "full"]
+    assert failed["what"] == "sink failed"
+    assert failed["detail"].startswith("No space left on device")
+
+
+def test_a_run_starts_on_a_full_disk_and_says_so(
+    int8_artifact: Path, digit_pictures: Path, tmp_path: Path
+) -> None:
+    def limit() -> None:  # no file may grow, as on a full disk
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+
+    words = ("run", int8_artifact, "--source", digit_pictures, "--json")
+    process = subprocess.Popen(
+        [*COMMAND, *map(str, words), "--webhook", "http://127.0.0.1:9/x"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "STATE_DIRECTORY": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "c")},
+        preexec_fn=limit,  # this process has one thread here
+    )
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    assert "Traceback" not in errors
+    lines = whole_lines(output)
+    assert sum(line["type"] == "frame" for line in lines) == 10
+    assert "spool unavailable" in [line.get("what") for line in lines]
 
 
 # Labels in another encoding
