@@ -42,6 +42,7 @@
         ├── RecipeError                  a recipe or a --set              (ValueError)
         ├── DatasetError                 a folder of pictures             (ValueError)
         ├── TrainingError                NaN loss, no such run            (RuntimeError)
+        ├── FolderInUseError             another process writes there     (RuntimeError)
         ├── ConversionError              a model that will not convert    (ValueError)
         ├── ValidationError              things that cannot be compared   (ValueError)
         └── ExplanationError             a model without what a map needs (ValueError)
@@ -238,6 +239,10 @@ class DatasetError(HostToolsError, ValueError):
 
 class TrainingError(HostToolsError, RuntimeError):
     """Training cannot start or go on."""
+
+
+class FolderInUseError(HostToolsError, RuntimeError):
+    """Another process writes into a folder that a command needs for itself."""
 
 
 class ConversionError(HostToolsError, ValueError):

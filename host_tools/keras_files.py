@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
-from edge_sdk.errors import ConversionError
+from edge_sdk.errors import ConversionError, WriteError
 from edge_sdk.files import write_atomically
 from host_tools.extras import require
+
+_UNFINISHED = ".unfinished.keras"
 
 
 def load_keras(path: Path) -> Any:
@@ -34,10 +39,29 @@ def save_keras(model: Any, path: Path) -> None:
     Raises:
         WriteError: the disk is full; what stood there before still stands.
     """
-    # Keras writes to a path only; the rename makes it all or nothing.
-    unfinished = path.with_name(f".{path.stem}.unfinished.keras")
+    # Keras writes to a path only; the rename makes it all or nothing. No other process has its name.
+    unfinished: Path | None = None
     try:
+        descriptor, name = tempfile.mkstemp(
+            prefix=f".{path.stem}.", suffix=_UNFINISHED, dir=path.parent
+        )
+        os.close(descriptor)
+        unfinished = Path(name)
         model.save(unfinished)
-        write_atomically(path, unfinished.read_bytes())
+        content = unfinished.read_bytes()
+    except OSError as error:
+        raise WriteError(
+            f"{path}: could not be written ({error.strerror or error}). Nothing half-written remains; "
+            "free some space or choose another folder with --out."
+        ) from error
     finally:
-        unfinished.unlink(missing_ok=True)
+        if unfinished is not None:
+            unfinished.unlink(missing_ok=True)
+    write_atomically(path, content)
+
+
+def sweep_unfinished(folder: Path) -> None:
+    """Removes what killed processes left of models in a folder that this process holds."""
+    for left in folder.glob(f".*{_UNFINISHED}"):
+        with contextlib.suppress(OSError):
+            left.unlink()

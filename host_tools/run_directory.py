@@ -1,17 +1,31 @@
-"""The run directory: everything that one training leaves behind, under fixed names."""
+"""The run directory: everything that one training leaves behind, under fixed names.
+
+Two processes that write the same names destroy each other's work, so a folder is taken before it is
+written to: ``taken`` and ``take_default``.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edge_sdk.errors import ArtifactNotFoundError, ConversionError
+from edge_sdk.errors import (
+    ArtifactNotFoundError,
+    ConversionError,
+    FolderInUseError,
+    WriteError,
+)
 from edge_sdk.files import write_atomically
+from host_tools.extras import require
 from host_tools.recipe import Recipe, load_recipe, recipe_toml
 
+_LOCK = ".edgecls-lock"
 _NUMBERS = re.compile(r"\[\n *[-+.\deE]+(,\n *[-+.\deE]+)*\n *\]")
 
 
@@ -101,6 +115,93 @@ class RunDirectory:
         except ValueError as error:
             raise ConversionError(f"{self.report}: damaged ({error}); train again") from error
         return loaded
+
+
+@contextlib.contextmanager
+def taken(folder: Path, option: str = "--out") -> Iterator[None]:
+    """Holds a folder, made if absent, for this process; it may take one that it holds already.
+
+    The lock ends with the process, however that ends; a folder that is empty then is removed.
+
+    Args:
+        folder: to be written to.
+        option: what names another folder.
+
+    Raises:
+        FolderInUseError: another process holds it.
+        WriteError: it cannot be made or written to.
+    """
+    filelock = require("filelock")
+    path = folder / _LOCK
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # The number first: an attempt to take the lock may empty its file.
+        holder = path.read_text("ascii", "replace").strip() if path.exists() else ""
+        lock = filelock.FileLock(path.absolute(), is_singleton=True)
+        lock.acquire(timeout=0)
+        while not path.exists():  # its holder removed the file between our opening and locking it
+            lock.release()
+            folder.mkdir(parents=True, exist_ok=True)
+            lock.acquire(timeout=0)
+    except filelock.Timeout as error:
+        raise FolderInUseError(
+            f"{folder}: process {holder or 'unknown'} writes into this folder; expected a folder for "
+            f"each. Wait for that process or stop it, or choose another folder with {option}"
+        ) from error
+    except OSError as error:
+        raise WriteError(
+            f"{folder}: cannot be written to ({error.strerror or error}); choose another folder with "
+            f"{option}"
+        ) from error
+    try:
+        with contextlib.suppress(OSError):  # for messages alone
+            path.write_text(f"{os.getpid()}\n", "ascii")
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            if lock.lock_counter == 1:
+                path.unlink()
+                folder.rmdir()  # where nothing was written
+        lock.release()
+
+
+def default_folders(name: str, *, resume: bool) -> Iterator[Path]:
+    """Those of runs/NAME, runs/NAME-2, ... that a training without a named folder may use.
+
+    Args:
+        name: of the recipe.
+        resume: the last one that was used, alone.
+    """
+    number = 1
+    while True:
+        folder = Path("runs") / (name if number == 1 else f"{name}-{number}")
+        number += 1
+        last = not (Path("runs") / f"{name}-{number}").exists()
+        if not RunDirectory(folder).model.exists() or (resume and last):
+            yield folder
+            if resume:
+                return
+
+
+@contextlib.contextmanager
+def take_default(name: str, *, resume: bool) -> Iterator[Path]:
+    """Holds the first of ``default_folders`` that no other process holds, see ``taken``.
+
+    Raises:
+        FolderInUseError: another process holds the one to be resumed.
+    """
+    for folder in default_folders(name, resume=resume):
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(taken(folder))
+            except FolderInUseError:
+                if resume:
+                    raise
+                continue
+            if RunDirectory(folder).model.exists() and not resume:
+                continue  # finished between the two looks
+            yield folder
+            return
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from host_tools.conversion import convert_run
 from host_tools.data.load import Dataset
 from host_tools.data.prepare import DataPlace, load_for
 from host_tools.evaluate.robustness import Predict
-from host_tools.keras_files import load_keras
+from host_tools.keras_files import load_keras, sweep_unfinished
 from host_tools.models.anatomy import layers_of, stages_of_network
 from host_tools.opening import Opening
 from host_tools.package import add_provenance
@@ -22,7 +22,7 @@ from host_tools.provenance import describe_data, tool_versions
 from host_tools.recipe import Recipe, recipe_to, recipe_toml
 from host_tools.report.contact_sheet import contact_sheet, jpeg
 from host_tools.report.stage import predictor, scores_on, write_report
-from host_tools.run_directory import RunDirectory, find_trained
+from host_tools.run_directory import RunDirectory, find_trained, taken
 from host_tools.scores.stage import calibrate_built
 from host_tools.train.checkpoint import holds_unfinished
 from host_tools.train.fit import train
@@ -58,16 +58,19 @@ def train_run(
 
     Raises:
         TrainingError: an unfinished training is in the way, the loss became NaN, a process was lost.
+        FolderInUseError: another process writes into the run directory.
     """
-    trained = _trained(
-        recipe, dataset, run, resume=resume, say=say, together=together, meeting=meeting
-    )
-    if trained is None:
-        return None
-    report, predict = trained
-    scores = scores_on(dataset, "validation", predict)
-    write_report(run, report, dataset, "validation", scores, predict, say)
-    return report
+    writes = meeting is None or meeting.rank == 0
+    with taken(run.path) if writes else contextlib.nullcontext():
+        trained = _trained(
+            recipe, dataset, run, resume=resume, say=say, together=together, meeting=meeting
+        )
+        if trained is None:
+            return None
+        report, predict = trained
+        scores = scores_on(dataset, "validation", predict)
+        write_report(run, report, dataset, "validation", scores, predict, say)
+        return report
 
 
 def _trained(
@@ -90,6 +93,8 @@ def _trained(
     if together:
         sharing = joined(meeting)
     with sharing as team:
+        if team.rank == 0:
+            sweep_unfinished(run.path)
         progress = train(recipe, dataset, run, resume=resume, team=team)
     if team.rank:
         return None
@@ -145,7 +150,13 @@ def build(
 
     Raises:
         DatasetError: a folder that cannot be trained on, or has nothing to validate on.
+        FolderInUseError: another process writes into ``out``.
     """
+    with taken(out):
+        return _build(recipe, data, out, resume=resume, say=say)
+
+
+def _build(recipe: Recipe, data: DataPlace, out: Path, *, resume: bool, say: Say) -> Comparison:
     run = RunDirectory(out)
     dataset = load_for(recipe, data, say)
     if not len(dataset.splits["test"]):

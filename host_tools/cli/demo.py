@@ -39,24 +39,29 @@ def demo(out: Path) -> None:
     from host_tools.data.digits import write_digits
     from host_tools.data.prepare import DataPlace
     from host_tools.recipe import load_recipe
-    from host_tools.run_directory import RunDirectory
+    from host_tools.run_directory import RunDirectory, taken
     from host_tools.train.checkpoint import holds_unfinished
     from host_tools.workflow import build
 
-    pictures = write_digits(out / "pictures")
-    unfinished = holds_unfinished(RunDirectory(out).checkpoint)
-    comparison = build(load_recipe("digits"), DataPlace(pictures), out, resume=unfinished, say=say)
-    print_comparison(comparison)
-    artifact = out / "digits_int8.tflite"
-    click.echo(f"\nedgecls run {artifact} --source ... on five pictures it was not trained on:")
-    unseen = [picture.path for picture in comparison.pictures[:: max(1, comparison.n // 5)]][:5]
-    with Classifier.open(artifact) as classifier:
-        run(FolderSource(*unseen), classifier, [TextLines()], top_k=2)
-    artifacts = [artifact, out / "digits_float16.tflite"]
-    click.echo(f"\nedgecls bench {' '.join(map(str, artifacts))}")
-    page = out / "bench.html"
-    benchmark = measure(Plan(tuple(map(ModelFile, artifacts)), seconds=_BENCH_SECONDS)).benchmark
-    write_page(benchmark, page)
-    click.echo(table(benchmark))
-    click.echo(f"The reports: {out / 'report.html'} and {page}")
+    with taken(out):
+        pictures = write_digits(out / "pictures")
+        unfinished = holds_unfinished(RunDirectory(out).checkpoint)
+        comparison = build(
+            load_recipe("digits"), DataPlace(pictures), out, resume=unfinished, say=say
+        )
+        print_comparison(comparison)
+        artifact = out / "digits_int8.tflite"
+        click.echo(f"\nedgecls run {artifact} --source ... on five pictures it was not trained on:")
+        unseen = [picture.path for picture in comparison.pictures[:: max(1, comparison.n // 5)]][:5]
+        with Classifier.open(artifact) as classifier:
+            run(FolderSource(*unseen), classifier, [TextLines()], top_k=2)
+        artifacts = [artifact, out / "digits_float16.tflite"]
+        click.echo(f"\nedgecls bench {' '.join(map(str, artifacts))}")
+        page = out / "bench.html"
+        benchmark = measure(
+            Plan(tuple(map(ModelFile, artifacts)), seconds=_BENCH_SECONDS)
+        ).benchmark
+        write_page(benchmark, page)
+        click.echo(table(benchmark))
+        click.echo(f"The reports: {out / 'report.html'} and {page}")
     end_with_verdict(comparison)

@@ -54,23 +54,33 @@ def train(
     Example:
       edgecls train small-cnn --data photos/ --out runs/first --set training.epochs=20
     """
+    from contextlib import ExitStack
+
     from host_tools.cli.output import say
     from host_tools.data.prepare import load_for
     from host_tools.recipe import load_recipe
-    from host_tools.run_directory import RunDirectory
+    from host_tools.run_directory import RunDirectory, default_folders, take_default, taken
     from host_tools.train.team import use_jax
     from host_tools.workflow import train_run
 
     if together:
         use_jax()
     loaded = load_recipe(recipe, overrides)
-    run = RunDirectory(out or _default_out(loaded.name, resume))
-    dataset = load_for(loaded, data, say)
-    if split == "all":
-        dataset = dataset.all_for_training()
-    report = train_run(
-        loaded, dataset, run, resume=resume, say=say, together=together, meeting=meeting
-    )
+    with ExitStack() as stack:
+        # Before the pictures are read, which may take long. Of several processes one writes.
+        if meeting is not None and meeting.rank > 0:
+            out = out or next(default_folders(loaded.name, resume=resume))
+        elif out is None:
+            out = stack.enter_context(take_default(loaded.name, resume=resume))
+        else:
+            stack.enter_context(taken(out))
+        run = RunDirectory(out)
+        dataset = load_for(loaded, data, say)
+        if split == "all":
+            dataset = dataset.all_for_training()
+        report = train_run(
+            loaded, dataset, run, resume=resume, say=say, together=together, meeting=meeting
+        )
     if report is None:
         say("done; process 0 writes the run directory")
         return
@@ -81,16 +91,3 @@ def train(
             "validation pictures"
         )
     say(f"next: edgecls convert {run.path} --data {data.path}")
-
-
-def _default_out(name: str, resume: bool) -> Path:
-    """The first of runs/NAME, runs/NAME-2, ... without a finished model; resuming, the last used."""
-    folder = Path("runs") / name
-    number = 1
-    while (folder / "model.keras").exists():
-        number += 1
-        following = Path("runs") / f"{name}-{number}"
-        if resume and not following.exists():
-            break
-        folder = following
-    return folder

@@ -40,6 +40,8 @@ def write_digits(folder: Path) -> Path:
         unfinished.chmod(0o755)
         unfinished.rename(folder)
     except OSError as error:
+        if folder.exists():  # another process was faster
+            return folder
         raise WriteError(
             f"{folder}: the digits could not be written ({error.strerror or error})"
         ) from error

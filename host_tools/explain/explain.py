@@ -23,6 +23,7 @@ from host_tools.explain.page import write_page
 from host_tools.explain.pictures import Shown
 from host_tools.explain.subjects import Subject
 from host_tools.progress import progress
+from host_tools.run_directory import taken
 
 _TOP = 3
 
@@ -167,14 +168,23 @@ def explain(
         done by then.
 
     Raises:
+        FolderInUseError: another process writes into ``out``.
         WriteError: the disk is full, or ``out`` is no folder.
     """
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise WriteError(
-            f"{out}: cannot be made a folder ({error.strerror}); choose another with --out"
-        ) from error
+    with taken(out):
+        return _explain(pictures, subjects, methods, out, seconds, label, total, tell)
+
+
+def _explain(
+    pictures: Iterable[Shown | ErrorRecord],
+    subjects: Sequence[Subject],
+    methods: Methods,
+    out: Path,
+    seconds: float,
+    label: str | None,
+    total: int,
+    tell: Callable[[Explanation | ErrorRecord], None],
+) -> Path | None:
     done: list[Explanation] = []
     names = FileNames()
     page = out / names.new("index", ending=".html")

@@ -6,13 +6,13 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from edge_sdk.errors import WriteError
 from edge_sdk.files import write_atomically
 from edge_sdk.images import MAX_PIXELS
 from host_tools.flips.changed import find_changed, to_json
 from host_tools.flips.maps import draw_flips
 from host_tools.flips.page import Section, write_page
 from host_tools.opening import Opening
+from host_tools.run_directory import taken
 from host_tools.validate.results import Comparison
 
 
@@ -43,33 +43,29 @@ def write_flips(
         The page.
 
     Raises:
+        FolderInUseError: another process writes into ``out``.
         WriteError: the disk is full, or ``out`` is no folder.
     """
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise WriteError(
-            f"{out}: cannot be made a folder ({error.strerror}); choose another with --flips"
-        ) from error
-    changed = find_changed(comparison, data)
-    # The list first: it needs no time.
-    write_atomically(out / "flips.json", json.dumps(to_json(comparison, changed)).encode())
-    sections = [
-        Section(
-            one,
-            draw_flips(
-                one.flips[:max_flips],
-                reference,
-                artifact,
-                one.result.preprocessing,
-                opening,
-                seconds=seconds / len(artifacts),
-                max_pixels=max_pixels,
-                say=say,
-            ),
-        )
-        for one, artifact in zip(changed, artifacts, strict=True)
-    ]
-    page = out / "index.html"
-    write_page(page, comparison, sections)
+    with taken(out, "--flips"):
+        changed = find_changed(comparison, data)
+        # The list first: it needs no time.
+        write_atomically(out / "flips.json", json.dumps(to_json(comparison, changed)).encode())
+        sections = [
+            Section(
+                one,
+                draw_flips(
+                    one.flips[:max_flips],
+                    reference,
+                    artifact,
+                    one.result.preprocessing,
+                    opening,
+                    seconds=seconds / len(artifacts),
+                    max_pixels=max_pixels,
+                    say=say,
+                ),
+            )
+            for one, artifact in zip(changed, artifacts, strict=True)
+        ]
+        page = out / "index.html"
+        write_page(page, comparison, sections)
     return page

@@ -65,7 +65,7 @@ _DOORS: dict[str, tuple[str, ...]] = {
     "shap": ("host_tools/explain/shapley.py", "host_tools/explain/methods.py"),
     "jinja2": ("host_tools/pages/",),
     "tqdm": ("host_tools/progress.py", "host_tools/train/watch.py"),
-    "filelock": ("host_tools/data/cache.py",),
+    "filelock": ("host_tools/data/cache.py", "host_tools/run_directory.py"),
 }
 # Law 3: who may crop, resize or convert colours. The other two draw pictures of their own.
 _PIXEL_CALLS = ("cv2.resize", "cv2.cvtColor", "cv2.warpAffine", "cv2.remap")
