@@ -203,7 +203,7 @@ class _Pulled:
             waiting.add_metric((name,), now.depth)
             used.add_metric((name,), now.used_bytes)
             stuck.add_metric((name,), float(bool(now.trouble)))
-            for how in ("delivered", "dropped", "refused", "unwritten"):
+            for how in ("delivered", "dropped", "refused", "unwritten", "damaged"):
                 done.add_metric((name, how), getattr(now, how))
         if self._spools:
             yield from (waiting, used, stuck, done)

@@ -17,9 +17,7 @@ from edge_sdk.sinks.home_assistant import discovery, object_id
 
 # The names are the machine's: another test session may be running on it.
 _DEVICE = f"test-{uuid.uuid4().hex}"
-_LINUX = pytest.mark.skipif(
-    not sys.platform.startswith("linux"), reason="abstract sockets are Linux's"
-)
+_LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="this is no Linux machine")
 
 
 @pytest.fixture(autouse=True)
