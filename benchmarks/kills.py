@@ -80,7 +80,7 @@ class Found:
 # A process with everything imported, which starts code as its children: importing takes longer than
 # what is to be killed. A line of JSON in, the child's number out.
 _NURSERY = """
-import importlib, json, os, signal, sys
+import ctypes, importlib, json, os, signal, sys
 for module in sys.argv[1:]:
     importlib.import_module(module)
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)
@@ -92,6 +92,8 @@ for line in sys.stdin:
         print(child, flush=True)
         continue
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: none outlives the harness
+    signal.alarm(600)
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
     for path, number in ((job["output"], 1), (job["said"], 2)):
         os.dup2(os.open(path, flags, 0o666), number)
