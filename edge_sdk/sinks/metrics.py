@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
+from http import HTTPStatus
 from typing import Any
 
-from edge_sdk.errors import SinkNotInstalledError, SinkSpecError, WriteError
+from edge_sdk.errors import SinkNotInstalledError, WriteError
 from edge_sdk.records import FrameRecord, HealthRecord, Record
 from edge_sdk.sinks.address import host_and_port, is_loopback
+from edge_sdk.sinks.http_message import RefusedError, Reply, Request
+from edge_sdk.sinks.http_server import BoundedServer, Connection, Limits
 from edge_sdk.sinks.spool import SpoolStatistics
 from edge_sdk.sinks.version import version
 
 try:
     import prometheus_client as prometheus
-    from prometheus_client import core
+    from prometheus_client import core, exposition
 except ImportError:
     prometheus = None  # type: ignore[assignment]
 
@@ -26,6 +29,9 @@ _OTHERS = "(others)"
 _UNKNOWN = "(unknown)"
 # From a small network on a Coral (2 ms) to a large one on a Pi 3.
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+# Two Prometheus servers and a person; a page costs a few milliseconds.
+_LIMITS = Limits(connections=8, per_second=10, burst=16)
+_PATHS = ("/", "/metrics")
 
 
 def open_metrics(
@@ -45,7 +51,7 @@ def open_metrics(
 
 
 class Metrics:
-    """Counts records, and answers ``GET /metrics`` from a thread of its own.
+    """Counts records, and answers ``GET /metrics`` from threads of its own, eight at most.
 
     There are no passwords on this page: listen on loopback, the default, or in a network of which
     everyone may know what the camera sees.
@@ -61,7 +67,7 @@ class Metrics:
 
     Raises:
         SinkNotInstalledError: prometheus_client is missing.
-        WriteError: the port is taken, or the address is not of this machine.
+        SinkSpecError, WriteError: see ``BoundedServer``.
     """
 
     def __init__(
@@ -84,18 +90,10 @@ class Metrics:
         self._labels: set[str] = set()
         self._kinds: set[str] = set()
         self._closed = False
-        try:
-            self._server, self._thread = prometheus.start_http_server(port, host, registry)
-        except OSError as error:
-            raise WriteError(
-                f"{host}:{port}: cannot listen there ({error.strerror or error}); name an address of "
-                f"this machine and a free port, as in {_EXAMPLE}"
-            ) from error
-        except (OverflowError, UnicodeError) as error:
-            raise SinkSpecError(
-                f"{host}:{port}: is no place to listen at; expected one as in {_EXAMPLE}"
-            ) from error
-        self.port = int(self._server.server_port)
+        self._registry = registry
+        self._server = BoundedServer(host, port, self._answer, _LIMITS, option="--metrics")
+        self._server.start()
+        self.port = self._server.port
         if not is_loopback(host):
             _LOG.warning(
                 "%s:%d: whoever reaches this address can read the metrics", host, self.port
@@ -160,9 +158,13 @@ class Metrics:
         if self._closed:
             return
         self._closed = True
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        self._server.stop()
+
+    def _answer(self, request: Request, _: Connection) -> Reply:
+        if request.path not in _PATHS or request.method == "POST":
+            raise RefusedError(HTTPStatus.NOT_FOUND, "The numbers are at /metrics.")
+        encode, kind = exposition.choose_encoder(request.headers.get("accept", ""))
+        return Reply(HTTPStatus.OK, kind, encode(self._registry))
 
 
 class _Pulled:

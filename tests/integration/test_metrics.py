@@ -118,7 +118,7 @@ def test_it_listens_on_this_machine_alone_unless_told(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     own = Metrics(port=0)
-    assert own._server.server_address[0] == "127.0.0.1"
+    assert own._server.host == "127.0.0.1"
     own.close()
     open_metrics("LOCALHOST:0").close()
     assert caplog.text == ""

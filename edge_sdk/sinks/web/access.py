@@ -8,7 +8,6 @@ import ipaddress
 import os
 import socket
 from collections.abc import Iterable, Mapping
-from email.message import Message
 from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -114,19 +113,23 @@ def open_access(
     return Access(host, web_token(file), environment.get(WEB_NAMES, "").split(","))
 
 
-def is_same_origin(headers: Message) -> bool:
-    """Whether a page of ours sent this request; browsers name the origin of every POST."""
+def is_same_origin(headers: Mapping[str, str]) -> bool:
+    """Whether a page of ours sent this request; browsers name the origin of every POST.
+
+    Args:
+        headers: by names in lower case.
+    """
     try:
-        origin = urlsplit(headers.get("Origin", ""))
+        origin = urlsplit(headers.get("origin", ""))
     except ValueError:
         return False
-    host = headers.get("Host", "")
+    host = headers.get("host", "")
     return origin.scheme in ("http", "https") and bool(host) and origin.netloc == host
 
 
-def is_foreign(headers: Message) -> bool:
+def is_foreign(headers: Mapping[str, str]) -> bool:
     """Whether the browser says that another site's page wants this."""
-    return headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none")
+    return headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none")
 
 
 def _host_name(header: str | None) -> str | None:

@@ -10,11 +10,12 @@ from edge_sdk.errors import WriteError
 from edge_sdk.records import FrameRecord, Record
 from edge_sdk.sinks.address import host_and_port, is_loopback
 from edge_sdk.sinks.credentials import WEB_TOKEN
+from edge_sdk.sinks.http_message import Reply, Request
+from edge_sdk.sinks.http_server import BoundedServer, Connection
 from edge_sdk.sinks.version import version
 from edge_sdk.sinks.web.access import Access, open_access
 from edge_sdk.sinks.web.live import Live
-from edge_sdk.sinks.web.requests import Site, request_handler
-from edge_sdk.sinks.web.server import BoundedServer
+from edge_sdk.sinks.web.requests import HEADERS, LIMITS, Site
 from edge_sdk.sinks.web.uploads import Uploads
 from edge_sdk.statistics import LiveStatistics
 from edge_sdk.types import Frame
@@ -85,14 +86,15 @@ class WebPage:
         self._closed = False
         try:
             self._server = BoundedServer(
-                host, port, request_handler(Site(access, self._live, uploads))
+                host, port, self._answer, LIMITS, option="--web", headers=HEADERS
             )
         except BaseException:
             self._live.close()
             raise
+        self._site = Site(access, self._live, uploads, self._server.port)
         self._server.start()
         shown = socket.gethostname() if host in _ANYWHERE else host
-        self.url = f"http://{f'[{shown}]' if ':' in shown else shown}:{self._server.server_port}/"
+        self.url = f"http://{f'[{shown}]' if ':' in shown else shown}:{self._server.port}/"
         self._asks = access.asks
         if not is_loopback(host):
             _LOG.warning(
@@ -103,6 +105,9 @@ class WebPage:
 
     def __str__(self) -> str:
         return self.url + (f" (asks for the token of ${WEB_TOKEN})" if self._asks else "")
+
+    def _answer(self, request: Request, connection: Connection) -> Reply:
+        return self._site.answer(request, connection)
 
     def write(self, record: Record) -> None:
         """Takes note of one record.
