@@ -10,7 +10,7 @@ from typing import Any
 from edge_sdk.artifact import Artifact
 from edge_sdk.classifier import Classifier
 from edge_sdk.preprocess import Crop
-from host_tools.data.load import SplitRule
+from host_tools.data.split import SplitRule
 
 
 @dataclass(frozen=True, slots=True)

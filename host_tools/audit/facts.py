@@ -66,6 +66,15 @@ def conflicts(seen: Examination) -> list[CopyGroup]:
     return [g for g in seen.exact if len({seen.pictures[i].label for i in g.members}) > 1]
 
 
+def across_groups(seen: Examination) -> list[CopyGroup]:
+    """Groups of exact copies whose members are said to be of several groups, such as patients."""
+    return [
+        copies
+        for copies in seen.exact
+        if len({seen.pictures[i].group for i in copies.members} - {None}) > 1
+    ]
+
+
 def pairs(seen: Examination) -> list[Pair]:
     """The links that hold groups together: leaks first, then conflicts, the most alike first."""
     found = []

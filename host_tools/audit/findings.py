@@ -8,6 +8,7 @@ from typing import Literal
 
 from host_tools.audit.examine import Examination
 from host_tools.audit.facts import (
+    across_groups,
     conflicts,
     counts,
     imbalance,
@@ -153,6 +154,17 @@ def _copies(seen: Examination) -> Iterator[Finding]:
             f"{'copy' if spare == 1 else 'copies'} of others",
             "they count more than others in training; splits that edgecls cuts keep them together",
             "delete all but one",
+        )
+    mixed_up = across_groups(seen)
+    if mixed_up:
+        first = seen.pictures[mixed_up[0].members[0]].path
+        names = sorted({seen.pictures[i].group or "" for i in mixed_up[0].members} - {""})
+        yield Finding(
+            "warning",
+            f"{_n(mixed_up, 'picture stands', 'pictures stand')} in several groups, copy for copy "
+            f"(first {first}: {' and '.join(names)})",
+            "splits that edgecls cuts keep these groups together; one of the names may be wrong",
+            "correct the names of the groups in the table, or delete the copies",
         )
     if seen.near is None:
         return

@@ -16,17 +16,9 @@ from host_tools.data.cache import CachePlace, open_cache, sizes_for
 from host_tools.data.cache_file import PictureCache
 from host_tools.data.decode import Unreadable
 from host_tools.data.pictures import SPLITS, Picture, PictureFolder, Split, check_trainable
+from host_tools.data.split import SplitRule, splits_of
 
 Chosen = slice | NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True)
-class SplitRule:
-    """Shares for validation and test of pictures that have no split, and the seed."""
-
-    validation: float
-    test: float
-    seed: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +146,8 @@ def load_dataset(
     """Prepares every picture of a data set, from the cache where they have been prepared before.
 
     Pictures that cannot be read are left out and listed. A split that the folder lacks is cut from
-    its training pictures by the SHA-256 of their decoded pixels, so that copies fall on one side.
+    its training pictures by the SHA-256 of their decoded pixels, so that copies fall on one side,
+    and so do groups, see ``splits_of``.
 
     Raises:
         DatasetError: too few classes or pictures, a class is left without training pictures, or
@@ -164,11 +157,7 @@ def load_dataset(
     check_trainable(folder)
     cache = _cache(folder, loading, say)
     ready = folder.ready_splits
-    chosen = [
-        split_of(picture, digest, ready, loading.rule)
-        for picture, digest in zip(cache.pictures, cache.digests, strict=True)
-    ]
-    names = np.array(chosen, "U10")
+    names = np.array(splits_of(cache.pictures, cache.digests, ready, loading.rule), "U10")
     labels = np.array([picture.label for picture in cache.pictures], np.int64)
     splits = {}
     for split in SPLITS:
@@ -182,26 +171,6 @@ def _cache(folder: PictureFolder, loading: Loading, say: Callable[[str], None]) 
     place = loading.place or CachePlace.default()
     sizes = sizes_for(folder, loading.preprocessing, loading.margin, loading.max_pixels)
     return open_cache(folder, sizes, place, loading.max_pixels, say)
-
-
-def split_of(picture: Picture, digest: str, ready: frozenset[Split], rule: SplitRule) -> Split:
-    """The split of a picture: the folder's own, else by its pixels and the rule's seed.
-
-    The first 64 bits of SHA-256(seed, pixels) are a number that is uniform over 0..1 and the same
-    for every copy of a picture (with the group's name instead of pixels, for every picture of a
-    group); the lowest values go to test, the next to validation.
-    """
-    own = picture.split
-    if own is not None and own != "train":
-        return own
-    alike = picture.group or digest
-    draw = hashlib.sha256(f"{rule.seed}:{alike}".encode()).digest()
-    share = int.from_bytes(draw[:8], "big") / 2**64
-    test = 0.0 if "test" in ready else rule.test
-    validation = 0.0 if "validation" in ready else rule.validation
-    if share < test:
-        return "test"
-    return "validation" if share < test + validation else "train"
 
 
 def _check_training(

@@ -10,7 +10,8 @@ from edge_sdk.images import MAX_PIXELS
 from host_tools.data.augment import moves_pixels
 from host_tools.data.cache import CachePlace
 from host_tools.data.layouts import find_pictures
-from host_tools.data.load import Dataset, Loading, SplitRule, load_dataset
+from host_tools.data.load import Dataset, Loading, load_dataset
+from host_tools.data.split import SplitRule
 from host_tools.recipe import Recipe, preprocessing_of
 
 

@@ -14,13 +14,12 @@ from edge_sdk.images import MAX_PIXELS, read_image
 from edge_sdk.preprocess import Preprocessing, preprocess
 from edge_sdk.records import ErrorRecord
 from edge_sdk.sources.folder import list_images
-from host_tools.data.decode import Decoded, Unreadable, decode_all
+from host_tools.data.decode import Decoded, Unreadable
 from host_tools.data.layouts import find_pictures
-from host_tools.data.load import SplitRule, split_of
-from host_tools.data.pictures import Picture, PictureFolder, Split, read_picture
+from host_tools.data.pictures import Picture, PictureFolder, read_picture
+from host_tools.data.split import SplitRule, decoded_split
 from host_tools.explain.scorers import BATCH
 from host_tools.explain.subjects import Subject
-from host_tools.progress import progress
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -171,13 +170,10 @@ def _members(
             f"{folder.root}: has no {split} split of its own, and the model does not say how it was "
             "split for training; use --split all, or a folder with train and test in it"
         )
-    source: Split = "train" if split not in ready else split
-    wanted = [p for p in folder.pictures if split == "all" or p.split in (None, source)]
-    chosen = rule or SplitRule(0.0, 0.0, 0)
-    for item in progress(decode_all(wanted, max_pixels), "looking for mistakes", len(wanted)):
+    for item in decoded_split(folder, split, rule, max_pixels, "looking for mistakes"):
         if isinstance(item, Unreadable):
             left_out.append(item)
-        elif split == "all" or split_of(item.picture, item.digest, ready, chosen) == split:
+        else:
             yield item
 
 

@@ -11,8 +11,8 @@ from edge_sdk.errors import UndescribedArtifactError, ValidationError
 from edge_sdk.foreign import parse_normalization, read_labels
 from edge_sdk.preprocess import Preprocessing
 from edge_sdk.tensors import RAW
-from host_tools.data.load import SplitRule
 from host_tools.data.prepare import split_rule
+from host_tools.data.split import SplitRule
 from host_tools.explain.scorers import ArtifactScorer, KerasScorer, Scorer
 from host_tools.keras_files import load_keras
 from host_tools.opening import Opening, open_classifier, recorded_rule

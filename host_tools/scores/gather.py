@@ -16,14 +16,16 @@ from edge_sdk.errors import DatasetError, ValidationError
 from edge_sdk.sources.folder import list_images
 from edge_sdk.types import Frame
 from host_tools.data.decode import Decoded, Unreadable, decode_all
-from host_tools.data.load import Dataset, SplitRule, split_of
+from host_tools.data.load import Dataset
 from host_tools.data.pictures import Picture, PictureFolder, Split
+from host_tools.data.split import SplitRule, decoded_parts, keys_of, splits_of
 from host_tools.progress import progress
 
 Side = Literal["fit", "report"]
 SIDES: tuple[Side, ...] = ("fit", "report")
 # Choose on validation, report on test.
 _SPLITS: dict[Side, Split] = {"fit": "validation", "report": "test"}
+_SIDES_OF: dict[Split, Side] = {split: side for side, split in _SPLITS.items()}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -92,13 +94,22 @@ def gather(
     truth: dict[Side, list[int]] = {"fit": [], "report": []}
     known: set[str] = set()
     unreadable = 0
-    ready = pictures.folder.ready_splits
-    for item in _decoded(_candidates(pictures), pictures.max_pixels, "scoring"):
+    rule, ready = pictures.rule, pictures.folder.ready_splits
+
+    def sides(read: Sequence[Picture], digests: Sequence[str]) -> list[Side | None]:
+        if rule is None:
+            return [half_of(key) for key in keys_of(read, digests)]
+        return [_SIDES_OF.get(split) for split in splits_of(read, digests, ready, rule)]
+
+    candidates = _candidates(pictures)
+    asking: Iterator[tuple[Decoded | Unreadable, Side | None]] = decoded_parts(
+        candidates, sides, pictures.max_pixels, "scoring"
+    )
+    for item, side in asking:
         if isinstance(item, Unreadable):
             unreadable += 1
             continue
         known.add(item.digest)
-        side = _side(item, pictures.rule, ready)
         if side is not None:
             truth[side].append(item.picture.label)
             for one in asked:
@@ -113,10 +124,10 @@ def gather(
         elif item.digest in known:
             copies += 1
         else:
-            side = half_of(item.digest)
-            strangers[side] += 1
+            half = half_of(item.digest)
+            strangers[half] += 1
             for one in asked:
-                one.see_unknown(item.frame, side)
+                one.see_unknown(item.frame, half)
     if unreadable:
         say(f"{unreadable} pictures cannot be read and are left out")
     if copies:
@@ -158,9 +169,9 @@ def gather_prepared(classifier: Classifier, dataset: Dataset) -> Gathered:
     return asked.gathered(truth, place)
 
 
-def half_of(digest: str) -> Side:
-    """The half that a picture of no split falls into: by its pixels, so that copies stay together."""
-    draw = hashlib.sha256(f"scores:{digest}".encode()).digest()
+def half_of(key: str) -> Side:
+    """The half that a picture of no split falls into, by its key of ``keys_of``."""
+    draw = hashlib.sha256(f"scores:{key}".encode()).digest()
     return SIDES[draw[0] & 1]
 
 
@@ -214,13 +225,6 @@ def _candidates(pictures: Pictures) -> list[Picture]:
     return [
         picture for picture in folder.pictures if picture.split != "train" or "test" not in ready
     ]
-
-
-def _side(item: Decoded, rule: SplitRule | None, ready: frozenset[Split]) -> Side | None:
-    if rule is None:
-        return half_of(item.picture.group or item.digest)
-    split = split_of(item.picture, item.digest, ready, rule)
-    return next((side for side, wanted in _SPLITS.items() if wanted == split), None)
 
 
 def _require(truth: dict[Side, list[int]], pictures: Pictures) -> None:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 from edge_sdk.errors import ValidationError
 from host_tools.data.decode import Decoded, Unreadable, decode_all
-from host_tools.data.load import SplitRule, split_of
-from host_tools.data.pictures import Picture, PictureFolder, Split
+from host_tools.data.pictures import Picture, PictureFolder
+from host_tools.data.split import SplitRule, decoded_split
 from host_tools.progress import progress
 
 
@@ -39,17 +39,7 @@ def pictures_of(
             "was split for training; use --split all, or a folder with train and test in it"
         )
     say(f"validating on the {chosen} split of {folder.root}")
-    if chosen == "all":
-        return decoded(folder.pictures, max_pixels)
-    known = rule or SplitRule(0.0, 0.0, 0)
-    source: Split = "train" if chosen not in ready else chosen
-    candidates = [p for p in folder.pictures if p.split is None or p.split == source]
-    return (
-        item
-        for item in decoded(candidates, max_pixels)
-        if isinstance(item, Unreadable)
-        or split_of(item.picture, item.digest, ready, known) == chosen
-    )
+    return decoded_split(folder, chosen, rule, max_pixels, "validating")
 
 
 def decoded(pictures: Sequence[Picture], max_pixels: int) -> Iterator[Decoded | Unreadable]:

@@ -16,9 +16,9 @@ from edge_sdk.images import MAX_PIXELS
 from edge_sdk.tensors import RAW
 from host_tools.data.decode import Decoded, Unreadable
 from host_tools.data.layouts import find_pictures
-from host_tools.data.load import SplitRule
 from host_tools.data.pictures import Picture, file_digest
 from host_tools.data.prepare import split_rule
+from host_tools.data.split import SplitRule
 from host_tools.keras_files import load_keras
 from host_tools.opening import Opening, open_classifier, recorded_rule
 from host_tools.recipe import preprocessing_of

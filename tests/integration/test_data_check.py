@@ -224,6 +224,21 @@ def test_a_patient_in_two_splits_is_a_leak(digits: Path, tmp_path: Path) -> None
     assert _check(tmp_path)[0] == 0
 
 
+def test_one_picture_of_two_patients_is_said(digits: Path, tmp_path: Path) -> None:
+    rows = ["image,label,patient_id"]
+    for digit in ("4", "7"):
+        for place, picture in enumerate(sorted((digits / digit).iterdir())[:8]):
+            shutil.copy(picture, tmp_path / f"{digit}_{place}.png")
+            rows.append(f"{digit}_{place},{digit},IP_{digit}{place}")
+    shutil.copy(tmp_path / "4_1.png", tmp_path / "4_again.png")
+    (tmp_path / "table.csv").write_text("\n".join([*rows, "4_again,4,IP_46"]))
+    report = _check(tmp_path)[1]
+    assert _found(report, "1 picture stands in several groups, copy for copy") == ["warning"]
+    assert any("IP_41 and IP_46" in finding["what"] for finding in report["findings"])
+    (tmp_path / "table.csv").write_text("\n".join([*rows, "4_again,4,IP_41"]))
+    assert not _found(_check(tmp_path)[1], "in several groups")
+
+
 def test_files_that_cannot_be_read_or_are_not(digits: Path, tmp_path: Path) -> None:
     data = tmp_path / "data"
     shutil.copytree(digits, data)

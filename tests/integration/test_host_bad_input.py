@@ -382,7 +382,8 @@ def test_half_a_checkpoint_is_refused(built: Path, digits: Path, tmp_path: Path)
 def test_copies_of_a_picture_fall_on_one_side_of_the_split(digits: Path, tmp_path: Path) -> None:
     from edge_sdk.preprocess import Preprocessing
     from host_tools.data.layouts import find_pictures
-    from host_tools.data.load import Loading, SplitRule, load_dataset
+    from host_tools.data.load import Loading, load_dataset
+    from host_tools.data.split import SplitRule
 
     data = some_digits(digits, tmp_path / "data", (0, 1, 4), 60)
     for picture in list(data.rglob("*.png")):

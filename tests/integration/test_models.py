@@ -523,7 +523,8 @@ def test_a_head_trained_on_features_is_the_head_of_the_whole_network(
     digits: Path, public_data: Path, keras: Any
 ) -> None:
     from host_tools.data.layouts import find_pictures
-    from host_tools.data.load import Loading, SplitRule, load_dataset
+    from host_tools.data.load import Loading, load_dataset
+    from host_tools.data.split import SplitRule
     from host_tools.models import build_model
     from host_tools.train.transfer import plain_features, split_network, training_features
 

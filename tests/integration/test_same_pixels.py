@@ -20,7 +20,8 @@ from edge_sdk.testing import FakeEngine
 from edge_sdk.types import Tensor
 from host_tools.data.decode import Decoded, decode_all
 from host_tools.data.layouts import find_pictures
-from host_tools.data.load import Dataset, Loading, SplitRule, load_dataset
+from host_tools.data.load import Dataset, Loading, load_dataset
+from host_tools.data.split import SplitRule
 from host_tools.quantize.calibrate import drawn
 from host_tools.validate.predictors import ArtifactPredictor, KerasPredictor
 

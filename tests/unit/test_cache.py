@@ -22,8 +22,9 @@ from host_tools.data import cache_file
 from host_tools.data.cache import CachePlace, open_cache, sizes_for
 from host_tools.data.cache_file import PictureCache, Sizes, open_built
 from host_tools.data.layouts import find_pictures
-from host_tools.data.load import Loading, SplitRule, load_dataset
+from host_tools.data.load import Loading, load_dataset
 from host_tools.data.pictures import Picture, PictureFolder
+from host_tools.data.split import SplitRule
 
 filelock = pytest.importorskip("filelock", reason="the extra [host] is not installed")
 
