@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_sdk.machine.quota import Quota, read_quota
+from edge_sdk.machine.quota import Quota, read_quota, usable_memory_bytes
 from edge_sdk.machine.system import System
 
 _NONE = Quota(None, None)
@@ -113,3 +113,110 @@ def test_a_real_quota_is_seen() -> None:
     cores, stopped_s = (float(value) for value in told.split())
     assert cores == 0.2
     assert stopped_s > 0
+
+
+_MEMINFO = {"proc/meminfo": "MemTotal: 4000000 kB\nMemAvailable: 2000000 kB\n"}
+_AVAILABLE = 2_048_000_000
+_LIMITS = (
+    "Limit                     Soft Limit           Hard Limit           Units     \n"
+    "Max data size             {data}            unlimited            bytes     \n"
+    "Max address space         {space}            unlimited            bytes     \n"
+)
+_STATUS = {"proc/self/status": "Name:\tpython\nVmSize:\t  100000 kB\nVmData:\t   50000 kB\n"}
+
+
+def _memory_v1(group: str, limit: int, usage: int, stat: str = "") -> dict[str, str]:
+    folder = f"{_V2}/memory{group}"
+    return {
+        f"{folder}/memory.limit_in_bytes": str(limit),
+        f"{folder}/memory.usage_in_bytes": str(usage),
+        f"{folder}/memory.stat": stat,
+    }
+
+
+def _memory_v2(
+    group: str, limit: str, usage: int, stat: str = "", high: str = "max"
+) -> dict[str, str]:
+    folder = f"{_V2}{group}"
+    return {
+        f"{folder}/memory.max": limit,
+        f"{folder}/memory.high": high,
+        f"{folder}/memory.current": str(usage),
+        f"{folder}/memory.stat": stat,
+    }
+
+
+@pytest.mark.parametrize(
+    ("groups", "files", "expected"),
+    [
+        ("", {}, None),
+        ("", _MEMINFO, _AVAILABLE),
+        ("0::/\n", {**_MEMINFO, **_memory_v2("/", "max", 9_000_000)}, _AVAILABLE),
+        # A container sees its own group as the root; caches that can be dropped count as left.
+        ("0::/\n", {**_MEMINFO, **_memory_v2("/", "512000000", 200_000_000)}, 312_000_000),
+        (
+            "0::/\n",
+            {
+                **_MEMINFO,
+                **_memory_v2("/", "512000000", 500_000_000, "anon 1\ninactive_file 90000000"),
+            },
+            102_000_000,
+        ),
+        # A service that may have more than its slice.
+        (
+            "0::/a.slice/b.service\n",
+            {
+                **_MEMINFO,
+                **_memory_v2("/a.slice", "300000000", 250_000_000),
+                **_memory_v2("/a.slice/b.service", "900000000", 1_000_000),
+            },
+            50_000_000,
+        ),
+        (
+            "0::/b\n",
+            {**_MEMINFO, **_memory_v2("/b", "max", 40_000_000, high="100000000")},
+            60_000_000,
+        ),
+        # More than allowed already.
+        ("0::/b\n", {**_MEMINFO, **_memory_v2("/b", "100000000", 120_000_000)}, 0),
+        # Version 1: "no limit" is a huge number, and the groups above may be out of sight.
+        ("4:memory:/x\n", {**_MEMINFO, **_memory_v1("/x", 9223372036854771712, 5)}, _AVAILABLE),
+        ("4:memory:/x\n", {**_MEMINFO, **_memory_v1("", 100_000_000, 30_000_000)}, 70_000_000),
+        (
+            "4:memory:/x\n",
+            _memory_v1("/x", 9223372036854771712, 100, "hierarchical_memory_limit 1100\n"),
+            1000,
+        ),
+        # ulimit -v and -d.
+        (
+            "",
+            {"proc/self/limits": _LIMITS.format(data="unlimited", space=202_400_000), **_STATUS},
+            100_000_000,
+        ),
+        (
+            "",
+            {"proc/self/limits": _LIMITS.format(data=61_200_000, space="unlimited"), **_STATUS},
+            10_000_000,
+        ),
+        ("nonsense\n0::/../..\n", {f"{_V2}/memory.current": "-3", "proc/meminfo": "x"}, None),
+    ],
+)
+def test_memory_that_may_still_be_taken(
+    tmp_path: Path, groups: str, files: dict[str, str], expected: int | None
+) -> None:
+    system = _machine(tmp_path, {"proc/self/cgroup": groups, **files})
+    assert usable_memory_bytes(system) == expected
+
+
+def test_memory_of_this_machine_follows_a_limit_of_the_process() -> None:
+    code = (
+        "import resource\n"
+        "from edge_sdk.machine.quota import usable_memory_bytes\n"
+        "from edge_sdk.machine.system import System\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (1 << 29, resource.RLIM_INFINITY))\n"
+        "print(usable_memory_bytes(System()))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert 0 < int(done.stdout) < 1 << 29
