@@ -16,6 +16,8 @@ import pytest
 from edge_sdk import Artifact, Classifier, read_image
 from tests.integration.host import QUICK, edgecls
 
+pytestmark = pytest.mark.computes
+
 
 def test_build_leaves_a_complete_run_directory(built: Path) -> None:
     present = {path.relative_to(built).as_posix() for path in built.rglob("*") if path.is_file()}
@@ -45,9 +47,9 @@ def test_build_leaves_a_complete_run_directory(built: Path) -> None:
     }
 
 
-def test_the_model_has_learnt_and_the_artifacts_with_it(built: Path) -> None:
+def test_the_model_knows_the_digits_and_the_artifacts_with_it(built: Path) -> None:
     report = json.loads((built / "report.json").read_text())
-    assert report["evaluation"]["accuracy"] > 0.6  # chance is 0.25
+    assert report["evaluation"]["accuracy"] > 0.9
     for artifact in report["validation"]["artifacts"]:
         assert abs(artifact["drop_points"]) < 10
         assert (
@@ -58,7 +60,6 @@ def test_the_model_has_learnt_and_the_artifacts_with_it(built: Path) -> None:
 def test_the_history_has_a_row_per_epoch(built: Path) -> None:
     rows = list(csv.DictReader((built / "history.csv").read_text().splitlines()))
     assert [row["epoch"] for row in rows] == ["1", "2", "3"]
-    assert float(rows[-1]["loss"]) < float(rows[0]["loss"])
 
 
 def test_the_page_is_self_contained_and_holds_every_plot(built: Path) -> None:
@@ -79,7 +80,7 @@ def test_an_artifact_records_where_it_comes_from(built: Path) -> None:
     assert sum(calibration["per_class"].values()) == 200
     assert calibration["lint"]["findings"] == []
     assert set(provenance["tools"]) >= {"edgecls", "tensorflow", "keras", "numpy", "python"}
-    assert provenance["validation"]["accuracy"] > 0.6
+    assert provenance["validation"]["accuracy"] > 0.9
     assert str(built.parent) not in json.dumps(provenance)
 
 

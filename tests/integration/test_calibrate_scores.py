@@ -18,7 +18,9 @@ from edge_sdk.images import read_image
 from edge_sdk.tensors import temper
 from host_tools.package import add_provenance
 from host_tools.tflite_writer import pack_model, unpack_model
-from tests.integration.host import QUICK, edgecls, some_digits
+from tests.integration.host import QUICK, edgecls, golden_weights, some_digits
+
+pytestmark = pytest.mark.computes
 
 pytest.importorskip("tensorflow", reason="the extra [host] is not installed")
 
@@ -279,9 +281,10 @@ def test_without_the_extra_it_says_so_before_any_work(artifact: Path, digits: Pa
 def test_a_build_fits_what_its_recipe_asks_for(digits: Path, tmp_path: Path) -> None:
     words = ("--set", "scores.temperature=true", "--set", "scores.coverage=0.9")
     more = ("--set", "conversion.formats=['int8']")
-    result = edgecls(
-        "build", "digits", "--data", digits, "--out", tmp_path / "run", *QUICK, *words, *more
-    )
+    with golden_weights():
+        result = edgecls(
+            "build", "digits", "--data", digits, "--out", tmp_path / "run", *QUICK, *words, *more
+        )
     assert result.exit_code == 0, result.output
     built = tmp_path / "run" / "digits_int8.tflite"
     manifest = Artifact.open(built).manifest

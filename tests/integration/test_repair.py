@@ -22,16 +22,18 @@ from host_tools.repair.rung import RepairBudget
 from host_tools.repair.speed import latencies_ms
 from host_tools.repair.stage import Repaired
 from host_tools.run_directory import find_trained
-from tests.integration.depthwise import made_hard, pictures_of, separable_network
+from tests.integration.depthwise import made_hard, separable_network
 from tests.integration.host import edgecls
+
+pytestmark = pytest.mark.computes
 
 _PLAIN_ONLY = (("int8", "plain", Treatment("minmax", equalized=False, corrected=False)),)
 
 
 @pytest.fixture(scope="module")
-def hard(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def hard(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A ``.keras`` file that plain int8 breaks."""
-    model = separable_network(*pictures_of(digits))
+    model = separable_network()
     made_hard(model)
     path = tmp_path_factory.mktemp("hard") / "hard.keras"
     model.save(path)
@@ -49,7 +51,11 @@ def _repaired(
 
 
 @pytest.mark.slow
-def test_the_command_repairs_and_leaves_a_page(hard: Path, digits: Path, tmp_path: Path) -> None:
+def test_the_command_repairs_and_leaves_a_page(
+    hard: Path, digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Whether int8 is slower than float32 depends on the processor; here it is not.
+    monkeypatch.setattr(ladder, "latencies_ms", lambda given, *_: [1.0] * len(given))
     result = edgecls("convert", hard, "--data", digits, "--max-drop", "1", "--out", tmp_path)
     # A few dozen pictures cannot prove a drop of at most a point.
     assert result.exit_code == 4, result.output
