@@ -2,13 +2,14 @@
 # make test   every quick test, none needs hardware        make test-slow   the rest: long trainings, many processes
 # make bench  benchmarks, see benchmarks/README.md
 # make dist   wheel and source archive, checked and used   make test-arm64   that wheel on emulated 64-bit Arm
+# make test-arithmetic   the tests that compute, with the arithmetic of other processors
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP_FLAGS ?= --quiet --disable-pip-version-check
 
-.PHONY: demo test test-slow check lint bench dist test-arm64 clean
+.PHONY: demo test test-slow test-arithmetic check lint bench dist test-arm64 clean
 
 demo: $(VENV)/.host
 	$(BIN)/edgecls demo --out demo
@@ -18,6 +19,10 @@ test: $(VENV)/.dev
 
 test-slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow
+
+# VARIANT="SSE4" tries that one alone; python -m tests.arithmetic names them.
+test-arithmetic: $(VENV)/.dev
+	$(BIN)/python -m tests.arithmetic $(if $(VARIANT),"$(VARIANT)")
 
 check: lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile tests/unit tests/contract

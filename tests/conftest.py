@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -31,6 +33,30 @@ _ALLOWED_SKIPS = Path(__file__).parent / "allowed_skips.txt"
 _PUBLIC_DATA = Path(
     os.environ.get("EDGECLS_TEST_DATA", Path(__file__).parents[2] / "shared" / "data")
 )
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Of `tests/arithmetic.py`."""
+    text = "LiteRT computes with its own kernels, in this process"
+    parser.addoption("--without-xnnpack", action="store_true", help=text)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _xnnpack(request: pytest.FixtureRequest) -> Iterator[None]:
+    """With ``--without-xnnpack``, backend ``cpu`` is ``litert-noxnnpack``."""
+    if not request.config.getoption("--without-xnnpack"):
+        yield
+        return
+    from edge_sdk.engines.litert import LiteRTEngine
+
+    usual = LiteRTEngine.__init__
+
+    def without_xnnpack(engine: LiteRTEngine, model: bytes, **options: Any) -> None:
+        usual(engine, model, **{**options, "xnnpack": False})
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(LiteRTEngine, "__init__", without_xnnpack)
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -17,6 +17,8 @@ from edge_sdk.ports import Engine
 from edge_sdk.testing import FakeEngine
 from edge_sdk.types import Tensor
 
+pytestmark = pytest.mark.computes
+
 _SHAPE = (1, 32, 32, 3)
 _CLASSES = 10
 _REAL = ("litert", "litert-noxnnpack", "tflite-runtime")

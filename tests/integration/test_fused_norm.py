@@ -10,6 +10,8 @@ import pytest
 
 from host_tools.extras import require
 
+pytestmark = pytest.mark.computes
+
 _STATISTICS = [
     np.linspace(0.5, 2, 6),  # gamma
     np.linspace(-1, 1, 6),  # beta

@@ -76,6 +76,7 @@ def test_an_architecture_has_its_known_size_and_converts_to_itself(
     assert np.abs(np.stack(scores) - expected).max() < 1e-4
 
 
+@pytest.mark.computes
 @pytest.mark.parametrize("ending", ["softmax in dense", "softmax activation", "softmax layer"])
 def test_any_way_to_end_in_a_softmax_converts(ending: str, keras: Any, tmp_path: Path) -> None:
     from host_tools.package import Description, write_artifact
@@ -209,6 +210,7 @@ def test_an_input_too_small_for_an_architecture_is_refused(
         _ours(architecture, side)
 
 
+@pytest.mark.computes
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_fixed_stem_whitens_and_is_exact_in_int8(channels: int, keras: Any, digits: Path) -> None:
     from host_tools.models import build_model

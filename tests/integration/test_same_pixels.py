@@ -25,6 +25,8 @@ from host_tools.data.split import SplitRule
 from host_tools.quantize.calibrate import drawn
 from host_tools.validate.predictors import ArtifactPredictor, KerasPredictor
 
+pytestmark = pytest.mark.computes
+
 Image = pytest.importorskip("PIL.Image", reason="the extra [host] is not installed")
 
 _ALL_IN_TRAINING = SplitRule(validation=0.0, test=0.0, seed=1)

@@ -19,6 +19,8 @@ from host_tools.validate.scores import load_scores, save_scores
 from tests.integration.host import edgecls, some_digits
 from tests.integration.runtimes import as_foreign
 
+pytestmark = pytest.mark.computes
+
 
 @pytest.fixture(scope="module")
 def all_ten(all_digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -10,6 +10,8 @@ from edge_sdk import Classifier, FolderSource, read_image, run
 from edge_sdk.records import FrameRecord
 from edge_sdk.testing import MemorySink
 
+pytestmark = pytest.mark.computes
+
 
 @pytest.mark.parametrize("format_", ["int8", "float16"])
 def test_every_digit_is_named(

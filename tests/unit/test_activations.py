@@ -10,6 +10,8 @@ from hypothesis.extra import numpy as hnp
 
 from host_tools.quantize.activations import RANGE_METHODS, Observed
 
+pytestmark = pytest.mark.computes
+
 
 def _observed(values: np.ndarray) -> Observed:  # type: ignore[type-arg]
     one = np.asarray(values, np.float32)

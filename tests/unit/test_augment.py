@@ -31,6 +31,8 @@ from host_tools.train.batches import (
     targets_of,
 )
 
+pytestmark = pytest.mark.computes
+
 Pixels = NDArray[np.uint8]
 
 

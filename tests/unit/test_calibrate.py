@@ -15,6 +15,8 @@ from host_tools.data.load import Subset
 from host_tools.data.pictures import Picture
 from host_tools.quantize.calibrate import CalibrationSet, drawn, read_folder
 
+pytestmark = pytest.mark.computes
+
 _NAMES = tuple("abcdefgh")
 _OTHERS = 7
 

@@ -13,6 +13,8 @@ from host_tools.evaluate import robustness as measured
 from host_tools.evaluate.corruptions import KINDS, LEVELS, Kind, corrupted
 from host_tools.evaluate.robustness import ENOUGH, FEWEST, MOST, Robustness, robustness, sample
 
+pytestmark = pytest.mark.computes
+
 _kinds = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 
 

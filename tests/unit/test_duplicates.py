@@ -13,6 +13,8 @@ from host_tools.audit import duplicates, likeness
 from host_tools.audit.duplicates import close_pairs, exact_copies, near_copies
 from host_tools.audit.likeness import likeness_asked, perceptual_hashes
 
+pytestmark = pytest.mark.computes
+
 _MANY = 60
 
 

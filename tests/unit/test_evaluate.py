@@ -20,6 +20,8 @@ from host_tools.evaluate.calibration import BINS, calibration
 from host_tools.evaluate.curves import MOST_POINTS, ranking
 from host_tools.evaluate.figures import Averages, evaluate, top5, wilson_interval
 
+pytestmark = pytest.mark.computes
+
 # scikit-learn checks its arguments for milliseconds.
 _few = settings(max_examples=40, deadline=None)
 _Case = tuple[NDArray[np.float32], NDArray[np.int64]]

@@ -21,6 +21,8 @@ from host_tools.explain.pictures import _flips, _worst
 from host_tools.explain.scorers import BATCH
 from host_tools.explain.shapley import FEWEST_EVALUATIONS, MOST_EVALUATIONS, shapley
 
+pytestmark = pytest.mark.computes
+
 _TOP, _BOTTOM, _LEFT, _RIGHT = 8, 14, 20, 26
 
 

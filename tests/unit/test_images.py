@@ -21,6 +21,8 @@ from edge_sdk.errors import UnreadableImageError
 from edge_sdk.imageheader import read_header
 from edge_sdk.images import EXTENSIONS, decode_image, read_image
 
+pytestmark = pytest.mark.computes
+
 Pixels = NDArray[np.uint8]
 
 # libjpeg and libwebp round differently from build to build; Pillow and OpenCV bring their own.

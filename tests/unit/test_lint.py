@@ -25,6 +25,8 @@ from host_tools.quantize.lint import RULES, Severity, Yardstick, lint
 from host_tools.quantize.pixel_statistics import PixelStatistics, statistics_from, statistics_of
 from host_tools.quantize.ranges import RangeGrowth
 
+pytestmark = pytest.mark.computes
+
 _DOCUMENT = Path(__file__).parents[2] / "docs" / "calibration.md"
 _SIDE = 32
 _STEADY = RangeGrowth("conv1", (0.0, 4.0), (0.0, 4.5))

@@ -15,6 +15,8 @@ from edge_sdk.errors import FrameError
 from edge_sdk.preprocess import CROPS, Crop, Preprocessing, Preprocessor, preprocess
 from edge_sdk.types import Frame, PixelFormat
 
+pytestmark = pytest.mark.computes
+
 Pixels = NDArray[np.uint8]
 _FORMATS: tuple[PixelFormat, ...] = get_args(PixelFormat)
 

@@ -27,6 +27,8 @@ from host_tools.scores.threshold import (
     false_accept_threshold,
 )
 
+pytestmark = pytest.mark.computes
+
 
 def _drawn(n: int, temperature: float, seed: int = 0, classes: int = 10) -> tuple[Any, Any]:
     """Scores that are calibrated once divided by ``temperature``, and truths drawn from those."""

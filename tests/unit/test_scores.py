@@ -15,6 +15,8 @@ import pytest
 from edge_sdk.errors import ArtifactNotFoundError, ValidationError, WriteError
 from host_tools.validate.scores import SavedScores, load_scores, save_scores
 
+pytestmark = pytest.mark.computes
+
 _LABELS = ("cat", "größe", "猫 with spaces")
 _FILES = tuple(f"{number:064x}" for number in range(40))
 _SCORES = np.random.default_rng(0).random((len(_FILES), len(_LABELS)), np.float32)

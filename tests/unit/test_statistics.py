@@ -14,6 +14,8 @@ from benchmarks.interval_coverage import simulate
 from host_tools.validate.gates import judge
 from host_tools.validate.statistics import drop_interval, images_needed, mcnemar_p
 
+pytestmark = pytest.mark.computes
+
 _Z95 = 1.959963984540054
 
 

@@ -19,6 +19,8 @@ from edge_sdk.manifest import SelfTest
 from edge_sdk.tensors import TEMPERATURES, softmax, temper
 from edge_sdk.testing import FakeEngine
 
+pytestmark = pytest.mark.computes
+
 _FRAME = np.zeros((32, 32, 3), np.uint8)
 _SCORES = np.array([[0, 0, 0, 0.75, 0, 0, 0, 0.25, 0, 0]], np.float32)
 _TEMPERATURES = st.floats(*TEMPERATURES)

@@ -23,6 +23,8 @@ from edge_sdk.tensors import (
 )
 from edge_sdk.types import Quantization, TensorSpec
 
+pytestmark = pytest.mark.computes
+
 _RANGES = {"uint8": (0, 255), "int8": (-128, 127)}
 _MEANS = st.floats(-255, 255)
 _STDS = st.floats(0.1, 300)
