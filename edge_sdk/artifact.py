@@ -6,12 +6,11 @@ and what the answers are called. It starts no interpreter; ``Classifier.open`` d
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_sdk.container import Container, Kind, read_container
+from edge_sdk.container import Container, Kind, parse_container, read_container
 from edge_sdk.errors import (
     CorruptArtifactError,
     UndescribedArtifactError,
@@ -25,6 +24,10 @@ from edge_sdk.tensors import Normalization, implied_normalization
 from edge_sdk.tflite import EDGETPU_OPERATOR, ModelSummary
 from edge_sdk.types import Quantization, TensorSpec
 
+# What a picture costs follows from these, and a file may claim anything. The largest set of classes in
+# use has 22,000, the largest classifier of pictures takes 800x800.
+MAX_CLASSES = 100_000
+_MAX_INPUT_PIXELS = 16 << 20
 # The scale that TFLite fixes for a quantised softmax: such an output is a probability.
 _SOFTMAX_SCALE = 1 / 256
 
@@ -37,6 +40,7 @@ class Artifact:
         path: where it was read from.
         kind: ``tflite`` or ``onnx``, by the content.
         data: the whole file; an interpreter loads these bytes, never the path again.
+        sha256: of ``data``, in hexadecimal.
         model_bytes: size of the model at the start of ``data``; the rest is what travels with it.
         labels: one name per score; empty where a foreign file names none.
         input, output: the model's tensors.
@@ -51,6 +55,7 @@ class Artifact:
     path: Path
     kind: Kind
     data: bytes
+    sha256: str
     model_bytes: int
     labels: tuple[str, ...]
     input: TensorSpec
@@ -87,7 +92,31 @@ class Artifact:
             UndescribedArtifactError: ``labels`` or ``normalize`` do not make sense for the model.
         """
         path = Path(path)
-        container = read_container(path)
+        return cls._of(read_container(path), path, labels, normalize, crop)
+
+    @classmethod
+    def parse(cls, data: bytes, name: str) -> Artifact:
+        """As ``open``, of the bytes of a file.
+
+        Args:
+            data: the whole file.
+            name: what to call it in errors; ``.onnx`` at its end says what it is.
+
+        Raises:
+            CorruptArtifactError, UnsupportedArtifactError: see ``open``.
+        """
+        path = Path(name)
+        return cls._of(parse_container(data, path), path, None, None, None)
+
+    @classmethod
+    def _of(
+        cls,
+        container: Container,
+        path: Path,
+        labels: str | Path | Sequence[str] | None,
+        normalize: str | Normalization | None,
+        crop: Crop | None,
+    ) -> Artifact:
         summary, metadata, manifest = container.summary, container.metadata, container.manifest
         input_, output = _classifier_tensors(path, summary)
         logits = not (summary.ends_in_softmax or _is_softmax_scale(output.quantization))
@@ -103,6 +132,7 @@ class Artifact:
             path=path,
             kind=container.kind,
             data=container.data,
+            sha256=container.sha256,
             model_bytes=container.model_bytes,
             labels=_labels(path, output, labels, container),
             input=input_,
@@ -114,11 +144,6 @@ class Artifact:
             manifest=manifest,
             notes=notes,
         )
-
-    @property
-    def sha256(self) -> str:
-        """SHA-256 of the whole file, in hexadecimal."""
-        return hashlib.sha256(self.data).hexdigest()
 
     @property
     def needs_edgetpu(self) -> bool:
@@ -160,6 +185,11 @@ def _classifier_tensors(path: Path, summary: ModelSummary) -> tuple[TensorSpec, 
         raise UnsupportedArtifactError(
             f"{path}: no image classifier: its input is {shape}, expected (1, height, width, 1 or 3)"
         )
+    if shape[1] * shape[2] > _MAX_INPUT_PIXELS:
+        raise UnsupportedArtifactError(
+            f"{path}: its input is {shape[2]}x{shape[1]} pixels, expected "
+            f"{_MAX_INPUT_PIXELS / 1e6:.0f} million at most; convert a model with a smaller input"
+        )
     if input_.dtype not in ("uint8", "int8", "float32"):
         raise UnsupportedArtifactError(f"{path}: an input of {input_.dtype} is not supported")
     if (input_.dtype != "float32") != (input_.quantization is not None):
@@ -168,6 +198,10 @@ def _classifier_tensors(path: Path, summary: ModelSummary) -> tuple[TensorSpec, 
     if classes < 2 or classes != max(output.shape) or min(output.shape) < 1:
         raise UnsupportedArtifactError(
             f"{path}: no image classifier: its output is {output.shape}, expected (1, classes)"
+        )
+    if classes > MAX_CLASSES:
+        raise UnsupportedArtifactError(
+            f"{path}: no image classifier: {classes} classes, expected {MAX_CLASSES} at most"
         )
     if output.dtype not in ("uint8", "int8", "int16", "float32"):
         raise UnsupportedArtifactError(f"{path}: an output of {output.dtype} is not supported")
@@ -233,7 +267,7 @@ def _labels(
     container: Container,
 ) -> tuple[str, ...]:
     classes = _classes(output)
-    carried = _carried_labels(container)
+    carried = _carried_labels(path, container)
     if carried and len(carried) != classes:
         raise CorruptArtifactError(
             f"{path}: it carries {len(carried)} labels for {classes} scores; convert it again"
@@ -252,11 +286,17 @@ def _labels(
     return labels
 
 
-def _carried_labels(container: Container) -> tuple[str, ...]:
+def _carried_labels(path: Path, container: Container) -> tuple[str, ...]:
     labels_file = container.metadata.labels_file if container.metadata else None
     if labels_file is None:
         return ()
-    text = container.files[labels_file].decode("utf-8", "replace")
+    content = container.files[labels_file]
+    if content.count(b"\n") > 2 * MAX_CLASSES:  # some end with blank lines
+        raise CorruptArtifactError(
+            f"{path}: its {labels_file} has more than {2 * MAX_CLASSES} lines, expected one label "
+            "per score; convert it again"
+        )
+    text = content.decode("utf-8", "replace")
     if container.manifest is not None:  # ours are names of folders: nothing is an index
         return tuple(text.removesuffix("\n").split("\n"))
     return parse_labels(text)

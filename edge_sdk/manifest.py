@@ -22,6 +22,9 @@ SCHEMA = 1
 
 # A self-test is a few pictures of the model's input size; a hostile file may claim otherwise.
 _SELFTEST_LIMIT_BYTES = 64 << 20
+# A value of JSON becomes an object of some hundred bytes. Each stands behind one of these, and a
+# manifest of a thousand classes has some thousand.
+_MAX_VALUES = 500_000
 _RESIZE = "area-halving-linear"
 
 T = TypeVar("T")
@@ -113,6 +116,8 @@ def parse_manifest(text: bytes, name: str) -> Manifest:
         CorruptArtifactError: not JSON, or a key is missing or of the wrong kind.
     """
     try:
+        if sum(map(text.count, (b",", b"[", b"{"))) > _MAX_VALUES:
+            raise ValueError(f"more than {_MAX_VALUES} values")
         root = _Section(json.loads(text))
         schema = root.get("schema", int)
         if schema > SCHEMA:

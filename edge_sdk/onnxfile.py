@@ -35,6 +35,7 @@ _DTYPES = (
     "complex128 bfloat16"
 ).split()
 _LONGEST_SIDE = 1 << 31
+_MAX_RANK = 8
 _DEEPEST_GRAPH = 8
 # Operators that only change how numbers are laid out or stored, not what they mean.
 _NEUTRAL = (
@@ -194,8 +195,11 @@ def _summarize(graph: Message) -> ModelSummary:
     inputs = [_spec(value) for value in graph.children(_INPUT)]
     outputs = [_spec(value) for value in graph.children(_OUTPUT)]
     # Files of before IR version 4 list their weights among the inputs.
-    inputs = [_quantized(spec, nodes, constants) for spec in inputs if spec.name not in constants]
-    outputs = [_quantized(spec, nodes, constants) for spec in outputs]
+    scaled_by = _scaled_by(nodes)
+    inputs = [
+        _quantized(spec, scaled_by, constants) for spec in inputs if spec.name not in constants
+    ]
+    outputs = [_quantized(spec, scaled_by, constants) for spec in outputs]
     return ModelSummary(
         inputs=tuple(_channels_last(spec) for spec in inputs),
         outputs=tuple(outputs),
@@ -213,6 +217,8 @@ def _spec(value: Message) -> TensorSpec:
         return TensorSpec(value.text(1), (), "no tensor", None)
     shape_ = tensor.child(2)
     # A size that is only named, or missing, is 0: unknown.
+    if shape_ is not None and len(shape_.fields(1)) > _MAX_RANK:
+        raise ValueError(f"a tensor of {len(shape_.fields(1))} dimensions")
     shape = [side.number(1) for side in shape_.children(1)] if shape_ else []
     if any(side >= _LONGEST_SIDE for side in shape):  # negative ones are huge as unsigned
         raise ValueError(f"a tensor of shape {shape}")
@@ -230,18 +236,29 @@ def _channels_last(spec: TensorSpec) -> TensorSpec:
     return TensorSpec(spec.name, (batch, height, width, channels), spec.dtype, spec.quantization)
 
 
-def _quantized(spec: TensorSpec, nodes: list[_Node], constants: dict[str, Message]) -> TensorSpec:
+def _scaled_by(nodes: list[_Node]) -> dict[str, _Node]:
+    """The operator that says what the integers of a border tensor stand for, by the tensor's name."""
+    found = {}
+    for node in nodes:
+        if node.operator in ("DequantizeLinear", "Cast") and node.inputs:
+            found[node.inputs[0]] = node
+        elif node.operator == "QuantizeLinear" and node.outputs:
+            found[node.outputs[0]] = node
+    return found
+
+
+def _quantized(
+    spec: TensorSpec, scaled_by: dict[str, _Node], constants: dict[str, Message]
+) -> TensorSpec:
     """What the integers of a border tensor stand for, by the operator that takes or makes them."""
+    node = scaled_by.get(spec.name)
     if spec.dtype not in ("uint8", "int8"):
         return spec
     quantization = None
-    for node in nodes:
-        takes = node.operator == "DequantizeLinear" and node.inputs[:1] == (spec.name,)
-        makes = node.operator == "QuantizeLinear" and node.outputs[:1] == (spec.name,)
-        if takes or makes:
-            quantization = _scale_and_zero_point(node, constants, signed=spec.dtype == "int8")
-        elif node.operator == "Cast" and node.inputs[:1] == (spec.name,):
-            quantization = Quantization(1.0, 0)
+    if node is not None and node.operator == "Cast":
+        quantization = Quantization(1.0, 0)
+    elif node is not None:
+        quantization = _scale_and_zero_point(node, constants, signed=spec.dtype == "int8")
     return TensorSpec(spec.name, spec.shape, spec.dtype, quantization)
 
 
@@ -251,9 +268,10 @@ def _scale_and_zero_point(
     tensors = [constants.get(name) for name in node.inputs[1:3]]
     if not tensors or tensors[0] is None:
         return None
-    raw = b"".join(tensors[0].bodies(_RAW_DATA) or tensors[0].bodies(_FLOAT_DATA))
-    if len(raw) != 4:
+    spans = tensors[0].fields(_RAW_DATA) or tensors[0].fields(_FLOAT_DATA)
+    if sum(field.body[1] - field.body[0] for field in spans) != 4:
         return None  # one scale per channel: no pixel is stored so
+    raw = b"".join(tensors[0].bodies(_RAW_DATA) or tensors[0].bodies(_FLOAT_DATA))
     (scale,) = struct.unpack("<f", raw)
     if not math.isfinite(scale) or scale <= 0:
         return None

@@ -1,7 +1,8 @@
 """Reading protocol buffers that nobody vouches for: every length is checked before it is followed.
 
 The wire format is that of https://protobuf.dev/programming-guides/encoding: a message is a row of
-fields, each a number, a kind, and a value that says how long it is.
+fields, each a number, a kind, and a value that says how long it is. What is read from one file is
+counted: a small one may hold a field every two bytes, and be asked for them again and again.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ DAMAGE = (ValueError,)
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _MAX_VARINT_BYTES = 10
-# A model has some thousand fields in one message; weights are one field each. A hostile file made of
-# empty fields would keep a reader busy for minutes.
-_MAX_FIELDS = 1_000_000
+# Fields and integers of one file that may be read, about a second's work. A model of thousands of
+# operators has tens of thousands; weights are one field each.
+_MAX_FIELDS = 400_000
 
 
 class Field(NamedTuple):
@@ -35,22 +36,42 @@ class Field(NamedTuple):
     body: tuple[int, int]
 
 
+class _Allowance:
+    """How many fields may still be read from one file."""
+
+    def __init__(self) -> None:
+        self._left = _MAX_FIELDS
+
+    def take(self) -> None:
+        self._left -= 1
+        if self._left < 0:
+            raise ValueError(f"more than {_MAX_FIELDS} fields, too many for a model")
+
+
 class Message:
     """A message whose fields are asked for by their number in the schema.
 
     Args:
         buffer: the whole file.
         start, end: the part of it that is the message; None: all of it.
+        allowance: shared by all messages of a file; None: a new one.
 
     Raises:
-        ValueError: a field that reaches past the end, or is of no kind known.
+        ValueError: a field that reaches past the end, or is of no kind known; too many fields.
     """
 
-    def __init__(self, buffer: bytes, start: int = 0, end: int | None = None) -> None:
+    def __init__(
+        self,
+        buffer: bytes,
+        start: int = 0,
+        end: int | None = None,
+        allowance: _Allowance | None = None,
+    ) -> None:
         self._buffer = buffer
+        self._allowance = allowance or _Allowance()
         self.end = len(buffer) if end is None else end
         self._fields: dict[int, list[Field]] = {}
-        for field in _fields(buffer, start, self.end):
+        for field in _fields(buffer, start, self.end, self._allowance):
             self._fields.setdefault(field.number, []).append(field)
 
     def fields(self, number: int) -> list[Field]:
@@ -73,11 +94,11 @@ class Message:
 
     def children(self, number: int) -> Iterator[Message]:
         for start, end in self._spans(number):
-            yield Message(self._buffer, start, end)
+            yield Message(self._buffer, start, end, self._allowance)
 
     def child(self, number: int) -> Message | None:
         spans = self._spans(number)
-        return Message(self._buffer, *spans[-1]) if spans else None
+        return Message(self._buffer, *spans[-1], self._allowance) if spans else None
 
     def integers(self, number: int) -> list[int]:
         """A repeated integer, packed into one field or not."""
@@ -87,6 +108,7 @@ class Message:
                 values.append(field.value)
             at, end = field.body
             while at < end:
+                self._allowance.take()
                 value, at = _varint(self._buffer, at, end)
                 values.append(value)
         return values
@@ -109,12 +131,9 @@ def _encode_varint(value: int) -> bytes:
     return bytes(parts)
 
 
-def _fields(buffer: bytes, at: int, end: int) -> Iterator[Field]:
-    count = 0
+def _fields(buffer: bytes, at: int, end: int, allowance: _Allowance) -> Iterator[Field]:
     while at < end:
-        count += 1
-        if count > _MAX_FIELDS:
-            raise ValueError(f"more than {_MAX_FIELDS} fields in one message")
+        allowance.take()
         start = at
         key, at = _varint(buffer, at, end)
         number, kind = key >> 3, key & 7

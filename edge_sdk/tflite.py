@@ -7,6 +7,7 @@ a crash.
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from dataclasses import dataclass
 
@@ -54,6 +55,8 @@ _DTYPES = (
     "float32 float16 int32 uint8 int64 string bool int16 complex64 int8 float64 complex128 "
     "uint64 resource variant uint32 uint16 int4 bfloat16"
 ).split()
+# The interpreter knows no more; the product of thousands of sides would be a number of megabytes.
+_MAX_RANK = 8
 # Operators that only change how numbers are laid out or stored, not what they mean.
 _NEUTRAL = ("DEQUANTIZE", "QUANTIZE", "RESHAPE", "SQUEEZE", "CAST")
 
@@ -149,16 +152,20 @@ def _spec(tensor: Node) -> TensorSpec:
         scales, zero_points = details.array(2, "<f4"), details.integers(3, "<i8")
         if len(scales) == 1 and scales[0] > 0:
             quantization = Quantization(scales[0], zero_points[0] if zero_points else 0)
+    rank = tensor.length(0)
+    if rank > _MAX_RANK:
+        raise ValueError(f"a tensor of {rank} dimensions")
     shape = tuple(tensor.integers(0, "<i4"))
     return TensorSpec(tensor.text(3), shape, dtype, quantization)
 
 
 def _is_per_tensor(weights: Node) -> bool:
     details = weights.child(4)
-    shape = weights.integers(0, "<i4")
     if details is None or weights.number(1, INT8) not in (3, 9):  # UINT8, INT8
         return False
-    return len(details.array(2, "<f4")) == 1 and bool(shape) and shape[0] > 1
+    if details.length(2) != 1 or not weights.length(0):
+        return False
+    return weights.integers(0, "<i4")[0] > 1
 
 
 def _is_probability(output: int, operators: list[tuple[str, list[int], list[int]]]) -> bool:
@@ -176,6 +183,9 @@ def _is_probability(output: int, operators: list[tuple[str, list[int], list[int]
 def _metadata_buffer(model: Node) -> bytes | None:
     for entry in model.children(6):
         if entry.text(0) == "TFLITE_METADATA":
-            buffers = list(model.children(4))
-            return buffers[entry.number(1, UINT32)].bytes(0) or None
+            index = entry.number(1, UINT32)
+            buffer = next(itertools.islice(model.children(4), index, None), None)
+            if buffer is None:
+                raise IndexError(f"no buffer {index}")
+            return buffer.bytes(0) or None
     return None

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import io
 import json
+import tracemalloc
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -536,3 +537,36 @@ def test_no_flipped_bit_in_the_headers_of_the_zip_goes_further_than_a_refusal(
             assert artifact.manifest is not None
             assert artifact.manifest.to_json() == whole.manifest.to_json()
     assert strangers == []
+
+
+def test_a_model_of_millions_of_classes_is_no_classifier(
+    int8_artifact: Path, tmp_path: Path
+) -> None:
+    path = _foreign(int8_artifact, tmp_path / "x.tflite", _output((1, 100_001)))
+    with pytest.raises(UnsupportedArtifactError, match="100001 classes, expected 100000"):
+        Artifact.open(path)
+
+
+def test_a_model_of_huge_pictures_is_no_classifier(int8_artifact: Path, tmp_path: Path) -> None:
+    path = _foreign(int8_artifact, tmp_path / "x.tflite", _input((1, 5000, 5000, 3)))
+    with pytest.raises(UnsupportedArtifactError, match="its input is 5000x5000 pixels"):
+        Artifact.open(path)
+
+
+def test_millions_of_labels_are_refused_before_they_are_taken_apart(
+    int8_artifact: Path, tmp_path: Path
+) -> None:
+    container = read_container(int8_artifact)
+    labels = b"\n" * 16_000_000
+    manifest = json.loads(container.files["edgecls.json"])
+    manifest["hashes"]["labels_sha256"] = hashlib.sha256(labels).hexdigest()
+    files = {"labels.txt": labels, "edgecls.json": json.dumps(manifest).encode()}
+    path = tmp_path / "x.tflite"
+    path.write_bytes(container.data[: container.model_bytes] + _zip(files))
+    tracemalloc.start()
+    try:
+        with pytest.raises(CorruptArtifactError, match="more than 200000 lines"):
+            Artifact.open(path)
+        assert tracemalloc.get_traced_memory()[1] < 100_000_000
+    finally:
+        tracemalloc.stop()

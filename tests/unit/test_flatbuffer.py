@@ -12,7 +12,7 @@ from flatbuffers import number_types
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_sdk.flatbuffer import DAMAGE, INT8, INT32, UINT8, UINT32, Node, root
+from edge_sdk.flatbuffer import DAMAGE, INT8, INT32, UINT8, UINT32, Allowance, Node, root
 
 _INT64 = number_types.Int64Flags
 # Fields of the sample table.
@@ -132,7 +132,7 @@ def test_an_offset_out_of_the_buffer_is_damage(data: bytes) -> None:
 @pytest.mark.parametrize("position", [-1, 100, 1 << 40], ids=["negative", "at the end", "beyond"])
 def test_a_table_must_begin_within_the_buffer(position: int) -> None:
     with pytest.raises(IndexError):
-        Node(bytes(100), position)
+        Node(bytes(100), position, Allowance(10))
 
 
 @pytest.mark.parametrize("length", [101, 0xFFFFFFFF], ids=["too long", "four billion"])
@@ -176,3 +176,60 @@ def test_an_altered_buffer_ends_in_values_or_damage(draw: st.DataObject) -> None
     except DAMAGE:
         return
     _walk(node)
+
+
+def _shared(tables: int, numbers: int) -> bytes:
+    """A list of tables that are all the same one, which holds a list of numbers and a long text."""
+    builder = flatbuffers.Builder(64)
+    text = builder.CreateString("x" * 4 * numbers)
+    floats = builder.CreateNumpyVector(np.zeros(numbers, "<f4"))
+    builder.StartObject(8)
+    builder.PrependUOffsetTRelativeSlot(_NAME, text, 0)
+    builder.PrependUOffsetTRelativeSlot(_FLOATS, floats, 0)
+    one = builder.EndObject()
+    builder.StartVector(4, tables, 4)
+    for _ in range(tables):
+        builder.PrependUOffsetTRelative(one)
+    many = builder.EndVector()
+    builder.StartObject(8)
+    builder.PrependUOffsetTRelativeSlot(_CHILDREN, many, 0)
+    builder.Finish(builder.EndObject())
+    return bytes(builder.Output())
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda node: node.array(_FLOATS, "<f4"),
+        lambda node: node.integers(_FLOATS, "<i4"),
+        lambda node: node.text(_NAME),
+        lambda node: list(node.children(_CHILDREN)),
+    ],
+    ids=["numbers", "integers", "text", "tables"],
+)
+def test_a_small_file_of_shared_parts_cannot_ask_for_millions(
+    read: Callable[[Node], object],
+) -> None:
+    data = _shared(tables=10_000, numbers=10_000)
+
+    def walk() -> None:
+        top = root(data)
+        for _ in range(20):
+            for child in top.children(_CHILDREN):
+                read(child)
+
+    assert len(data) < 150_000
+    with pytest.raises(ValueError, match="too many for a file of its size"):
+        walk()
+
+
+def test_a_part_that_is_asked_for_twice_is_no_attack() -> None:
+    data = _shared(tables=100, numbers=100)
+    top = root(data)
+    assert sum(1 for _ in range(2) for _ in top.children(_CHILDREN)) == 200
+
+
+def test_a_length_is_known_without_reading() -> None:
+    node = root(_sample())
+    assert node.length(_FLOATS) == 2
+    assert node.length(_ABSENT) == 0

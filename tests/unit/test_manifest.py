@@ -248,3 +248,9 @@ def test_a_self_test_unpacks_to_no_more_than_it_says() -> None:
     finally:
         tracemalloc.stop()
     assert peak < 16 << 20
+
+
+@pytest.mark.parametrize("values", [b"[" * 600_000, b"[0," * 300_000, b'{"":{' * 300_000])
+def test_a_manifest_of_a_million_values_is_refused_unread(values: bytes) -> None:
+    with pytest.raises(CorruptArtifactError, match="more than 500000 values"):
+        parse_manifest(values, "my.tflite")

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_sdk import Artifact, Classifier, protobuf
+from edge_sdk import Artifact, Classifier, onnxfile, protobuf
 from edge_sdk.container import read_container
 from edge_sdk.engines import backend_for
 from edge_sdk.errors import (
@@ -292,6 +292,46 @@ def test_a_million_empty_fields_are_refused(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(protobuf, "_MAX_FIELDS", 1000)
     with pytest.raises(CorruptArtifactError, match="more than 1000 fields"):
         read_onnx(_integer(1, 8) + b"\x7a\x00" * 1001, "x")
+
+
+def test_fields_are_counted_over_all_messages_of_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protobuf, "_MAX_FIELDS", 1000)
+    node = encode_field(1, _node("Relu", "a", "b"))  # four fields
+    with pytest.raises(CorruptArtifactError, match="more than 1000 fields"):
+        read_onnx(_integer(1, 8) + encode_field(7, node * 300), "x")
+
+
+def test_packed_integers_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protobuf, "_MAX_FIELDS", 1000)
+    with pytest.raises(ValueError, match="more than 1000 fields"):
+        Message(encode_field(3, bytes(1001))).integers(3)
+
+
+def test_work_does_not_grow_with_inputs_times_operators(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each operator is looked at a fixed number of times, however many inputs ask about it."""
+    looked = 0
+
+    class Counted:
+        def __init__(self, _: str, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> None:
+            self.inputs, self.outputs = inputs, outputs
+
+        @property
+        def operator(self) -> str:
+            nonlocal looked
+            looked += 1
+            return "Relu"
+
+    monkeypatch.setattr(onnxfile, "_Node", Counted)
+    images = b"".join(encode_field(11, _value(f"i{n}", _UINT8, (1, 8, 8, 3))) for n in range(50))
+    nodes = encode_field(1, _node("Relu", "a", "b")) * 50
+    read_onnx(_integer(1, 8) + encode_field(7, images + nodes), "x")
+    assert 50 <= looked <= 50 * 8
+
+
+def test_a_tensor_of_many_dimensions_is_refused(tmp_path: Path) -> None:
+    image = _value("i", _FLOAT, (1,) * 9)
+    with pytest.raises(CorruptArtifactError, match="9 dimensions"):
+        Artifact.open(_at(tmp_path, _model(image=image)))
 
 
 @given(st.binary(max_size=200), st.binary(max_size=20))

@@ -268,3 +268,15 @@ def test_no_flipped_bit_ends_in_a_stranger_error(int8_artifact: Path) -> None:
         except ArtifactError:
             continue
         assert isinstance(summary, ModelSummary)
+
+
+def test_a_tensor_of_thousands_of_dimensions_is_refused(schema: ModuleType) -> None:
+    model = _model(schema, [(_ADD, [0], [1])])
+    model.subgraphs[0].tensors[1].shape = np.full(9, 1 << 30, np.int32)
+    with pytest.raises(CorruptArtifactError, match="9 dimensions"):
+        summarize(_packed(model), "x")
+
+
+def test_a_model_of_a_thousand_operators_is_read(schema: ModuleType) -> None:
+    model = _model(schema, [(_ADD, [i, i], [i + 1]) for i in range(1000)])
+    assert summarize(_packed(model), "deep").operators == {"ADD": 1000}
