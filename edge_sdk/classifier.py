@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_sdk.artifact import Artifact
-from edge_sdk.engines import backend_for, open_engine, runtime_version
+from edge_sdk.engines import backend_for, load_runtime, open_engine
+from edge_sdk.engines.trial import try_in_child
 from edge_sdk.errors import ConcurrentUseError, EngineError, SelfTestError
 from edge_sdk.manifest import SelfTest
 from edge_sdk.ports import Engine
@@ -67,8 +68,10 @@ class Classifier:
     ) -> Classifier:
         """Opens a model file and makes sure that it works here.
 
-        An artifact of ours answers its golden self-test; any other file is first tried once in a
-        child process, since a damaged one can crash the interpreter.
+        A file that has not been proved here is first tried once in a child process with limits of
+        time and memory, whatever its manifest says, since a damaged one can crash the interpreter. An
+        artifact of ours answers its golden self-test each time. What is compiled for the Edge TPU is
+        not tried: its device serves one process at a time.
 
         Args:
             path: a ``.tflite`` or ``.onnx`` file.
@@ -86,12 +89,8 @@ class Classifier:
         # Before its description: no label helps a model that cannot run here.
         backend = backend_for(artifact, backend)
         artifact.require_described()
-        if artifact.manifest is None and not artifact.needs_edgetpu:
-            from edge_sdk.engines.trial import try_in_child  # loads subprocess: 10 ms
-
-            try_in_child(
-                artifact.data, artifact.sha256, backend, runtime_version(backend), str(path)
-            )
+        if not artifact.needs_edgetpu:
+            try_in_child(artifact.data, artifact.sha256, backend, load_runtime(backend), str(path))
         classifier = cls(artifact, open_engine(artifact.data, backend, threads=threads))
         if artifact.manifest is not None:
             try:

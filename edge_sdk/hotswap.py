@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from edge_sdk.artifact import Artifact
 from edge_sdk.classifier import Classifier
+from edge_sdk.engines.trial import in_background
 from edge_sdk.errors import EdgeClsError
 from edge_sdk.types import Frame, Health, Prediction
 
@@ -193,7 +194,8 @@ class _Opening:
 
     def _work(self) -> None:
         try:
-            classifier = self._open_model(self._path)
+            with in_background():
+                classifier = self._open_model(self._path)
             try:
                 _try_out(classifier)
             except BaseException:

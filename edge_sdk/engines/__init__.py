@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -124,6 +125,26 @@ def open_engine(model: bytes, backend: str = "cpu", *, threads: int = 1) -> Engi
     return litert.LiteRTEngine(
         model, package=package, threads=threads, xnnpack=not chosen.name.endswith("-noxnnpack")
     )
+
+
+def load_runtime(backend: str) -> str:
+    """Loads the package behind a CPU backend and gives its name and version: ``litert 2.3.0``.
+
+    Raises:
+        EngineNotInstalledError: it is not installed, or does not load.
+    """
+    name = parse_backend(backend).name.removesuffix("-noxnnpack")
+    if name == "onnx":
+        from edge_sdk.engines import onnx
+
+        module = onnx.runtime_module()
+    else:
+        from edge_sdk.engines import litert
+
+        name = _first_installed() if name in ("cpu", "edgetpu") else name
+        module = sys.modules[litert.interpreter_module(name).__name__.partition(".")[0]]
+    version = getattr(module, "__version__", None)
+    return f"{name} {version}" if version else runtime_version(backend)
 
 
 def runtime_version(backend: str) -> str:

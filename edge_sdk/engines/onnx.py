@@ -31,7 +31,7 @@ class OnnxEngine:
     """
 
     def __init__(self, model: bytes, *, threads: int = 1) -> None:
-        module = _runtime()
+        module = runtime_module()
         options = module.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -86,7 +86,12 @@ class OnnxEngine:
         self._session = None
 
 
-def _runtime() -> Any:
+def runtime_module() -> Any:
+    """ONNX Runtime's package.
+
+    Raises:
+        EngineNotInstalledError: it is not installed, or does not load.
+    """
     try:
         return importlib.import_module("onnxruntime")
     except ImportError as error:
