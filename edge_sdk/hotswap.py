@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 from edge_sdk.artifact import Artifact
 from edge_sdk.classifier import Classifier
 from edge_sdk.engines.trial import in_background
-from edge_sdk.errors import EdgeClsError
+from edge_sdk.errors import ArtifactNotFoundError, EdgeClsError
+from edge_sdk.last_good import Keeping, LastGood
 from edge_sdk.types import Frame, Health, Prediction
 
 _log = logging.getLogger("edgecls.hotswap")
@@ -52,6 +53,8 @@ class ReloadingClassifier:
         interval_s: how often the file is looked at, in seconds.
         fits: asked with the labels of a model that is to take over; it raises ValueError with the
             reason where they will not do.
+        last_good: where a copy of the model that answers is kept. A first model that is bad, or does
+            not fit, is replaced by that copy, and health says so. None: no copy is kept or used.
         clock: monotonic seconds, for tests.
 
     Raises:
@@ -65,6 +68,7 @@ class ReloadingClassifier:
         *,
         interval_s: float = 1.0,
         fits: Callable[[tuple[str, ...]], None] = lambda _: None,
+        last_good: LastGood | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._path = Path(path)
@@ -74,11 +78,13 @@ class ReloadingClassifier:
         self._clock = clock
         self._tried = _stamp(self._path)  # before it is opened: what comes later is newer
         self._waiting: _Stamp | None = None
-        self._current = open_model(self._path)
+        self._last_good = last_good
+        self._keeping: Keeping | None = None
+        self._health: list[Health] = []
+        self._current = self._open_first()
         self._look_s = clock() + interval_s
         self._asked = threading.Event()
         self._opening: _Opening | None = None
-        self._health: list[Health] = []
 
     @property
     def artifact(self) -> Artifact:
@@ -100,7 +106,10 @@ class ReloadingClassifier:
         return self._current.classify(frame)
 
     def take_health(self) -> Sequence[Health]:
-        """What has happened to the model since the last call: ``model swapped``, ``model refused``.
+        """What has happened to the model since the last call.
+
+        ``model swapped``, ``model refused``; ``last good model`` where the first one was bad, and
+        ``model not kept`` where no copy of the one that answers could be made.
 
         Looks at the file, too, so that a model is replaced while no frame comes.
         """
@@ -108,7 +117,69 @@ class ReloadingClassifier:
         health, self._health = self._health, []
         return health
 
+    def _open_first(self) -> Classifier:
+        """The model at the path; where it is bad or does not fit, the last good one."""
+        if self._last_good is None:
+            return self._open_model(self._path)
+        classifier = None
+        try:
+            classifier = self._open_model(self._path)
+            reason = self._misfit(classifier)
+        except ArtifactNotFoundError:  # a path that is typed wrongly, as a rule
+            raise
+        except EdgeClsError as error:
+            failed, reason = error, str(error)
+        if not reason and classifier is not None:
+            self._keep(classifier)
+            return classifier
+        kept = self._open_kept(self._last_good, reason)
+        if kept is not None:
+            if classifier is not None:
+                classifier.close()
+            return kept
+        if classifier is None:
+            raise failed
+        return classifier  # whoever asks what must fit asks again, and says what to type
+
+    def _open_kept(self, last_good: LastGood, reason: str) -> Classifier | None:
+        path = last_good.find()
+        if path is None:
+            return None
+        try:
+            classifier = self._open_model(path)
+        except EdgeClsError as error:
+            _log.info("the last good copy %s does not open either: %s", path, error)
+            return None
+        if self._misfit(classifier):
+            classifier.close()
+            return None
+        digest = classifier.artifact.sha256[:12]
+        detail = f"answers come from the last good copy {digest}, {path}: {reason}"
+        # Before a camera is open; the reason comes with the health that the loop writes.
+        _log.warning("%s: bad, answers come from the last good copy %s", self._path, digest)
+        self._health.append(Health("last good model", detail))
+        return classifier
+
+    def _misfit(self, classifier: Classifier) -> str:
+        """Why an open model cannot be used; empty where it can."""
+        try:
+            if classifier.artifact.manifest is None:  # ours has answered its self-test
+                _try_out(classifier)
+            self._fits(classifier.labels)
+        except (EdgeClsError, ValueError) as error:
+            return f"{self._path}: {error}"
+        return ""
+
+    def _keep(self, classifier: Classifier) -> None:
+        if self._last_good is not None:
+            artifact = classifier.artifact
+            self._keeping = Keeping(self._last_good, artifact.data, artifact.sha256)
+
     def _look(self) -> None:
+        if self._keeping is not None and self._keeping.done():
+            if self._keeping.problem:
+                self._health.append(Health("model not kept", self._keeping.problem))
+            self._keeping = None
         if self._opening is not None:
             if self._opening.done:
                 self._change(self._opening)
@@ -149,6 +220,7 @@ class ReloadingClassifier:
         _log.info("%s", detail)
         self._health.append(Health("model swapped", detail))
         old.close()
+        self._keep(self._current)
 
     def _refuse(self, why: str) -> None:
         reason = f"the old model goes on: {why}"
@@ -160,6 +232,8 @@ class ReloadingClassifier:
         opening, self._opening = self._opening, None
         if opening is not None:
             opening.abandon()
+        if self._keeping is not None:
+            self._keeping.done(_CLOSE_S)
         self._current.close()
 
     def __enter__(self) -> Self:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 
+from edge_sdk.errors import WriteError
+
 if TYPE_CHECKING:
     from edge_sdk.classifier import Classifier
     from edge_sdk.hotswap import ReloadingClassifier
@@ -35,13 +37,34 @@ class ModelOptions(NamedTuple):
         return classifier
 
     def open_reloading(
-        self, model: Path, fits: Callable[[tuple[str, ...]], None] = lambda _: None
+        self,
+        model: Path,
+        fits: Callable[[tuple[str, ...]], None] = lambda _: None,
+        *,
+        last_good: bool = False,
     ) -> ReloadingClassifier:
-        """As ``open``; the model may be replaced later, in silence, by one whose labels ``fits``."""
+        """As ``open``; the model may be replaced later, in silence, by one whose labels ``fits``.
+
+        Args:
+            model: the file.
+            fits: see ``ReloadingClassifier``.
+            last_good: keep a copy of a good model, and use it where the file is bad.
+        """
         from edge_sdk.cli.output import echo_notes
         from edge_sdk.hotswap import ReloadingClassifier
 
-        classifier = ReloadingClassifier(model, self.open_quietly, fits=fits)
+        copy = None
+        if last_good:
+            from edge_sdk.last_good import LastGood
+
+            try:
+                copy = LastGood.of(model)
+            except WriteError as error:
+                click.echo(
+                    f"Warning: no copy of a good model is kept for the next start: {error}",
+                    err=True,
+                )
+        classifier = ReloadingClassifier(model, self.open_quietly, fits=fits, last_good=copy)
         echo_notes(classifier.artifact)
         return classifier
 

@@ -36,6 +36,12 @@ if TYPE_CHECKING:
 @model_options
 @top_k_option
 @threshold_option
+@click.option(
+    "--last-good/--no-last-good",
+    default=True,
+    show_default=True,
+    help="Keep a copy of a good model, and start with it where MODEL is bad.",
+)
 @click.option("--limit", type=click.IntRange(min=1), help="Stop after so many frames.")
 @attention_options
 @decision_options
@@ -47,6 +53,7 @@ def run(
     options: ModelOptions,
     top_k: int,
     threshold: float | None,
+    last_good: bool,
     limit: int | None,
     attention: Attention,
     decisions: Decisions,
@@ -56,7 +63,8 @@ def run(
     """Classify every frame of a camera, or of pictures and videos, one line each.
 
     MODEL may also stand in $EDGECLS_MODEL. It may be replaced while this runs (rename the new file
-    over the old one, or send SIGHUP): a good one takes over between two frames, a bad one is refused.
+    over the old one, or send SIGHUP): a good one takes over between two frames, a bad one is refused,
+    and the next start uses a copy of the last good one.
 
     \b
     SPEC is one of
@@ -91,14 +99,16 @@ def run(
         from contextlib import ExitStack
 
         with ExitStack() as stack:
-            classifier = stack.enter_context(options.open_reloading(model, decisions.check))
+            classifier = stack.enter_context(
+                options.open_reloading(model, decisions.check, last_good=last_good)
+            )
             models.append(classifier)
             _check(decisions, classifier.labels)
             opened = sinks.open(stack, statistics, as_json=as_json, live=source.live)
             opened += sinks.open_page(
                 statistics,
                 lambda: _uploads(
-                    classifier, model, source, options, threshold, decisions=decisions, top_k=top_k
+                    classifier, source, options, threshold, decisions=decisions, top_k=top_k
                 ),
             )
             how = classifier.artifact.preprocessing
@@ -129,7 +139,6 @@ def run(
 
 def _uploads(
     running: ReloadingClassifier,
-    model: Path,
     source: Source,
     options: ModelOptions,
     threshold: float | None,
@@ -141,7 +150,7 @@ def _uploads(
     from edge_sdk.sinks.web.uploads import Uploads
 
     return Uploads(
-        lambda: options.open_quietly(model),
+        lambda: options.open_quietly(running.artifact.path),
         lambda: running.artifact.sha256,
         threshold=threshold,
         decisions=decisions,

@@ -18,9 +18,12 @@ from edge_sdk.errors import (
     EngineNotInstalledError,
     SelfTestError,
     UndescribedArtifactError,
+    WriteError,
 )
+from edge_sdk.last_good import LastGood
 
 _WHY = "nothing can be classified with it"
+_COMPARE = "compare the sum with that of the file it was copied from"
 
 
 def models(context: Context) -> Iterator[Finding]:
@@ -66,16 +69,27 @@ def _opened(context: Context, path: Path) -> Finding:
         return Finding(
             "error",
             str(error),
-            "its answers would be wrong; compare the sum with that of the file it was copied from",
+            f"its answers would be wrong; {_COMPARE}{_kept(path)}",
             f"sha256sum {name}",
         )
     except EdgeClsError as error:
         return Finding(
             "error",
             str(error),
-            f"{_WHY}; compare the sum with that of the file it was copied from",
+            f"{_WHY}; {_COMPARE}{_kept(path)}",
             f"sha256sum {name}",
         )
     if artifact.manifest is None:
         return Finding("ok", f"{path} opens", "it has no self-test: edgecls did not make it")
     return Finding("ok", f"{path} opens", "it answers its self-test as when it was made")
+
+
+def _kept(path: Path) -> str:
+    """What ``run`` would do about a bad model, as far as this user can see."""
+    try:
+        copy = LastGood.of(path).find()
+    except WriteError:
+        return ""
+    if copy is None:
+        return ""
+    return f"; edgecls run starts with the last good copy, {copy}"

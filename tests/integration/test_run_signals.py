@@ -147,6 +147,32 @@ def test_a_model_that_is_refused_is_told_once(
     assert errors.count("the old model goes on") == 1, errors
 
 
+def test_a_model_that_was_refused_does_not_stop_the_next_start(
+    int8_artifact: Path, digit_pictures: Path, tmp_path: Path
+) -> None:
+    model, log = tmp_path / "model.tflite", tmp_path / "log.jsonl"
+    shutil.copy(int8_artifact, model)
+    process = start("run", model, *_camera(digit_pictures, 20), "--log-file", log)
+    try:
+        until(lambda: log.exists() and '"frame"' in log.read_text("utf-8"))
+        (tmp_path / "garbage").write_bytes(int8_artifact.read_bytes()[:50_000])
+        (tmp_path / "garbage").rename(model)
+        until(lambda: "model refused" in log.read_text("utf-8"))
+    finally:
+        process.kill()
+        process.communicate()
+    again = start("run", model, *_camera(digit_pictures, 20), "--json", "--limit", 3)
+    lines, errors = again.communicate(timeout=60)
+    assert again.returncode == 0
+    assert "model.tflite: bad, answers come from the last good copy" in errors
+    told = whole_lines(lines)
+    assert [line["what"] for line in told if line["type"] == "health"] == ["last good model"]
+    assert [line["label"] for line in told if line["type"] == "frame"] == ["0", "1", "2"]
+    refused = start("run", model, "--no-last-good", *_camera(digit_pictures, 20), "--limit", 3)
+    refused.communicate(timeout=60)
+    assert refused.returncode == 7
+
+
 _STUCK = textwrap.dedent(
     """
     import ctypes, sys

@@ -6,7 +6,9 @@ import shutil
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from edge_sdk.artifact import Artifact
 from edge_sdk.classifier import Classifier
 from edge_sdk.errors import ArtifactNotFoundError, CorruptArtifactError, SelfTestError
 from edge_sdk.hotswap import ReloadingClassifier
+from edge_sdk.last_good import LastGood
 from edge_sdk.pipeline import run
 from edge_sdk.records import FrameRecord, HealthRecord
 from edge_sdk.testing import FakeEngine, FakeSource, MemorySink
@@ -282,4 +285,118 @@ def test_a_model_whose_labels_will_not_do_is_refused(model: Path) -> None:
         assert [health.what for health in told] == ["model refused"]
         assert "no label 'cat'" in told[0].detail
         assert classifier.artifact is before
+        classifier.classify(_PIXELS)
+
+
+# What a start does about a bad model.
+
+
+@pytest.fixture
+def copy(model: Path, tmp_path: Path) -> LastGood:
+    return LastGood(model, tmp_path / "last-good")
+
+
+def _start(model: Path, copy: LastGood, **options: Any) -> tuple[str, list[str]]:
+    """The digest of the model that answers, and the words of health."""
+    with ReloadingClassifier(model, last_good=copy, **options) as classifier:
+        classifier.classify(_PIXELS)
+        told = [health.what for health in classifier.take_health()]
+        return classifier.artifact.sha256, told
+
+
+def test_a_start_with_a_bad_model_uses_the_last_good_copy(model: Path, copy: LastGood) -> None:
+    good, told = _start(model, copy)
+    assert told == []
+    for garbage in (b"", b"garbage", model.read_bytes()[:40_000]):
+        _replace(model, garbage)
+        assert _start(model, copy) == (good, ["last good model"])
+
+
+def test_a_model_that_took_over_is_the_last_good_one(
+    model: Path, float16_artifact: Path, copy: LastGood
+) -> None:
+    clock = _Clock()
+    with ReloadingClassifier(model, last_good=copy, clock=clock) as classifier:
+        for content, word in (
+            (float16_artifact.read_bytes(), "model swapped"),
+            (b"garbage", "model refused"),
+        ):
+            _replace(model, content)
+            told: list[str] = []
+            deadline_s = time.monotonic() + 30
+            while not told:
+                assert time.monotonic() < deadline_s
+                clock.now_s += 1.01
+                told = [health.what for health in classifier.take_health()]
+            assert told == [word]
+        swapped = classifier.artifact.sha256
+    assert _start(model, copy) == (swapped, ["last good model"])
+
+
+def test_a_first_model_whose_labels_do_not_fit_is_replaced_by_the_last_good_one(
+    model: Path, copy: LastGood
+) -> None:
+    good, _ = _start(model, copy)
+
+    def fits(labels: tuple[str, ...]) -> None:
+        if refused:
+            refused.pop()
+            raise ValueError("no label 'x'")
+
+    refused = [None]  # the first that is asked about: the file's
+    assert _start(model, copy, fits=fits) == (good, ["last good model"])
+
+
+def test_where_no_model_fits_the_first_is_open_for_whoever_says_so(
+    model: Path, copy: LastGood
+) -> None:
+    good, _ = _start(model, copy)
+
+    def fits(_: tuple[str, ...]) -> None:
+        raise ValueError("no label 'x'")
+
+    assert _start(model, copy, fits=fits) == (good, [])
+
+
+def test_without_a_good_copy_the_first_error_stands(model: Path, copy: LastGood) -> None:
+    _replace(model, b"garbage")
+    with pytest.raises(CorruptArtifactError, match=r"model\.tflite"):
+        ReloadingClassifier(model, last_good=copy)
+
+
+def test_a_missing_file_is_no_bad_model(model: Path, copy: LastGood) -> None:
+    _start(model, copy)
+    model.unlink()
+    with pytest.raises(ArtifactNotFoundError):
+        ReloadingClassifier(model, last_good=copy)
+
+
+def test_a_model_that_answers_with_nan_is_replaced_by_the_last_good_one(
+    model: Path, int8_artifact: Path, copy: LastGood
+) -> None:
+    """Such a one opens, and is refused while running."""
+    good, _ = _start(model, copy)
+
+    def open_model(path: Path) -> Classifier:
+        classifier = Classifier.open(path)
+        if path != model:
+            return classifier
+        answer = np.full((1, 10), np.nan, np.float32)
+        foreign = replace(classifier.artifact, manifest=None)
+        classifier.close()
+        return Classifier(foreign, FakeEngine(lambda _: answer))
+
+    assert _start(model, copy, open_model=open_model) == (good, ["last good model"])
+
+
+def test_a_copy_that_cannot_be_kept_is_told(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    copy = LastGood(model, tmp_path / "file" / "last-good")
+    with ReloadingClassifier(model, last_good=copy) as classifier:
+        told: list[str] = []
+        deadline_s = time.monotonic() + 30
+        while not told:
+            assert time.monotonic() < deadline_s
+            told = [health.what for health in classifier.take_health()]
+        assert told == ["model not kept"]
         classifier.classify(_PIXELS)
