@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import re
 import tempfile
+import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +17,45 @@ from edge_sdk.files import write_atomically
 from host_tools.extras import require
 
 _UNFINISHED = ".unfinished.keras"
+# What runs code that comes with the file, or lies where the file says: functions as bytecode, other
+# frameworks' modules, SavedModels. Keras refuses them in safe mode, as layers; not in every version, and
+# not where one is named as a function that builds the model.
+_CODE = (
+    *("Lambda", "__lambda__", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer"),
+    *("load_model", "load_weights", "model_from_json"),
+)
+# Parts of Keras that make no layer, but read and write files, fetch them or switch the checks off.
+_NO_LAYERS = (
+    *("keras.callbacks", "keras.config", "keras.datasets", "keras.distribution", "keras.export"),
+    *("keras.preprocessing", "keras.saving", "keras.utils", "keras.backend"),
+    *("keras.src.callbacks", "keras.src.datasets", "keras.src.distribution", "keras.src.export"),
+    *("keras.src.backend", "keras.src.saving", "keras.src.trainers", "keras.src.utils"),
+)
+# The description of the largest network in Keras takes less than a megabyte.
+_CONFIG_LIMIT_BYTES = 64 << 20
 
 
 def load_keras(path: Path) -> Any:
     """Loads a ``.keras`` or ``.h5`` file, refusing any that would run code of its own.
 
+    Its description is looked through before Keras sees the file.
+
     Raises:
-        ConversionError: damaged, not a Keras model, or with a Lambda layer.
+        ConversionError: damaged, not a Keras model, or with a layer that is code.
     """
     keras = require("keras")
+    for name, module in _asked_for(_config(path)):
+        part = f"{module}.{name}" if module else name
+        if re.split("[.>]", name)[-1] in _CODE or (module or "").startswith(_NO_LAYERS):
+            raise ConversionError(
+                f"{path}: has a {name} ({part}), which runs code that no one has looked at; expected "
+                "standard layers: build the same network from those, copy the weights and save it again"
+            )
+        if module and module != "builtins" and module.partition(".")[0] != "keras":
+            raise ConversionError(
+                f"{path}: needs {part}, which is no part of Keras; expected standard layers: build the "
+                "same network from those, copy the weights and save it again"
+            )
     try:
         return keras.models.load_model(path, compile=False, safe_mode=True)
     except Exception as error:
@@ -31,6 +65,45 @@ def load_keras(path: Path) -> Any:
             f"{path}: Keras does not load it ({reason}); expected a .keras file made of standard "
             "layers (a Lambda layer is code, and is refused)"
         ) from error
+
+
+def _config(path: Path) -> Any:
+    """What the file says of its layers, unpacked from JSON; None where it says nothing."""
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive, archive.open("config.json") as file:
+                text = file.read(_CONFIG_LIMIT_BYTES + 1)
+        else:
+            with require("h5py").File(path, "r") as file:
+                text = file.attrs.get("model_config", "null")
+        if len(text) > _CONFIG_LIMIT_BYTES:
+            raise ValueError(f"a description of more than {_CONFIG_LIMIT_BYTES >> 20} MB")
+        return json.loads(text)
+    except Exception as error:
+        # What zipfile, h5py and json raise has no class in common.
+        raise ConversionError(
+            f"{path}: not a Keras model, or a damaged one ({error}); expected a .keras file, or an .h5 "
+            "file that holds more than weights"
+        ) from error
+
+
+def _asked_for(config: Any) -> Iterator[tuple[str, str | None]]:
+    """Classes and functions that a description names, each with its module."""
+    waiting = [config]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, list):
+            waiting += value
+        elif isinstance(value, dict):
+            # How it was compiled is not loaded.
+            waiting += [each for key, each in value.items() if key != "compile_config"]
+            module = value.get("module")
+            names = [value.get("class_name"), value.get("registered_name")]
+            if names[0] == "function":  # which is named by its config
+                names = [value.get("config")]
+            for name in names:
+                if isinstance(name, str):
+                    yield name, module if isinstance(module, str) else None
 
 
 def save_keras(model: Any, path: Path) -> None:
