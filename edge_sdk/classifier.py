@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from edge_sdk.artifact import Artifact
 from edge_sdk.engines import backend_for, load_runtime, open_engine
-from edge_sdk.engines.trial import try_in_child
+from edge_sdk.engines.trial import try_first_in_background, try_in_child
 from edge_sdk.errors import ConcurrentUseError, EngineError, SelfTestError
 from edge_sdk.manifest import SelfTest
 from edge_sdk.ports import Engine
@@ -85,6 +85,7 @@ class Classifier:
             EngineError: the backend is unknown, or missing here.
             SelfTestError: the model runs but answers differently than when it was made.
         """
+        try_first_in_background(Path(path), backend)
         artifact = Artifact.open(path, labels=labels, normalize=normalize, crop=crop)
         # Before its description: no label helps a model that cannot run here.
         backend = backend_for(artifact, backend)

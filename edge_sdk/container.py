@@ -87,7 +87,7 @@ def read_container(path: Path) -> Container:
         CorruptArtifactError: damaged, stripped of files it names, or not what its manifest hashed.
         UnsupportedArtifactError: a manifest of a newer schema; a file too large for this machine.
     """
-    return parse_container(_read(path), path)
+    return parse_container(read_bytes(path), path)
 
 
 def parse_container(data: bytes, path: Path) -> Container:
@@ -143,7 +143,13 @@ def summarize_model(model: bytes, name: str) -> ModelSummary:
     return read_onnx(model, name).summary if is_onnx(model, name) else summarize(model, name)
 
 
-def _read(path: Path) -> bytes:
+def read_bytes(path: Path) -> bytes:
+    """The bytes of a model file, which are not looked at.
+
+    Raises:
+        ArtifactNotFoundError: there is no such file, it cannot be read, or it is no regular file.
+        UnsupportedArtifactError: it is too large for this machine.
+    """
     # Not to wait for somebody who writes into a pipe. It changes nothing for a file.
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0))

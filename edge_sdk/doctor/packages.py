@@ -17,7 +17,7 @@ _OPENCVS = (
     "opencv-contrib-python-headless",
 )
 _HEADLESS = "'opencv-python-headless>=4.11,<6'"
-_OLDEST_OPENCV = (4, 11)
+_OLDEST_OPENCV, _SAFE_OPENCV = (4, 11), (4, 12)
 # Libraries of a desktop, which a board's system often lacks.
 _DESKTOP = re.compile(r"lib(GL|EGL|gthread|glib|SM|ICE|X\w+|xcb|Qt\w*)[-.\w]*\.so")
 _FLATBUFFERS = "'flatbuffers>=23.5,<26'"
@@ -73,6 +73,14 @@ def opencv(context: Context) -> Iterator[Finding]:
             f"OpenCV {loaded.version}, older than 4.11",
             f"{why}; 4.11 is the first that decodes straight to RGB",
             anew,
+        )
+    elif _numbers(loaded.version) < _SAFE_OPENCV:
+        yield Finding(
+            "warning",
+            f"OpenCV {loaded.version}, older than 4.12",
+            "a crafted JPEG can make it write where it should not (CVE-2025-53644); 4.12 needs numpy 2, "
+            "which tflite-runtime does not know: read pictures of your own only, or use LiteRT",
+            context.pip("install --upgrade 'opencv-python-headless>=4.12,<6' 'numpy>=2,<3'"),
         )
     elif len(installed) > 1:
         yield Finding(

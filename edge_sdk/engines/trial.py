@@ -17,10 +17,13 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from edge_sdk.errors import CorruptArtifactError, EngineError, WriteError
 from edge_sdk.files import cache_folder, private_folder
+
+if TYPE_CHECKING:
+    from edge_sdk.artifact import Artifact
 
 # From the start of the child to its word. The slowest board that LiteRT runs on needs some seconds for
 # its imports from a cold card.
@@ -36,19 +39,47 @@ _BACKGROUND_NICE = 10
 # Proofs are some hundred bytes each; the oldest go first.
 _MAX_PROOFS = 1_000
 # The child's words on standard output.
-_STARTED, _PASSED, _REFUSED = b"started\n", b"passed\n", b"refused "
+_STARTED, _PASSED, _REFUSED, _UNREAD = b"started\n", b"passed\n", b"refused ", b"unread "
 
 _background: contextvars.ContextVar[bool] = contextvars.ContextVar("background", default=False)
 
 
 @contextlib.contextmanager
 def in_background() -> Iterator[None]:
-    """Trials of this thread leave the processor to others: a loop goes on meanwhile."""
+    """Models that this thread opens leave the processor to others: a loop goes on meanwhile.
+
+    The child has a lower priority, and a file is read by it before it is read here: a large or hostile
+    one would keep Python's lock from the loop.
+    """
     token = _background.set(True)
     try:
         yield
     finally:
         _background.reset(token)
+
+
+def try_first_in_background(path: Path, backend: str) -> None:
+    """Within ``in_background``, tries a file before anything of it is looked at; else does nothing.
+
+    What is wrong with it otherwise (another kind of backend, labels) is for whoever opens it.
+
+    Raises:
+        ArtifactNotFoundError, UnsupportedArtifactError: see ``container.read_bytes``.
+        CorruptArtifactError, EngineError: see ``try_in_child``.
+    """
+    if not _background.get():
+        return
+    from edge_sdk.container import read_bytes
+    from edge_sdk.engines import load_runtime
+    from edge_sdk.onnxfile import is_onnx
+
+    data = read_bytes(path)
+    if is_onnx(data, str(path)):
+        backend = "onnx"
+    elif backend == "onnx" or backend.startswith("edgetpu"):
+        backend = "cpu"
+    sha256 = hashlib.sha256(data).hexdigest()
+    try_in_child(data, sha256, backend, load_runtime(backend), str(path))
 
 
 def try_in_child(model: bytes, sha256: str, backend: str, runtime: str, name: str) -> float:
@@ -205,6 +236,10 @@ def _try(model: bytes, backend: str, name: str) -> None:
     said = child.stdout.partition(_STARTED)[2]
     if child.returncode < 0:
         how = f"crashed it with signal {-child.returncode}"
+    elif said.startswith(_UNREAD):  # nothing has run
+        raise CorruptArtifactError(
+            f"{name}: {said.removeprefix(_UNREAD).decode('utf-8', 'replace')}"
+        )
     elif said.startswith(_REFUSED):
         how = said.removeprefix(_REFUSED).decode("utf-8", "replace").strip()
     else:
@@ -229,17 +264,23 @@ def answer() -> None:
     silence = os.open(os.devnull, os.O_WRONLY)
     for descriptor in (1, 2):
         os.dup2(silence, descriptor)
+    from edge_sdk.artifact import Artifact  # and OpenCV with it
+    from edge_sdk.engines import load_runtime
     from edge_sdk.errors import EdgeClsError
 
-    _load_runtime(backend)
+    load_runtime(backend)
     os.write(words, _STARTED)
     model = sys.stdin.buffer.read()
     _limit_memory(len(model))
+    word = _UNREAD
     try:
-        _run(model, backend, name)
+        artifact = Artifact.parse(model, name)
+        word = _REFUSED
+        if not artifact.needs_edgetpu:  # whose device serves one process at a time
+            _run(artifact, backend)
     except (EdgeClsError, MemoryError, ValueError) as error:
-        reason = str(error).strip().split("\n")[0] or "out of memory"
-        os.write(words, _REFUSED + reason.encode("utf-8", "replace")[:500])
+        reason = str(error).removeprefix(f"{name}: ").strip().split("\n")[0] or "out of memory"
+        os.write(words, word + reason.encode("utf-8", "replace")[:500])
         os._exit(1)
     os.write(words, _PASSED)
     os._exit(0)  # without what an interpreter does at its end, which a damaged model may crash
@@ -261,13 +302,6 @@ def _end_with(parent: int) -> None:
             Path("/proc/self/oom_score_adj").write_text("1000", "ascii")
     if os.getppid() != parent:
         os._exit(1)
-
-
-def _load_runtime(backend: str) -> None:
-    import edge_sdk.artifact  # noqa: F401  # and OpenCV with it
-    from edge_sdk.engines import load_runtime
-
-    load_runtime(backend)
 
 
 def _limit_memory(model_bytes: int) -> None:
@@ -293,15 +327,13 @@ def _limit_memory(model_bytes: int) -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 
 
-def _run(model: bytes, backend: str, name: str) -> None:
+def _run(artifact: Artifact, backend: str) -> None:
     import numpy as np
 
-    from edge_sdk.artifact import Artifact
     from edge_sdk.engines import open_engine
     from edge_sdk.tensors import Encoder
 
-    artifact = Artifact.parse(model, name)
-    spec, engine = artifact.input, open_engine(model, backend)
+    spec, engine = artifact.input, open_engine(artifact.data, backend)
     shape, kind = spec.shape, np.dtype(spec.dtype)
     low, high = (0, 255) if kind.kind == "f" else (np.iinfo(kind).min, np.iinfo(kind).max)
     noise = np.random.default_rng(0).integers(low, high, shape, endpoint=True)

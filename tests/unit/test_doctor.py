@@ -273,6 +273,11 @@ def _(machine: Machine) -> None:
     machine.modules["cv2"] = Loaded("4.6.0")
 
 
+@_fault("OpenCV with a known hole", "warning", "OpenCV 4.11.0, older", "headless>=4.12,<6")
+def _(machine: Machine) -> None:
+    machine.modules["cv2"] = Loaded("4.11.0")
+
+
 @_fault("OpenCV of another processor", "error", "crashes with SIGILL", "--force-reinstall")
 def _(machine: Machine) -> None:
     machine.modules["cv2"] = Loaded(problem="it crashes with SIGILL")

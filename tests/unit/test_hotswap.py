@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edge_sdk import artifact, container
 from edge_sdk.artifact import Artifact
 from edge_sdk.classifier import Classifier
 from edge_sdk.errors import ArtifactNotFoundError, CorruptArtifactError, SelfTestError
@@ -110,6 +111,27 @@ def test_garbage_is_refused_once_and_the_old_model_goes_on(
         assert watched.sha256 == before
         _replace(model, float16_artifact.read_bytes())  # and a good one is still taken
         assert watched.until_told() == ["model swapped"]
+
+
+def test_a_bad_candidate_is_read_by_a_child_and_never_by_the_process_of_the_loop(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[bytes] = []
+    parse = container.parse_container
+
+    def counted(data: bytes, path: Path) -> container.Container:
+        read.append(data)
+        return parse(data, path)
+
+    for module in (container, artifact):
+        monkeypatch.setattr(module, "parse_container", counted)
+    good = model.read_bytes()
+    watched = _Watched(model)
+    with watched.classifier:
+        assert read == [good]
+        _replace(model, good[:40_000])
+        assert watched.until_told() == ["model refused"]
+        assert read == [good]
 
 
 def test_a_model_that_fails_its_self_test_is_refused_by_name(model: Path) -> None:
