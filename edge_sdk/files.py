@@ -1,4 +1,4 @@
-"""Writing files so that a reader sees the old content or the new, never half of either.
+"""Files: read within bounds, and written so that a reader sees the old content or the new.
 
 And the folders of a user's own: for what can be made again, for what must last, and which of them
 nobody else can have written into.
@@ -10,6 +10,7 @@ import contextlib
 import errno
 import os
 import stat
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,68 @@ from edge_sdk.errors import WriteError
 
 # No room, a quota, a disk that fails, or one that the system has made read-only because it fails.
 _DISK_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)
+# Labels, recipes, tables of scores: texts that people or programs write by the line.
+TEXT_BYTES = 64_000_000
+_KINDS = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+    (stat.S_ISSOCK, "a socket"),
+)
+
+
+def read_file(path: str | Path, most_bytes: int) -> bytes:
+    """The content of a file, no more than a limit of it.
+
+    A pipe would be waited for, and a device such as ``/dev/zero`` never ends: both are refused by what
+    they are, before anything is read.
+
+    Args:
+        path: a regular file, or a link to one.
+        most_bytes: the largest file that is read.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        OSError: it cannot be read, is no regular file, or is larger; ``strerror`` is fit for a message,
+            as in ``is a pipe, expected a file; copy what it gives into one``.
+    """
+    _check_regular(Path(path).stat(), path)
+    # Without O_NONBLOCK, opening waits for ever should a pipe have taken the file's place.
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    with os.fdopen(descriptor, "rb") as file:
+        found = os.fstat(descriptor)
+        _check_regular(found, path)
+        content = file.read(most_bytes + 1) if found.st_size <= most_bytes else b""
+    if max(found.st_size, len(content)) > most_bytes:
+        size = size_text(max(found.st_size, len(content)))
+        reason = f"has {size}, expected {size_text(most_bytes)} at most; is it the right file?"
+        raise OSError(errno.EFBIG, reason, str(path))
+    return content
+
+
+def _check_regular(found: os.stat_result, path: str | Path) -> None:
+    for test, kind in _KINDS:
+        if test(found.st_mode):
+            number = errno.EISDIR if test is stat.S_ISDIR else errno.EINVAL
+            way = "name a file in it" if test is stat.S_ISDIR else "copy what it gives into one"
+            raise OSError(number, f"is {kind}, expected a file; {way}", str(path))
+
+
+def size_text(size_bytes: float) -> str:
+    """A number of bytes for a person, in powers of 1000: ``0 bytes``, ``1.5 kB``, ``64 MB``.
+
+    Three digits at most, and never 0 for something.
+    """
+    size = float(size_bytes)
+    if abs(size) < 999.5:
+        return "1 byte" if round(size) == 1 else f"{size:.0f} bytes"
+    unit = ""
+    for unit in ("kB", "MB", "GB", "TB"):  # noqa: B007  # used below
+        size /= 1000
+        if abs(size) < 999.5:
+            break
+    return f"{size:.1f} {unit}" if abs(size) < 9.95 else f"{size:.0f} {unit}"
 
 
 def write_atomically(path: Path, data: bytes | str) -> None:
@@ -28,8 +91,6 @@ def write_atomically(path: Path, data: bytes | str) -> None:
         WriteError: no space, no permission, or a folder in the way; the temporary file is gone and
             whatever stood at ``path`` before still stands.
     """
-    import tempfile
-
     content = data.encode() if isinstance(data, str) else data
     temporary: str | None = None
     try:
@@ -71,7 +132,6 @@ def cache_folder(name: str) -> Path:
     home = _home()
     if home is not None:
         return home / ".cache" / "edgecls" / name
-    import tempfile  # 8 ms that opening a model does not need
 
     own = Path(tempfile.gettempdir()) / f"edgecls-{os.getuid()}"
     with private_folder(own):

@@ -25,6 +25,9 @@ class ImageHeader(NamedTuple):
         complete: whether the end is there.
         open_ended: a JPEG without its end mark, in which every scan has begun: the pixels may be
             complete all the same, which only decoding shows. ``complete`` is then False.
+        bytes_per_pixel: memory that decoding takes at its peak, the ``(H, W, 3)`` result included.
+        passes: how often the decoder goes over all samples of the picture: 1, but for JPEGs of
+            several scans. A sample that is stored for every fourth pixel counts as a quarter.
     """
 
     kind: Kind
@@ -32,6 +35,25 @@ class ImageHeader(NamedTuple):
     height: int
     complete: bool
     open_ended: bool = False
+    bytes_per_pixel: float = 6.0
+    passes: float = 1.0
+
+    @property
+    def memory_bytes(self) -> int:
+        """Memory that decoding takes at its peak."""
+        return round(self.width * self.height * self.bytes_per_pixel)
+
+
+# Peak of cv2.imdecode with OpenCV 5.0 (4.11 takes less), pictures of 24 megapixels, measured by
+# benchmarks/fuzz_pictures.py --memory: 6.0 for JPEG, PNG, BMP and TIFF of 8 or 16 bits.
+_WEBP_BYTES = 7.1
+_GIF_BYTES = 12.2
+# Coefficients of a JPEG with several scans are kept until the end, two bytes for each sample.
+_COEFFICIENT_BYTES = 2
+_RESULT_BYTES = 3
+# More than any encoder writes, few enough to be walked through in a fraction of a second.
+_MAX_SEGMENTS = 20_000
+_MAX_CHUNKS = 200_000
 
 
 def read_header(data: bytes, name: str) -> ImageHeader:
@@ -60,9 +82,15 @@ def read_header(data: bytes, name: str) -> ImageHeader:
     raise UnreadableImageError(name, "its header names a picture without pixels")
 
 
+# In entropy-coded data FF is followed by 00; FF FF is a fill byte, D0 to D7 restart an interval.
+_SEGMENT = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])")
+_PROGRESSIVE = (0xC2, 0xC6, 0xCA, 0xCE)
+
+
 def _jpeg(data: bytes) -> ImageHeader:
-    position, size, frame_at = 2, None, 0
-    while True:
+    position = 2
+    frame: _JpegFrame | None = None
+    for _ in range(_MAX_SEGMENTS):
         if data[position] != 0xFF:
             raise IndexError(position)
         marker = data[position + 1]
@@ -75,55 +103,86 @@ def _jpeg(data: bytes) -> ImageHeader:
         (length,) = struct.unpack_from(">H", data, position + 2)
         # SOF0..SOF15 but for DHT (C4), JPG (C8) and DAC (CC), which share the range.
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            size, frame_at = struct.unpack_from(">HH", data, position + 5), position
-        position += 2 + length
+            frame = _jpeg_frame(data, position)
         if marker == 0xDA:  # entropy-coded data, in which FF D9 can only be the end of the image
-            if size is None:
+            if frame is None:
                 raise IndexError(position)
-            complete = data.find(b"\xff\xd9", position) >= 0
-            open_ended = not complete and _all_scans_begun(data, frame_at, position - 2 - length)
-            return ImageHeader("JPEG", size[1], size[0], complete, open_ended)
+            return _jpeg_scans(data, position, frame)
+        position += 2 + length
+    raise IndexError(position)
 
 
-# In entropy-coded data FF is followed by 00; FF FF is a fill byte, D0 to D7 restart an interval.
-_SEGMENT = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])")
+class _JpegFrame(NamedTuple):
+    """What a SOF segment says; ``shares``: samples per pixel of each component, by its number."""
+
+    width: int
+    height: int
+    progressive: bool
+    shares: dict[int, float]
 
 
-def _all_scans_begun(data: bytes, frame_at: int, scan_at: int) -> bool:
-    """Whether the scans of a JPEG say something final about every coefficient it has.
+def _jpeg_frame(data: bytes, at: int) -> _JpegFrame:
+    height, width, count = struct.unpack_from(">HHB", data, at + 5)
+    parts = [struct.unpack_from("BB", data, at + 10 + 3 * n) for n in range(count)]
+    areas = {number: (factors >> 4) * (factors & 15) for number, factors in parts}
+    most_across = max((factors >> 4 for _, factors in parts), default=1)
+    most_down = max((factors & 15 for _, factors in parts), default=1)
+    whole = most_across * most_down or 1
+    shares = {number: area / whole for number, area in areas.items()}
+    return _JpegFrame(width, height, data[at + 1] in _PROGRESSIVE, shares)
 
-    A progressive JPEG that lost its last scans whole still decodes, to a coarser picture.
 
-    Args:
-        data: the file.
-        frame_at: where its SOF segment begins.
-        scan_at: where its first SOS segment begins.
+def _jpeg_scans(data: bytes, at: int, frame: _JpegFrame) -> ImageHeader:
+    """Goes through the scans of a JPEG, the first of which begins at ``at``.
+
+    Each one has the decoder go over the picture, whether it holds data or not. One that is missing
+    leaves a progressive picture coarser than it was, which decoders accept.
     """
-    progressive = data[frame_at + 1] in (0xC2, 0xC6, 0xCA, 0xCE)
-    components = data[frame_at + 10 : frame_at + 10 + 3 * data[frame_at + 9] : 3]
-    missing = {(name, k) for name in components for k in range(64 if progressive else 1)}
-    found: re.Match[bytes] | None = _SEGMENT.match(data, scan_at)
-    while found is not None and found.end() + 2 <= len(data):
-        at = found.end()
-        (length,) = struct.unpack_from(">H", data, at)
+    coefficients = 64 if frame.progressive else 1
+    missing = {(number, k) for number in frame.shares for k in range(coefficients)}
+    samples, ended, segments, scans = 0.0, False, 0, 0
+    found: re.Match[bytes] | None = _SEGMENT.match(data, at)
+    while found is not None:
+        at, segments = found.end(), segments + 1
+        if found[1] == b"\xd9":
+            ended = True
+            break
+        if segments > _MAX_SEGMENTS:
+            raise IndexError(at)
+        length = int.from_bytes(data[at : at + 2], "big") if found[1] != b"\xd8" else 0
         if at + length > len(data):
-            return False
+            break
         if found[1] == b"\xda":
-            names = data[at + 3 : at + 3 + 2 * data[at + 2] : 2]
-            first, last, low_bit = struct.unpack_from("3B", data, at + length - 3)
-            if not progressive:
-                missing -= {(name, 0) for name in names}
-            elif low_bit & 15 == 0:  # no further bit of these coefficients is to come
-                missing -= {(name, k) for name in names for k in range(first, last + 1)}
+            scans += 1
+            numbers = data[at + 3 : at + 3 + 2 * data[at + 2] : 2]
+            samples += sum(frame.shares.get(number, 1.0) for number in numbers)
+            first, last, low_bit = data[at + length - 3 : at + length]
+            # Later bits of these coefficients are to come where the low four bits are not 0.
+            if not frame.progressive:
+                missing -= {(number, 0) for number in numbers}
+            elif low_bit & 15 == 0:
+                missing -= {(n, k) for n in numbers for k in range(first, min(last, 63) + 1)}
         found = _SEGMENT.search(data, at + length)
-    return not missing
+    total = sum(frame.shares.values()) or 1.0
+    kept = _COEFFICIENT_BYTES * total if scans > 1 or frame.progressive else 0.0
+    return ImageHeader(
+        "JPEG",
+        frame.width,
+        frame.height,
+        complete=ended,
+        open_ended=not ended and not missing,
+        bytes_per_pixel=max(2.0 * _RESULT_BYTES, kept + _RESULT_BYTES),
+        passes=max(1.0, samples / total),
+    )
 
 
 def _png(data: bytes) -> ImageHeader:
     width, height = struct.unpack_from(">II", data, 16)
     # Chunk by chunk: one that claims to be longer than the file would have OpenCV reserve gigabytes.
     position = 8
-    while position + 12 <= len(data):
+    for _ in range(_MAX_CHUNKS):
+        if position + 12 > len(data):
+            break
         (length,) = struct.unpack_from(">I", data, position)
         kind = data[position + 4 : position + 8]
         position += 12 + length
@@ -146,7 +205,7 @@ def _webp(data: bytes) -> ImageHeader:
         width, height = (side & 0x3FFF for side in struct.unpack_from("<HH", data, 26))
     else:
         raise IndexError(12)
-    return ImageHeader("WebP", width, height, complete)
+    return ImageHeader("WebP", width, height, complete, bytes_per_pixel=_WEBP_BYTES)
 
 
 def _bmp(data: bytes) -> ImageHeader:
@@ -167,7 +226,8 @@ def _bmp(data: bytes) -> ImageHeader:
 
 def _gif(data: bytes) -> ImageHeader:
     width, height = struct.unpack_from("<HH", data, 6)
-    return ImageHeader("GIF", width, height, data.rstrip(b"\0").endswith(b";"))
+    complete = data.rstrip(b"\0").endswith(b";")
+    return ImageHeader("GIF", width, height, complete, bytes_per_pixel=_GIF_BYTES)
 
 
 def _tiff(data: bytes) -> ImageHeader:

@@ -1,4 +1,4 @@
-"""Atomic writes: the old content or the new, whatever goes wrong."""
+"""Atomic writes: the old content or the new, whatever goes wrong. Reads within bounds; sizes in words."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from edge_sdk.errors import WriteError
-from edge_sdk.files import write_atomically
+from edge_sdk.files import read_file, size_text, write_atomically
 
 _TOO_MUCH = bytes(1 << 20)
 
@@ -175,3 +175,82 @@ def test_a_file_in_place_of_a_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(WriteError, match="could not be written"):
         write_atomically(tmp_path / "b" / "a", b"x")
     assert (tmp_path / "b").read_bytes() == b"a file"
+
+
+def test_a_file_is_read_up_to_the_limit(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(bytes(1000))
+    (tmp_path / "link").symlink_to(path)
+    assert read_file(path, 1000) == read_file(tmp_path / "link", 1000) == bytes(1000)
+    with pytest.raises(OSError, match=r"1\.0 kB, expected 999 bytes at most") as caught:
+        read_file(path, 999)
+    assert caught.value.errno == errno.EFBIG
+
+
+def test_a_sparse_file_of_a_terabyte_is_refused_unread(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    with path.open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(OSError, match=r"has 1\.1 TB"):
+        read_file(path, 1_000_000)
+
+
+def test_a_file_that_does_not_say_its_size_is_read_up_to_the_limit() -> None:
+    path = Path("/proc/self/status")  # a size of 0, and some content
+    if not path.exists():
+        return
+    assert len(read_file(path, 100_000)) > 100
+    with pytest.raises(OSError, match="expected 10 bytes at most"):
+        read_file(path, 10)
+
+
+@pytest.mark.parametrize("path", ["/dev/zero", "/dev/random", "/dev/null"])
+def test_a_device_is_refused_by_what_it_is(path: str) -> None:
+    with pytest.raises(OSError, match="is a device, expected a file"):
+        read_file(path, 1_000_000)
+
+
+def test_a_pipe_is_refused_without_waiting_for_it(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a")
+    with pytest.raises(OSError, match="is a pipe, expected a file"):
+        read_file(tmp_path / "a", 1_000_000)
+
+
+def test_a_pipe_that_takes_a_file_s_place_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_bytes(b"x")
+    as_file = (tmp_path / "file").stat()
+    os.mkfifo(tmp_path / "a")
+    monkeypatch.setattr(Path, "stat", lambda *_, **__: as_file)
+    with pytest.raises(OSError, match="is a pipe, expected a file"):
+        read_file(tmp_path / "a", 1_000_000)
+
+
+def test_folders_and_missing_files_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(IsADirectoryError, match="is a folder"):
+        read_file(tmp_path, 10)
+    with pytest.raises(FileNotFoundError):
+        read_file(tmp_path / "a", 10)
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [
+        (0, "0 bytes"),
+        (1, "1 byte"),
+        (999, "999 bytes"),
+        (1000, "1.0 kB"),
+        (1540, "1.5 kB"),
+        (9_949, "9.9 kB"),
+        (9_951, "10 kB"),
+        (999_499, "999 kB"),
+        (999_500, "1.0 MB"),
+        (64_000_000, "64 MB"),
+        (1_234_567_890, "1.2 GB"),
+        (5e12, "5.0 TB"),
+        (5e16, "50000 TB"),
+    ],
+)
+def test_sizes_in_words(size: float, text: str) -> None:
+    assert size_text(size) == text
