@@ -154,6 +154,8 @@ def _jpeg_scans(data: bytes, at: int, frame: _JpegFrame) -> ImageHeader:
             break
         if found[1] == b"\xda":
             scans += 1
+            if not 1 <= data[at + 2] <= 4:  # ITU-T T.81, B.2.3
+                raise IndexError(at)
             numbers = data[at + 3 : at + 3 + 2 * data[at + 2] : 2]
             samples += sum(frame.shares.get(number, 1.0) for number in numbers)
             first, last, low_bit = data[at + length - 3 : at + length]

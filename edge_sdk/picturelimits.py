@@ -32,8 +32,8 @@ _PASSES = 16
 # What a camera's frame takes is not worth a look at the machine's files, which takes a millisecond.
 _UNMEASURED_BYTES = 32_000_000
 _SHARE_OF_MEMORY = 0.5
-# As long as decoding of all pictures that are being decoded may take before it is a fault.
-_WAIT_S = 60.0
+# Other programs may free memory, too: then it is looked at again.
+_WAIT_S = 1.0
 
 
 def file_bytes(max_pixels: int) -> int:

@@ -110,7 +110,7 @@ _PNG = _FILES["png"][1]
 
 @pytest.mark.parametrize(("kind", "data"), _FILES.values(), ids=_FILES)
 def test_the_header_tells_format_and_size(kind: str, data: bytes) -> None:
-    assert read_header(data, "a picture") == ImageHeader(kind, _WIDTH, _HEIGHT, True)
+    assert read_header(data, "a picture")[:4] == (kind, _WIDTH, _HEIGHT, True)
 
 
 @pytest.mark.parametrize("data", [data for _, data in _FILES.values()], ids=_FILES)
@@ -127,7 +127,7 @@ def test_an_animated_webp_has_the_size_of_its_canvas() -> None:
     file = io.BytesIO()
     first.save(file, "WEBP", save_all=True, append_images=[second])
     assert b"ANIM" in file.getvalue()
-    assert read_header(file.getvalue(), "a") == ImageHeader("WebP", _WIDTH, _HEIGHT, True)
+    assert read_header(file.getvalue(), "a")[:4] == ("WebP", _WIDTH, _HEIGHT, True)
 
 
 def test_the_size_is_the_stored_one_before_exif_rotation() -> None:
