@@ -222,7 +222,7 @@ def test_a_pipe_that_takes_a_file_s_place_is_not_waited_for(
     (tmp_path / "file").write_bytes(b"x")
     as_file = (tmp_path / "file").stat()
     os.mkfifo(tmp_path / "a")
-    monkeypatch.setattr(Path, "stat", lambda *_, **__: as_file)
+    monkeypatch.setattr(os, "stat", lambda *_, **__: as_file)
     with pytest.raises(OSError, match="is a pipe, expected a file"):
         read_file(tmp_path / "a", 1_000_000)
 
