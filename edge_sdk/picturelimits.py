@@ -29,6 +29,8 @@ MAX_PIXELS = 64_000_000
 # coefficients. Only GIFs need more, and have to be smaller.
 _BYTES_PER_PIXEL = 9
 _PASSES = 16
+_CAPTURE_BYTES_PER_PIXEL = 16
+_CAPTURE_LEAST_BYTES = 128_000_000
 # What a camera's frame takes is not worth a look at the machine's files, which takes a millisecond.
 _UNMEASURED_BYTES = 32_000_000
 _SHARE_OF_MEMORY = 0.5
@@ -39,6 +41,16 @@ _WAIT_S = 1.0
 def file_bytes(max_pixels: int) -> int:
     """The largest file that is read for a picture: one without compression, of 8 or 16 bits."""
     return _BYTES_PER_PIXEL * max_pixels + 1_000_000
+
+
+def capture_bytes(max_pixels: int, usable_bytes: int | None) -> int:
+    """Memory that a capture process may take for a camera or a stream.
+
+    Sixteen bytes for each pixel that is allowed: a stream's decoder keeps several frames. At most
+    what is left, and 128 MB in any case, which FFmpeg's threads want to start at all.
+    """
+    most = _CAPTURE_BYTES_PER_PIXEL * max_pixels
+    return max(_CAPTURE_LEAST_BYTES, most if usable_bytes is None else min(most, usable_bytes))
 
 
 def check_pixels(width: int, height: int, name: str, max_pixels: int) -> None:

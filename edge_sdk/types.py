@@ -49,7 +49,8 @@ class Health(NamedTuple):
 
     Attributes:
         what: a word: ``stalled``, ``lost``, ``reopened``, ``frozen``, ``black``, ``changed``,
-            ``recovered`` (no longer frozen or black), ``resized``, ``enlarged``.
+            ``recovered`` (no longer frozen or black), ``resized``, ``enlarged``, ``damaged`` (frames that
+            were dropped).
         detail: a sentence for a person.
     """
 

@@ -56,6 +56,7 @@ class Source(NamedTuple):
                     self.camera,
                     size=size,
                     give_up_s=self.give_up_s,
+                    max_pixels=self.max_pixels,
                     say=lambda text: click.echo(text, err=True),
                 )
             except SourceNotFoundError as error:  # such as one whose driver crashes: exit 5, too

@@ -25,6 +25,7 @@ def open_camera(
     give_up_s: float | None = 60.0,
     frozen_s: float | Literal["auto"] | None = "auto",
     changed_s: float | None = 20.0,
+    max_pixels: int | None = None,
     say: Callable[[str], None] = _log.info,
 ) -> SupervisedSource:
     """Opens a camera in a process of its own, and opens it again whenever it hangs or is unplugged.
@@ -46,6 +47,7 @@ def open_camera(
             ``"auto"``: 5, and 30 for streams.
         changed_s: seconds that a picture must stand still before another one counts as changed;
             None: it may change.
+        max_pixels: larger frames are refused; None: those of more than 64 megapixels.
         say: is told in a sentence which camera was chosen, where something was to be chosen.
 
     Raises:
@@ -75,5 +77,6 @@ def open_camera(
         give_up_s=give_up_s,
         frozen_s=frozen_s,
         changed_s=changed_s,
+        max_pixels=max_pixels,
         say=say,
     )

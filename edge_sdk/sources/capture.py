@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_sdk.errors import FrameError
+from edge_sdk.picturelimits import check_pixels
 from edge_sdk.types import PixelFormat
 
 # OpenCV 5 has its logging's level in a module of its own, OpenCV 4 beside everything else.
@@ -52,6 +53,31 @@ def open_capture(
         return capture
     capture.release()
     return None
+
+
+def deliver_encoded(capture: cv2.VideoCapture) -> bool:
+    """Has a capture of Motion-JPEG give each frame as it came: whole files, as ``(1, N) uint8``.
+
+    FFmpeg fills the missing part of a damaged frame with the frame before, and says nothing.
+
+    Returns:
+        False where the frames are of another kind, or the capture cannot do so: it decodes them.
+    """
+    number = int(capture.get(cv2.CAP_PROP_FOURCC))
+    name = bytes(number >> shift & 0xFF for shift in (0, 8, 16, 24)).lower()
+    return name in (b"mjpg", b"mjpe") and bool(capture.set(cv2.CAP_PROP_FORMAT, -1))
+
+
+def check_size(capture: cv2.VideoCapture, name: str, max_pixels: int) -> None:
+    """Refuses frames that are too large, before the first is decoded for us.
+
+    Raises:
+        UnreadableImageError: they have more than ``max_pixels``.
+    """
+    width, height = (
+        capture.get(which) for which in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
+    )
+    check_pixels(max(0, int(width)), max(0, int(height)), name, max_pixels)
 
 
 def grab(capture: cv2.VideoCapture) -> tuple[bool, NDArray[Any] | None]:

@@ -84,12 +84,19 @@ class CaptureChild:
         spec: what it opens.
         size: of the model's input, as for ``open_source``.
         wake: an eventfd that ends a ``wait()`` when another thread raises it.
+        max_pixels: as for ``open_source``.
 
     Raises:
         OSError: the process cannot be started.
     """
 
-    def __init__(self, spec: SourceSpec, size: tuple[int, int] | None, wake: int) -> None:
+    def __init__(
+        self,
+        spec: SourceSpec,
+        size: tuple[int, int] | None,
+        wake: int,
+        max_pixels: int | None = None,
+    ) -> None:
         self.started_s = time.monotonic()
         with contextlib.ExitStack() as undo:
             self._descriptors = Descriptors.new()
@@ -108,7 +115,7 @@ class CaptureChild:
             self._events.register(wake, select.POLLIN)
             os.set_blocking(self._listen, False)
             self.frames = FrameReader(self._descriptors)
-            order = pickle.dumps((spec, size))
+            order = pickle.dumps((spec, size, max_pixels))
             with contextlib.suppress(
                 BrokenPipeError
             ):  # it is dead already, which is found out soon

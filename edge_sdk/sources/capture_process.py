@@ -16,6 +16,8 @@ import json
 import logging
 import os
 import pickle
+import re
+import resource
 import select
 import signal
 import struct
@@ -61,9 +63,9 @@ def _main() -> NoReturn:
         *numbers, messages, parent = (int(word) for word in sys.argv[1:])
         for descriptor in (*numbers, messages):
             os.set_inheritable(descriptor, False)
-        spec, size = _read_order()
+        spec, size, max_pixels = _read_order()
         _die_with_parent()
-        code = _capture(spec, size, numbers, _Messages(messages), parent)
+        code = _capture(spec, size, max_pixels, numbers, _Messages(messages), parent)
     except _Stop:
         code = 0
     except BaseException:  # noqa: BLE001  # a bug: it is shown, and the parent sees the status
@@ -79,9 +81,9 @@ def _stop(_number: int, _frame: FrameType | None) -> None:
     raise _Stop
 
 
-def _read_order() -> tuple[SourceSpec, tuple[int, int] | None]:
+def _read_order() -> tuple[SourceSpec, tuple[int, int] | None, int | None]:
     (length,) = LENGTH.unpack(_read_exactly(LENGTH.size))
-    order: tuple[SourceSpec, tuple[int, int] | None] = pickle.loads(  # noqa: S301  # our parent's
+    order: tuple[SourceSpec, tuple[int, int] | None, int | None] = pickle.loads(  # noqa: S301  # our parent's
         _read_exactly(length)
     )
     return order
@@ -135,6 +137,7 @@ class _Messages:
 def _capture(
     spec: SourceSpec,
     size: tuple[int, int] | None,
+    max_pixels: int | None,
     numbers: list[int],
     messages: _Messages,
     parent: int,
@@ -143,14 +146,21 @@ def _capture(
     from edge_sdk.sources.shared_frames import Descriptors, FrameWriter
     from edge_sdk.sources.specification import open_source
 
+    _limit_memory(max_pixels)
     writer = FrameWriter(Descriptors(*numbers))
     source: FrameSource | None = None
     try:
-        source = open_source(spec, size, say=messages.say)
+        source = open_source(spec, size, max_pixels=max_pixels, say=messages.say)
         name = str(getattr(source, "name", spec))
         messages.send(wait=True, opened=name[:_TEXT_MAX], kind=type(source).__name__)
         _pump(source, writer, messages, lossless=not spec.live, parent=parent)
         messages.send(wait=True, ended=True)
+    except MemoryError:
+        reason = (
+            "its frames take more memory than the capture process may have; choose a smaller size"
+        )
+        messages.send(wait=True, failed=["SourceLostError", f"{spec}: {reason}"])
+        return 1
     except EdgeClsError as error:
         told = [str(argument)[: _TEXT_MAX // len(error.args)] for argument in error.args]
         messages.send(wait=True, failed=[type(error).__name__, *told])
@@ -160,6 +170,25 @@ def _capture(
         if source is not None:
             _close(source)
     return 0
+
+
+def _limit_memory(max_pixels: int | None) -> None:
+    """Bounds what this process may take, whatever a driver or a stream has it decode.
+
+    The size of a stream's frames is known when FFmpeg has decoded the first; this limit holds before.
+    """
+    from edge_sdk.machine.quota import usable_memory_bytes
+    from edge_sdk.machine.system import System
+    from edge_sdk.picturelimits import MAX_PIXELS, capture_bytes
+
+    system = System()
+    data_kb = re.search(r"VmData:\s+(\d{1,12}) kB", system.text("/proc/self/status") or "")
+    if data_kb is not None:
+        most = capture_bytes(max_pixels or MAX_PIXELS, usable_memory_bytes(system))
+        limit = int(data_kb[1]) * 1024 + most
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        if hard == resource.RLIM_INFINITY or limit < hard:
+            resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
 
 
 def _pump(

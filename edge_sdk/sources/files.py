@@ -45,7 +45,7 @@ def open_files(paths: Sequence[Path], *, max_pixels: int = MAX_PIXELS) -> FrameS
             pictures.append(path)
         else:
             gather()
-            openers.append(partial(VideoSource, path))
+            openers.append(partial(VideoSource, path, max_pixels=max_pixels))
     gather()
     return openers[0]() if len(openers) == 1 else Chain(openers)
 

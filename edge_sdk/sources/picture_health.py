@@ -46,6 +46,7 @@ _DARK_MEAN = 20.0
 _FLAT_STD = 3.0
 _STEADY, _ALIKE = 0.8, 0.5
 _HOLD_OFF_S = 60.0
+_DAMAGED_S = 60.0
 
 
 def sample(frame: Frame) -> NDArray[np.uint8]:
@@ -109,6 +110,35 @@ class PictureHealth:
             found += self._frozen.look(grid, now_s)
             found += self._changed.look(grid, now_s, passed_s)
         return found
+
+
+class DamagedFrames:
+    """Frames that arrived damaged and were dropped: reported at once, then counted, once a minute.
+
+    Attributes:
+        count: all of them.
+    """
+
+    def __init__(self) -> None:
+        self.count = self._reported = 0
+        self._reported_s = -math.inf
+
+    def see(self, reason: str, now_s: float) -> Health | None:
+        """Counts one; what is to be reported about it and those before, mostly nothing.
+
+        Args:
+            reason: what is wrong with the frame.
+            now_s: any clock that does not jump, in seconds.
+        """
+        self.count += 1
+        if now_s - self._reported_s < _DAMAGED_S:
+            return None
+        new, self._reported = self.count - self._reported, self.count
+        self._reported_s = now_s
+        frames = "1 frame" if new == 1 else f"{new} frames"
+        return Health(
+            "damaged", f"{frames} dropped, {self.count} in all: {reason}; the stream goes on"
+        )
 
 
 class _Frozen:

@@ -156,6 +156,7 @@ def open_source(
     spec: SourceSpec | str,
     size: tuple[int, int] | None = None,
     *,
+    max_pixels: int | None = None,
     say: Callable[[str], None] = _log.info,
 ) -> FrameSource:
     """Opens a source in this process, as it is: a driver that hangs hangs the reader.
@@ -164,6 +165,7 @@ def open_source(
         spec: what to open, a text as for ``parse_source``, or its result.
         size: ``(width, height)`` of the model's input in pixels. A camera is asked for at least
             that, over its whole field of view; None: for about 640 x 480.
+        max_pixels: larger pictures and frames are refused; None: those of more than 64 megapixels.
         say: is told in a sentence what was found, where something was to be chosen.
 
     Raises:
@@ -175,19 +177,22 @@ def open_source(
     if isinstance(spec, str):
         spec = parse_source(spec)
     if spec.kind == "auto":
-        return _open_first(size, say)
+        return _open_first(size, max_pixels, say)
     if spec.kind == "picamera":
         from edge_sdk.sources.picamera import PiCamera
 
         return PiCamera(int(spec.target) if spec.target else None, size=size, say=say)
+    from edge_sdk.picturelimits import MAX_PIXELS
+
+    most = MAX_PIXELS if max_pixels is None else max_pixels
     if spec.kind == "webcam":
         from edge_sdk.sources.webcam import Webcam
 
-        return Webcam(spec.target, size=size, say=say)
+        return Webcam(spec.target, size=size, max_pixels=most, say=say)
     if spec.kind == "stream":
         from edge_sdk.sources.stream import Stream
 
-        return Stream(spec.target)
+        return Stream(spec.target, max_pixels=most)
     if spec.kind == "fake":
         from edge_sdk.sources.fake import FakeCamera
 
@@ -195,18 +200,20 @@ def open_source(
     if spec.kind == "video":
         from edge_sdk.sources.video import VideoSource
 
-        return VideoSource(spec.target)
+        return VideoSource(spec.target, max_pixels=most)
     from edge_sdk.sources.folder import FolderSource
 
-    return FolderSource(spec.target)
+    return FolderSource(spec.target, max_pixels=most)
 
 
-def _open_first(size: tuple[int, int] | None, say: Callable[[str], None]) -> FrameSource:
+def _open_first(
+    size: tuple[int, int] | None, max_pixels: int | None, say: Callable[[str], None]
+) -> FrameSource:
     """The Pi camera, or else the first webcam."""
     reasons = []
     for kind in ("picamera", "webcam"):
         try:
-            source = open_source(SourceSpec(kind), size, say=say)
+            source = open_source(SourceSpec(kind), size, max_pixels=max_pixels, say=say)
         except CameraNotFoundError as error:
             reasons.append(f"{kind}: {error}")
             continue

@@ -33,7 +33,7 @@ from edge_sdk.sources.capture_child import (
     Said,
 )
 from edge_sdk.sources.patience import BackOff, Silence
-from edge_sdk.sources.picture_health import PictureHealth
+from edge_sdk.sources.picture_health import DamagedFrames, PictureHealth
 from edge_sdk.sources.specification import SourceKind, SourceSpec
 from edge_sdk.systems import require_linux
 from edge_sdk.types import Frame, Health
@@ -66,6 +66,7 @@ class SupervisedSource:
             None: it may change.
         open_s: seconds that opening may take, and the first frame after it: a sensor starts, a
             stream waits for a whole picture (key frames are up to ten seconds apart).
+        max_pixels: larger pictures and frames are refused; None: those of more than 64 megapixels.
         say: is told in a sentence what was found, where something was to be chosen.
 
     Attributes:
@@ -88,6 +89,7 @@ class SupervisedSource:
         frozen_s: float | None = 5.0,
         changed_s: float | None = 20.0,
         open_s: float = 15.0,
+        max_pixels: int | None = None,
         say: Callable[[str], None] = _log.info,
     ) -> None:
         require_linux(
@@ -97,10 +99,12 @@ class SupervisedSource:
         self.name = str(spec)
         self.reopenings = 0
         self._spec, self._size, self._say = spec, size, say
+        self._max_pixels = max_pixels
         self._stall_s = stall_s if spec.live else max(stall_s, _FILE_STALL_S)
         self._open_s = open_s
         self._give_up_s = math.inf if give_up_s is None else give_up_s
         self._pictures = PictureHealth(frozen_s, changed_s) if spec.live else None
+        self._damaged = DamagedFrames()
         self._back_off = BackOff()
         self._reading = threading.RLock()
         self._closed = False
@@ -110,8 +114,7 @@ class SupervisedSource:
         self._child: CaptureChild | None = None
         self._leaving = Leaving()
         self._health: deque[Health] = deque(maxlen=_KEPT)
-        kept = _KEPT if spec.live else None  # of files each one is told, all of them may be bad
-        self._unreadable: deque[UnreadableImageError] = deque(maxlen=kept)
+        self._unreadable: deque[UnreadableImageError] = deque()  # of files, each one is reported
         self._final: EdgeClsError | None = None  # what every read() raises from now on
         self._ended = self._opened_once = False
         self._last_word: EdgeClsError | Literal["ended"] | None = None  # of the child there is
@@ -134,6 +137,11 @@ class SupervisedSource:
         child = self._child
         return self._dropped + (child.frames.dropped if child else 0)
 
+    @property
+    def damaged(self) -> int:
+        """Frames of a camera so far that were damaged, and dropped; always 0 for files."""
+        return self._damaged.count
+
     def take_health(self) -> Sequence[Health]:
         """What has happened since the last call, oldest first: the last 100 at most."""
         taken, self._health = self._health, deque(maxlen=_KEPT)
@@ -147,7 +155,7 @@ class SupervisedSource:
 
         Raises:
             NoFrameYetError: none came within 0.4 s; the source may be about to be opened anew.
-            UnreadableImageError: one picture is bad; the next call goes on.
+            UnreadableImageError: one picture of a folder or a video is bad; the next call goes on.
             SourceLostError: the source was away for ``give_up_s``, or a file's decoder crashed.
         """
         with self._reading:
@@ -261,7 +269,7 @@ class SupervisedSource:
         self._first_index, self._last_word = self._next_index, None
         try:
             self._leaving.check()
-            self._child = CaptureChild(self._spec, self._size, self._wake)
+            self._child = CaptureChild(self._spec, self._size, self._wake, self._max_pixels)
         except OSError as error:
             self._fail("lost", f"the capture process cannot be started ({error})")
 
@@ -275,8 +283,11 @@ class SupervisedSource:
                     self._silence, self._opened_once = Silence(self._open_s), True
                 case Said(text) if not self._opened_once:
                     self._say(text)
-                case UnreadableImageError():
+                case UnreadableImageError() if not self._spec.live:
                     self._unreadable.append(message)
+                case UnreadableImageError():
+                    if health := self._damaged.see(message.reason, time.monotonic()):
+                        self._health.append(health)
                 case Failed(error):
                     self._last_word = error
                 case Ended():

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import cv2
 
 from edge_sdk.errors import SourceNotFoundError, UnreadableImageError
-from edge_sdk.sources.capture import as_frame, grab, open_capture
+from edge_sdk.images import decode_image
+from edge_sdk.picturelimits import MAX_PIXELS
+from edge_sdk.sources.capture import as_frame, check_size, deliver_encoded, grab, open_capture
 from edge_sdk.types import Frame
 
 # The count in a container's head is an estimate in some formats; a file is called cut off only
@@ -20,17 +23,19 @@ class VideoSource:
     """Reads each frame of a video once, losslessly and as fast as it is asked.
 
     Frames are ``bgr``, as OpenCV decodes them, with ``presentation_ns`` as the file has it;
-    ``timestamp_ns`` is None, since no sensor saw them now.
+    ``timestamp_ns`` is None, since no sensor saw them now. Frames of Motion-JPEG are ``rgb``: they are
+    decoded as picture files are, so that damaged ones are refused by name.
 
     Args:
         path: anything that FFmpeg decodes.
+        max_pixels: larger frames are refused.
 
     Raises:
         SourceNotFoundError: there is no such file.
-        UnreadableImageError: it is no video, or nothing in it can be decoded.
+        UnreadableImageError: it is no video, nothing in it can be decoded, or its frames are too large.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, *, max_pixels: int = MAX_PIXELS) -> None:
         self.name = str(path)
         if not Path(path).is_file():
             raise SourceNotFoundError(f"{path}: there is no such file; name a video or a folder")
@@ -41,6 +46,18 @@ class VideoSource:
                 "no video that can be decoded (damaged, cut off, or another kind of file); "
                 "look at it with ffprobe, or copy it again",
             )
+        try:
+            check_size(capture, self.name, max_pixels)
+        except UnreadableImageError:
+            capture.release()
+            raise
+        self._max_pixels = max_pixels
+        # A picture that is stored on its side is turned by OpenCV, which decodes it then.
+        upright = not capture.get(cv2.CAP_PROP_ORIENTATION_META)
+        self._shape = tuple(
+            int(capture.get(side)) for side in (cv2.CAP_PROP_FRAME_HEIGHT, cv2.CAP_PROP_FRAME_WIDTH)
+        )
+        self._encoded = upright and deliver_encoded(capture)
         self._capture: cv2.VideoCapture | None = capture
         self._promised = int(max(0.0, capture.get(cv2.CAP_PROP_FRAME_COUNT)))
         self._index = 0
@@ -49,7 +66,8 @@ class VideoSource:
         """The next frame, None after the last one or after ``close()``.
 
         Raises:
-            UnreadableImageError: once, at the end of a file that ends long before it should.
+            UnreadableImageError: a frame of Motion-JPEG is damaged, and the next call goes on behind it;
+                or once, at the end of a file that ends long before it should.
         """
         if self._capture is None:
             return None
@@ -57,10 +75,27 @@ class VideoSource:
         if not ok or picture is None:
             self._end()
             return None
-        pixels, format_ = as_frame(picture, self.name)
         shown_ns = round(self._capture.get(cv2.CAP_PROP_POS_MSEC) * 1e6)
         index, self._index = self._index, self._index + 1
+        if self._encoded:
+            frame = decode_image(
+                picture.tobytes(), name=self.name, index=index, max_pixels=self._max_pixels
+            )
+            if frame.pixels.shape[:2] != self._shape:  # one field of two: FFmpeg knows how to weave
+                self._reopen_decoded(index)
+                return self.read()
+            return dataclasses.replace(frame, presentation_ns=max(0, shown_ns))
+        pixels, format_ = as_frame(picture, self.name)
         return Frame(pixels, format_, index, None, self.name, max(0, shown_ns))
+
+    def _reopen_decoded(self, index: int) -> None:
+        """Has FFmpeg decode, from frame ``index`` on."""
+        self.close()
+        self._encoded, self._index = False, index
+        self._capture = open_capture(self.name, cv2.CAP_FFMPEG, {})
+        for _ in range(index):
+            if self._capture is not None:
+                grab(self._capture)
 
     def _end(self) -> None:
         self.close()

@@ -9,8 +9,15 @@ from pathlib import Path
 
 import cv2
 
-from edge_sdk.errors import CameraNotFoundError, NoFrameYetError, SourceLostError
-from edge_sdk.sources.capture import as_frame, grab, open_capture, quiet
+from edge_sdk.errors import (
+    CameraNotFoundError,
+    NoFrameYetError,
+    SourceLostError,
+    UnreadableImageError,
+)
+from edge_sdk.jpegwarnings import damage, decode_heard
+from edge_sdk.picturelimits import MAX_PIXELS
+from edge_sdk.sources.capture import as_frame, check_size, grab, open_capture, quiet
 from edge_sdk.sources.sensor_clock import on_monotonic_clock
 from edge_sdk.sources.v4l2 import list_webcams
 from edge_sdk.types import Frame
@@ -33,6 +40,7 @@ class Webcam:
     Args:
         device: a path, a number N for ``/dev/videoN``, or empty: the first webcam there is.
         size: ``(width, height)`` in pixels that a frame must cover; None: 640 x 480.
+        max_pixels: larger frames are refused.
         say: is told which camera it is where none was named, and where its frames are too small.
 
     Raises:
@@ -44,6 +52,7 @@ class Webcam:
         device: str | int = "",
         *,
         size: tuple[int, int] | None = None,
+        max_pixels: int = MAX_PIXELS,
         say: Callable[[str], None] = _log.info,
     ) -> None:
         path = _find(str(device), say)
@@ -56,6 +65,11 @@ class Webcam:
             )
         self._capture: cv2.VideoCapture | None = capture
         _configure(capture, _covering(size or _SIZES[0]))
+        try:
+            check_size(capture, path, max_pixels)
+        except UnreadableImageError as error:
+            capture.release()
+            raise CameraNotFoundError(str(error)) from error
         self.size = (
             int(capture.get(cv2.CAP_PROP_FRAME_WIDTH)),
             int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT)),
@@ -73,6 +87,7 @@ class Webcam:
 
         Raises:
             NoFrameYetError: the driver gave an empty picture; the next call goes on.
+            UnreadableImageError: a frame that the camera sent as JPEG is damaged; the next call goes on.
             SourceLostError: the camera was unplugged, or is silent.
             FrameError: pictures in a format that cannot be used.
         """
@@ -80,7 +95,8 @@ class Webcam:
             raise self._gone()
         if self._capture is None:
             return None
-        ok, picture = grab(self._capture)
+        capture = self._capture
+        (ok, picture), warning = decode_heard(lambda: grab(capture))
         if ok and picture is None:
             self._empty += 1
             if self._empty < _MAX_EMPTY:
@@ -91,6 +107,9 @@ class Webcam:
             self._lost = True
             raise self._gone()
         self._empty = 0
+        if harm := damage(warning):
+            self._index += 1
+            raise UnreadableImageError(self.name, f"a JPEG that is damaged inside ({harm})")
         pixels, format_ = as_frame(picture, self.name)
         stamp_ns = round(self._capture.get(cv2.CAP_PROP_POS_MSEC) * 1e6)
         index, self._index = self._index, self._index + 1

@@ -10,6 +10,16 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import cv2
 import numpy as np
 
+# What becomes of every fifth frame, from the eighth on: by it FFmpeg knows what a picture looks like.
+_DAMAGE = {
+    "/half": lambda jpeg: jpeg[: len(jpeg) // 2],
+    "/half-ended": lambda jpeg: jpeg[: len(jpeg) // 2] + b"\xff\xd9",
+    "/zeros": lambda jpeg: jpeg[: len(jpeg) // 2] + bytes(len(jpeg) // 2 - 2) + b"\xff\xd9",
+    "/head": lambda jpeg: jpeg[:300],
+    "/noise": lambda jpeg: bytes(1000),
+    "/nothing": lambda jpeg: b"",
+}
+
 
 class Camera(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
@@ -27,7 +37,13 @@ class Camera(BaseHTTPRequestHandler):
         number = 0
         while not (self.path.startswith("/short") and number == 60):
             picture = np.full((48, 64, 3), number * 4 % 256, np.uint8)
+            if self.path in _DAMAGE:
+                picture[:, :32] = np.random.default_rng(number).integers(0, 256, (48, 32, 3))
+            if self.path.startswith("/large") and number >= 8:
+                picture = cv2.resize(picture, (640, 480)).astype(np.uint8)
             jpeg = cv2.imencode(".jpg", picture)[1].tobytes()
+            if self.path in _DAMAGE and number % 5 == 3 and number >= 8:
+                jpeg = _DAMAGE[self.path](jpeg)
             head = b"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(jpeg)
             self.wfile.write(head + jpeg + b"\r\n")
             number += 1

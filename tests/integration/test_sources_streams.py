@@ -11,8 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from edge_sdk.errors import CameraNotFoundError, SourceLostError
+from edge_sdk.errors import (
+    CameraNotFoundError,
+    NoFrameYetError,
+    SourceLostError,
+    UnreadableImageError,
+)
 from edge_sdk.preprocess import Preprocessing, preprocess
+from edge_sdk.sources.camera import open_camera
 from edge_sdk.sources.latest import LatestFrame
 from edge_sdk.sources.specification import open_source
 from edge_sdk.sources.stream import Stream
@@ -88,10 +94,63 @@ def test_frames_of_a_camera_over_http_come_in_order(mjpeg_port: int) -> None:
     assert [index for index, _ in frames] == list(range(0, 20, 2))
     assert frames == sorted(frames)
     last = _frame(stream)
-    assert (last.format, last.pixels.shape, last.timestamp_ns) == ("bgr", (48, 64, 3), None)
+    assert (last.format, last.pixels.shape, last.timestamp_ns) == ("rgb", (48, 64, 3), None)
     stream.close()
     stream.close()
     assert stream.read() is None
+
+
+@pytest.mark.parametrize("damage", ["half", "half-ended", "zeros", "head", "noise"])
+def test_a_damaged_frame_of_a_stream_is_refused_and_the_next_one_read(
+    mjpeg_port: int, damage: str
+) -> None:
+    stream = _open(f"http://127.0.0.1:{mjpeg_port}/{damage}")
+    good, damaged = [], []
+    for _ in range(40):
+        try:
+            good.append(_frame(stream).index)
+        except UnreadableImageError as error:
+            damaged.append(error.name)
+    assert len(damaged) in (6, 7)  # of numbers 8, 13, 18, ..., less one where the first was missed
+    assert set(damaged) == {stream.name}
+    assert len(good) == 40 - len(damaged)
+    stream.close()
+
+
+def test_a_part_without_a_picture_does_not_end_a_stream(mjpeg_port: int) -> None:
+    stream = _open(f"http://127.0.0.1:{mjpeg_port}/nothing")
+    assert [_frame(stream).index for _ in range(30)] == list(range(30))
+    stream.close()
+
+
+def test_frames_that_are_too_large_are_refused_one_by_one_or_at_the_start(mjpeg_port: int) -> None:
+    url = f"http://127.0.0.1:{mjpeg_port}/large"
+    stream = Stream(url, max_pixels=5000)
+    with pytest.raises(UnreadableImageError, match="640 x 480 pixels are more than the limit"):  # noqa: PT012
+        for _ in range(30):
+            _frame(stream)
+    stream.close()
+    with pytest.raises(CameraNotFoundError, match="64 x 48 pixels are more than the limit"):
+        Stream(url, max_pixels=3000)
+
+
+def test_a_camera_counts_damaged_frames_and_goes_on(mjpeg_port: int) -> None:
+    with open_camera(f"http://127.0.0.1:{mjpeg_port}/half", changed_s=None) as camera:
+        read = 0
+        while read < 40:
+            with contextlib.suppress(NoFrameYetError):
+                assert camera.read() is not None
+                read += 1
+        assert camera.reopenings == 0
+        assert camera.damaged >= 5
+        (health,) = [h for h in camera.take_health() if h.what == "damaged"]
+    assert health.detail.startswith("1 frame dropped, 1 in all: ")
+    assert health.detail.endswith("the stream goes on")
+
+
+def test_a_camera_whose_frames_are_larger_than_allowed_is_refused(mjpeg_port: int) -> None:
+    with pytest.raises(CameraNotFoundError, match="raise it with --max-megapixels"):
+        open_camera(f"http://127.0.0.1:{mjpeg_port}/", max_pixels=3000)
 
 
 def test_a_server_that_is_killed_is_a_lost_camera_and_can_be_opened_again() -> None:

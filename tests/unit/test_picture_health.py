@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from edge_sdk.sources.picture_health import PictureHealth, sample
+from edge_sdk.sources.picture_health import DamagedFrames, PictureHealth, sample
 from edge_sdk.types import Frame, PixelFormat
 
 _Pixels = NDArray[np.uint8]
@@ -209,3 +209,17 @@ def test_a_real_video_gives_no_false_alarm(tmp_path: Path) -> None:
         assert ok
         events += health.see(Frame(pixels, "bgr"), i / 30)
     assert events == []
+
+
+def test_damaged_frames_are_reported_at_once_and_then_once_a_minute() -> None:
+    damaged = DamagedFrames()
+    first = damaged.see("premature end", 100.0)
+    assert first is not None
+    assert first.what == "damaged"
+    assert first.detail == "1 frame dropped, 1 in all: premature end; the stream goes on"
+    assert [damaged.see("again", 100.0 + i) for i in range(1, 60)] == [None] * 59
+    later = damaged.see("bad Huffman code", 160.0)
+    assert later is not None
+    assert later.detail == "60 frames dropped, 61 in all: bad Huffman code; the stream goes on"
+    assert damaged.see("x", 219.9) is None
+    assert damaged.count == 62

@@ -14,7 +14,13 @@ from edge_sdk.errors import UnreadableImageError
 from edge_sdk.imageheader import ImageHeader, read_header
 from edge_sdk.images import decode_image, read_image
 from edge_sdk.machine.system import System
-from edge_sdk.picturelimits import MAX_PIXELS, DecodingRoom, check_pixels, file_bytes
+from edge_sdk.picturelimits import (
+    MAX_PIXELS,
+    DecodingRoom,
+    capture_bytes,
+    check_pixels,
+    file_bytes,
+)
 
 
 def _machine(root: Path, available_bytes: int, group_limit: int | None = None) -> System:
@@ -215,3 +221,9 @@ def test_a_file_that_no_picture_of_the_allowed_size_can_be_is_not_read(tmp_path:
         file.truncate(file_bytes(MAX_PIXELS) + 1)
     with pytest.raises(UnreadableImageError, match="577 MB at most"):
         read_image(path)
+
+
+def test_what_a_capture_process_may_take() -> None:
+    assert capture_bytes(MAX_PIXELS, None) == capture_bytes(MAX_PIXELS, 10**11) == 1_024_000_000
+    assert capture_bytes(MAX_PIXELS, 300_000_000) == 300_000_000
+    assert capture_bytes(MAX_PIXELS, 0) == capture_bytes(1, None) == 128_000_000

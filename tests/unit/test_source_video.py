@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -74,6 +75,62 @@ def test_a_file_that_is_cut_off_gives_what_there_is_and_says_so_once(
             read += 1
     assert 15 <= read <= 21
     assert [source.read(), source.read()] == [None, None]
+
+
+def _mjpeg_avi(path: Path, size: tuple[int, int] = (64, 48)) -> Path:
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 25, size)
+    for picture in _pictures():
+        writer.write(cv2.resize(picture, size))
+    writer.release()
+    return path
+
+
+def _frame_places(data: bytes | bytearray) -> list[int]:
+    """Where the frames of an AVI begin."""
+    return [found.end() - 2 for found in re.finditer(rb"(?s)00dc....\xff\xd8", data)]
+
+
+def test_frames_of_motion_jpeg_are_read_with_their_times(tmp_path: Path) -> None:
+    source = VideoSource(_mjpeg_avi(tmp_path / "a.avi"))
+    for i in range(_FRAMES):
+        frame = source.read()
+        assert frame is not None
+        assert (frame.format, frame.index, frame.pixels.shape) == ("rgb", i, (48, 64, 3))
+        assert frame.presentation_ns == i * 40_000_000
+    assert source.read() is None
+
+
+def test_a_damaged_frame_of_motion_jpeg_is_named_and_the_next_one_read(tmp_path: Path) -> None:
+    path = _mjpeg_avi(tmp_path / "a.avi")
+    data = bytearray(path.read_bytes())
+    places = _frame_places(data)
+    assert len(places) == _FRAMES
+    for number in (3, 20):
+        end = places[number + 1] - 8
+        middle = (places[number] + end) // 2
+        data[middle : end - 40] = bytes(end - 40 - middle)
+    path.write_bytes(data)
+    source = VideoSource(path)
+    read, damaged, reasons = [], [], []
+    for number in range(_FRAMES):
+        try:
+            frame = source.read()
+            assert frame is not None
+            read.append(frame.index)
+        except UnreadableImageError as error:
+            damaged.append(number)
+            reasons.append(error.reason)
+    assert damaged == [3, 20]
+    assert all("damaged inside" in reason for reason in reasons)
+    assert read == [number for number in range(_FRAMES) if number not in damaged]
+    assert source.read() is None
+
+
+def test_a_video_whose_frames_are_too_large_is_refused(clip: Path, tmp_path: Path) -> None:
+    for path in (clip, _mjpeg_avi(tmp_path / "a.avi")):
+        with pytest.raises(UnreadableImageError, match="64 x 48 pixels are more than the limit"):
+            VideoSource(path, max_pixels=3000)
+        VideoSource(path, max_pixels=3072).close()
 
 
 def test_ffmpeg_and_opencv_say_nothing_themselves(clip: Path, tmp_path: Path) -> None:

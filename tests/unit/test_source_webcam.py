@@ -15,7 +15,13 @@ import pytest
 from numpy.typing import NDArray
 
 from edge_sdk.cli.group import exit_code
-from edge_sdk.errors import CameraNotFoundError, FrameError, NoFrameYetError, SourceLostError
+from edge_sdk.errors import (
+    CameraNotFoundError,
+    FrameError,
+    NoFrameYetError,
+    SourceLostError,
+    UnreadableImageError,
+)
 from edge_sdk.preprocess import Preprocessing, preprocess
 from edge_sdk.sources import v4l2, webcam
 from edge_sdk.sources.sensor_clock import on_monotonic_clock
@@ -304,3 +310,33 @@ def test_webcams_are_told_from_the_other_devices(
 
 def test_the_ioctl_is_that_of_linux() -> None:
     assert v4l2._QUERYCAP == 0x80685600  # VIDIOC_QUERYCAP in linux/videodev2.h, 64 and 32 bits
+
+
+def test_a_jpeg_that_the_camera_sent_damaged_is_refused_and_the_next_one_read(
+    monkeypatch: pytest.MonkeyPatch, device: str
+) -> None:
+    whole = cv2.imencode(".jpg", np.random.default_rng(1).integers(0, 256, (48, 64, 3), np.uint8))[
+        1
+    ]
+    half = np.concatenate([whole[: whole.size // 2], np.array([0xFF, 0xD9], np.uint8)])
+    padded = np.concatenate([whole[:-2], np.full(8, 0x5A, np.uint8), whole[-2:]])
+
+    class Motion(_Capture):
+        def read(self) -> tuple[bool, NDArray[Any] | None]:
+            _, answer = super().read()
+            return True, cv2.imdecode(answer, cv2.IMREAD_COLOR)  # as OpenCV's V4L2 capture does
+
+    capture = Motion([(True, whole), (True, half), (True, padded), (True, whole)])
+    monkeypatch.setattr(cv2, "VideoCapture", capture.open)
+    camera = Webcam(device)
+    assert _read(camera).index == 0
+    with pytest.raises(UnreadableImageError, match="damaged inside"):
+        camera.read()
+    assert [_read(camera).index, _read(camera).index] == [2, 3]
+
+
+def test_a_camera_whose_frames_are_larger_than_allowed_is_refused(plug: _Plug, device: str) -> None:
+    capture = plug(_picture(3))
+    with pytest.raises(CameraNotFoundError, match="640 x 480 pixels are more than the limit"):
+        Webcam(device, max_pixels=300_000)
+    assert capture.released == 1
