@@ -20,23 +20,39 @@ _log = logging.getLogger("edgecls.sources")
 
 _WAIT_S = 0.4  # the port promises an answer within half a second
 _CLOSE_S = 1.0
+# Four photographs of 5 megapixels; of larger ones fewer are ready, and one of the largest.
+MOST_BYTES = 64_000_000
 
 
 class ReadAhead:
     """Reads a source in a thread, up to some frames ahead; every frame comes, in order.
 
     Errors come at their place in the order, too. Decoding a file and running a model both leave
-    Python's lock alone, so that two cores do them at the same time. Each frame is copied once, into
-    one of a few buffers that are used again. For a camera this would be wrong: its frames would
-    grow old in the queue.
+    Python's lock alone, so that two cores do them at the same time. For a camera this would be wrong:
+    its frames would grow old in the queue.
 
     Args:
         source: belongs to this one from now on: it is closed with it.
         frames: how many to keep ready, at least 1.
+        copies: each frame is copied once, into one of a few buffers that are used again; False: the
+            source gives each frame in an array of its own.
+        most_bytes: of frames that are ready; one is kept ready whatever its size.
     """
 
-    def __init__(self, source: FrameSource, frames: int = 4) -> None:
+    def __init__(
+        self,
+        source: FrameSource,
+        frames: int = 4,
+        *,
+        copies: bool = True,
+        most_bytes: int = MOST_BYTES,
+    ) -> None:
         self._source = source
+        self._copies = copies
+        self._most_bytes = most_bytes
+        self._kept_bytes = most_bytes // (frames + 2)
+        self._taken = threading.Condition()
+        self._ready_bytes = self._last_bytes = 0
         self._ready: queue.Queue[Frame | BaseException | None] = queue.Queue(frames)
         self._free: queue.SimpleQueue[NDArray[np.uint8]] = queue.SimpleQueue()
         for _ in range(frames + 2):  # one is being filled, one is handed out
@@ -57,7 +73,8 @@ class ReadAhead:
             Exception: whatever ended the source, at every call from there on.
         """
         if self._handed_out is not None:
-            self._free.put(self._handed_out)
+            large = self._handed_out.nbytes > self._kept_bytes
+            self._free.put(np.empty(0, np.uint8) if large else self._handed_out)
             self._handed_out = None
         if self._closing.is_set():
             return None
@@ -67,7 +84,11 @@ class ReadAhead:
             except queue.Empty:
                 raise NoFrameYetError(f"no frame within {_WAIT_S:g} s; ask again") from None
             if isinstance(item, Frame):
-                self._handed_out = item.pixels if _is_picture(item) else None  # then it is ours
+                with self._taken:
+                    self._ready_bytes -= _bytes(item)
+                    self._taken.notify()
+                # Then it is one of our buffers.
+                self._handed_out = item.pixels if self._copies and _is_picture(item) else None
                 return item
             if isinstance(item, UnreadableImageError):
                 raise item
@@ -78,7 +99,7 @@ class ReadAhead:
 
     def _work(self) -> None:
         try:
-            while not self._closing.is_set():
+            while self._wait_for_room():
                 try:
                     frame = self._source.read()
                 except NoFrameYetError:
@@ -88,7 +109,12 @@ class ReadAhead:
                     continue
                 if frame is None:
                     break
-                self._put(self._copy(frame))
+                frame = self._copy(frame) if self._copies else frame
+                with self._taken:
+                    self._last_bytes = _bytes(frame)
+                    self._ready_bytes += self._last_bytes
+                self._put(frame)
+                del frame
             self._put(None)
         except BaseException as error:  # noqa: BLE001  # it is raised again, where somebody reads
             self._put(error)
@@ -96,6 +122,18 @@ class ReadAhead:
             self._source.close()
         except Exception as error:  # noqa: BLE001  # nobody is left to raise it to
             _log.warning("the source could not be closed: %s", error)
+
+    def _wait_for_room(self) -> bool:
+        """Waits until another frame like the last may be ready; False: it is to end."""
+        with self._taken:
+            while not self._closing.is_set():
+                if (
+                    not self._ready_bytes
+                    or self._ready_bytes + self._last_bytes <= self._most_bytes
+                ):
+                    return True
+                self._taken.wait(_WAIT_S)
+        return False
 
     def _copy(self, frame: Frame) -> Frame:
         if not _is_picture(frame):
@@ -130,6 +168,10 @@ class ReadAhead:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _bytes(frame: Frame) -> int:
+    return frame.pixels.nbytes if _is_picture(frame) else 0
 
 
 def _is_picture(frame: Frame) -> bool:

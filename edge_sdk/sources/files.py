@@ -51,7 +51,8 @@ def open_files(paths: Sequence[Path], *, max_pixels: int = MAX_PIXELS) -> FrameS
 
 
 def _ahead(source: FrameSource) -> FrameSource:
-    return ReadAhead(source) if (os.cpu_count() or 1) > 1 else source
+    # Each picture is decoded into an array of its own.
+    return ReadAhead(source, copies=False) if (os.cpu_count() or 1) > 1 else source
 
 
 def _is_video(path: Path) -> bool:

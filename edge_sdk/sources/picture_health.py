@@ -135,6 +135,7 @@ class DamagedFrames:
             return None
         new, self._reported = self.count - self._reported, self.count
         self._reported_s = now_s
+        reason = reason.split(";")[0]  # what follows is advice about a file
         frames = "1 frame" if new == 1 else f"{new} frames"
         return Health(
             "damaged", f"{frames} dropped, {self.count} in all: {reason}; the stream goes on"

@@ -115,6 +115,45 @@ def test_it_reads_no_further_ahead_than_asked() -> None:
         assert 100 - source._left <= 3 + 2
 
 
+@pytest.mark.parametrize(("most_bytes", "ahead"), [(48, 1), (95, 1), (96, 2), (1000, 4)])
+def test_frames_that_are_ready_take_no_more_memory_than_is_allowed(
+    most_bytes: int, ahead: int
+) -> None:
+    """Frames of 48 bytes; the one that is being handed over by the thread counts as ready."""
+    decoded = threading.Semaphore(0)
+
+    class Counting(_OneBuffer):
+        def read(self) -> Frame | None:
+            decoded.release()
+            frame = super().read()
+            return frame and Frame(frame.pixels.copy(), index=frame.index)
+
+    source = Counting(50)
+    with ReadAhead(source, 3, copies=False, most_bytes=most_bytes) as reader:
+        for _ in range(ahead):
+            assert decoded.acquire(timeout=20)
+        assert not decoded.acquire(timeout=0.2)
+        assert reader.read() is not None
+        assert decoded.acquire(timeout=20)
+        assert not decoded.acquire(timeout=0.2)
+        assert _drained(reader) == list(range(2, 51))
+
+
+def test_a_source_whose_frames_are_its_own_arrays_is_not_copied() -> None:
+    frames = [Frame(np.full((4, 4, 3), i, np.uint8), "rgb", i) for i in range(5)]
+    with ReadAhead(FakeSource(frames), copies=False) as reader:
+        for frame in frames:
+            got = reader.read()
+            assert got is not None
+            assert got.pixels is frame.pixels
+
+
+def test_a_large_buffer_is_given_back_to_the_system() -> None:
+    with ReadAhead(_OneBuffer(9), 1, most_bytes=100) as reader:  # three buffers of 33 bytes
+        assert _drained(reader) == list(range(1, 10))
+        assert max(reader._free.get().nbytes for _ in range(reader._free.qsize())) <= 33
+
+
 def test_a_source_that_is_slow_is_said_to_be_within_half_a_second() -> None:
     gate = threading.Event()
 
