@@ -44,8 +44,8 @@ class ImageHeader(NamedTuple):
         return round(self.width * self.height * self.bytes_per_pixel)
 
 
-# Peak of cv2.imdecode with OpenCV 5.0 (4.11 takes less), pictures of 24 megapixels, measured by
-# benchmarks/fuzz_pictures.py --memory: 6.0 for JPEG, PNG, BMP and TIFF of 8 or 16 bits.
+# Peak of a process that decodes 24 megapixels with OpenCV 5.0: 6.0 for JPEG, PNG, BMP and TIFF of 8 or
+# 16 bits, as tests/fuzz/pictures.py measures it.
 _WEBP_BYTES = 7.1
 _GIF_BYTES = 12.2
 # Coefficients of a JPEG with several scans are kept until the end, two bytes for each sample.
