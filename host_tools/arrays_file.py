@@ -1,4 +1,4 @@
-"""Reading ``.npz`` files that may be damaged: every kind of damage is one kind of error."""
+"""Reading ``.npz`` files that may be damaged or hostile: every kind of it is one kind of error."""
 
 from __future__ import annotations
 
@@ -12,6 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_sdk.files import read_file, size_text
+from edge_sdk.machine.quota import usable_memory_bytes
+from edge_sdk.machine.system import System
+
 # What numpy and zipfile raise on a damaged file: a flipped bit may claim encryption or another
 # compression.
 _DAMAGE = (
@@ -21,6 +25,12 @@ _DAMAGE = (
 )
 
 
+# Arrays that are saved compressed: scores near 0 and 1 shrink to a hundredth, deflate's best is 1/1032.
+_MOST_TIMES = 200
+_LEAST_BYTES = 64_000_000
+_MOST_BYTES = 16_000_000_000
+
+
 class DamagedArraysError(ValueError):
     """The file is not what was written; says why. Never seen by a user: readers turn it into theirs."""
 
@@ -28,14 +38,18 @@ class DamagedArraysError(ValueError):
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     """All arrays of an ``.npz`` file, every checksum compared.
 
+    Their sizes are looked at before they are unpacked: 200 times the file's at most (64 MB are always
+    allowed), and half of the memory that the process may still take.
+
     Raises:
         FileNotFoundError: no such file.
-        DamagedArraysError: it cannot be read, or is not what was written.
+        DamagedArraysError: it cannot be read, is not what was written, or is too large.
     """
     try:
         # All of it is read and its checksums with it; numpy would stop at the end of an array.
-        content = path.read_bytes()
+        content = read_file(path, _room_bytes())
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            _check_sizes(archive, len(content))
             if archive.testzip() is not None:
                 raise DamagedArraysError("a checksum is wrong")
         with np.load(io.BytesIO(content), allow_pickle=False) as saved:
@@ -44,3 +58,19 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
         raise
     except _DAMAGE as error:
         raise DamagedArraysError(str(error)) from error
+
+
+def _check_sizes(archive: zipfile.ZipFile, file_bytes: int) -> None:
+    # zipfile unpacks no more of a member than its entry says.
+    unpacked = sum(member.file_size for member in archive.infolist())
+    most = min(max(_LEAST_BYTES, _MOST_TIMES * file_bytes), _room_bytes())
+    if unpacked > most:
+        raise DamagedArraysError(
+            f"{size_text(file_bytes)} that become {size_text(unpacked)}, expected "
+            f"{size_text(most)} at most"
+        )
+
+
+def _room_bytes() -> int:
+    usable = usable_memory_bytes(System())
+    return _MOST_BYTES if usable is None else min(_MOST_BYTES, usable // 2)

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from edge_sdk.errors import ConversionError, WriteError
-from edge_sdk.files import write_atomically
+from edge_sdk.files import size_text, write_atomically
+from edge_sdk.machine.quota import limited_memory, usable_memory_bytes
+from edge_sdk.machine.system import System
 from host_tools.extras import require
 
 _UNFINISHED = ".unfinished.keras"
@@ -33,6 +35,10 @@ _NO_LAYERS = (
 )
 # The description of the largest network in Keras takes less than a megabyte.
 _CONFIG_LIMIT_BYTES = 64 << 20
+# Keras keeps its weights uncompressed; loading them takes twice their size, building the network some
+# hundred megabytes. A description of a few hundred bytes may ask for layers of any size.
+_LEAST_BYTES = 1_000_000_000
+_TIMES = 8
 
 
 def load_keras(path: Path) -> Any:
@@ -57,10 +63,13 @@ def load_keras(path: Path) -> Any:
                 "same network from those, copy the weights and save it again"
             )
     try:
-        return keras.models.load_model(path, compile=False, safe_mode=True)
+        with limited_memory(System(), _memory_bytes(path)):
+            return keras.models.load_model(path, compile=False, safe_mode=True)
     except Exception as error:
         # Keras raises whatever zipfile, h5py, json or a layer's constructor happened to raise.
         reason = str(error).strip().split("\n")[0]
+        if isinstance(error, MemoryError) or "OOM" in reason:
+            reason = f"it takes more than {size_text(_memory_bytes(path))} of memory"
         raise ConversionError(
             f"{path}: Keras does not load it ({reason}); expected a .keras file made of standard "
             "layers (a Lambda layer is code, and is refused)"
@@ -104,6 +113,12 @@ def _asked_for(config: Any) -> Iterator[tuple[str, str | None]]:
             for name in names:
                 if isinstance(name, str):
                     yield name, module if isinstance(module, str) else None
+
+
+def _memory_bytes(path: Path) -> int:
+    most = _LEAST_BYTES + _TIMES * path.stat().st_size
+    usable = usable_memory_bytes(System())
+    return most if usable is None else min(most, usable)
 
 
 def save_keras(model: Any, path: Path) -> None:

@@ -7,6 +7,7 @@ its control group may have is killed, however much the machine has left.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import NamedTuple
@@ -54,6 +55,30 @@ def usable_memory_bytes(system: System) -> int | None:
     """
     rooms = [*_machine_rooms(system), *_group_rooms(system), *_process_rooms(system)]
     return max(0, min(rooms)) if rooms else None
+
+
+@contextlib.contextmanager
+def limited_memory(system: System, more_bytes: int) -> Iterator[None]:
+    """Within, the process may take so much more; an allocation beyond fails instead.
+
+    Args:
+        system: what the process has taken is read there; without it there is no limit.
+        more_bytes: private memory beyond what there is now (``RLIMIT_DATA``); a lower limit stays.
+    """
+    status = _lines((system.text("/proc/self/status") or "").replace(":", ""))
+    if "VmData" not in status:
+        yield
+        return
+    import resource
+
+    usual, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    lowest = [status["VmData"] * 1024 + more_bytes, usual, hard]
+    soft = min(limit for limit in lowest if limit != resource.RLIM_INFINITY)
+    resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (usual, hard))
 
 
 def _machine_rooms(system: System) -> Iterator[int]:

@@ -16,8 +16,6 @@ import json
 import logging
 import os
 import pickle
-import re
-import resource
 import select
 import signal
 import struct
@@ -65,7 +63,8 @@ def _main() -> NoReturn:
             os.set_inheritable(descriptor, False)
         spec, size, max_pixels = _read_order()
         _die_with_parent()
-        code = _capture(spec, size, max_pixels, numbers, _Messages(messages), parent)
+        with _limited_memory(max_pixels):
+            code = _capture(spec, size, max_pixels, numbers, _Messages(messages), parent)
     except _Stop:
         code = 0
     except BaseException:  # noqa: BLE001  # a bug: it is shown, and the parent sees the status
@@ -134,6 +133,20 @@ class _Messages:
         self.send(say=text[:_REMARK_MAX])
 
 
+def _limited_memory(max_pixels: int | None) -> contextlib.AbstractContextManager[None]:
+    """Bounds what this process may take, whatever a driver or a stream has it decode.
+
+    The size of a stream's frames is known when FFmpeg has decoded the first; this limit holds before.
+    """
+    from edge_sdk.machine.quota import limited_memory, usable_memory_bytes
+    from edge_sdk.machine.system import System
+    from edge_sdk.picturelimits import MAX_PIXELS, capture_bytes
+
+    system = System()
+    most = capture_bytes(max_pixels or MAX_PIXELS, usable_memory_bytes(system))
+    return limited_memory(system, most)
+
+
 def _capture(
     spec: SourceSpec,
     size: tuple[int, int] | None,
@@ -146,7 +159,6 @@ def _capture(
     from edge_sdk.sources.shared_frames import Descriptors, FrameWriter
     from edge_sdk.sources.specification import open_source
 
-    _limit_memory(max_pixels)
     writer = FrameWriter(Descriptors(*numbers))
     source: FrameSource | None = None
     try:
@@ -170,25 +182,6 @@ def _capture(
         if source is not None:
             _close(source)
     return 0
-
-
-def _limit_memory(max_pixels: int | None) -> None:
-    """Bounds what this process may take, whatever a driver or a stream has it decode.
-
-    The size of a stream's frames is known when FFmpeg has decoded the first; this limit holds before.
-    """
-    from edge_sdk.machine.quota import usable_memory_bytes
-    from edge_sdk.machine.system import System
-    from edge_sdk.picturelimits import MAX_PIXELS, capture_bytes
-
-    system = System()
-    data_kb = re.search(r"VmData:\s+(\d{1,12}) kB", system.text("/proc/self/status") or "")
-    if data_kb is not None:
-        most = capture_bytes(max_pixels or MAX_PIXELS, usable_memory_bytes(system))
-        limit = int(data_kb[1]) * 1024 + most
-        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-        if hard == resource.RLIM_INFINITY or limit < hard:
-            resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
 
 
 def _pump(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import cv2
@@ -255,6 +257,25 @@ def test_a_damaged_keras_file_is_refused(built: Path, digits: Path, tmp_path: Pa
         result = edgecls("convert", tmp_path / name, "--data", digits)
         assert result.exit_code == 1
         assert f"{name}: Keras does not load it" in result.stderr
+
+
+def test_a_keras_file_that_asks_for_gigabytes_is_refused(
+    built: Path, digits: Path, tmp_path: Path
+) -> None:
+    """A description of some kilobytes, whose last layer has 100 million outputs."""
+    bomb = tmp_path / "bomb.keras"
+    with zipfile.ZipFile(built / "model.keras") as sound, zipfile.ZipFile(bomb, "w") as archive:
+        for name in sound.namelist():
+            content = sound.read(name)
+            if name == "config.json":
+                found = list(re.finditer(rb'"units": (\d+)', content))[-1]
+                content = content[: found.start(1)] + b"100000000" + content[found.end(1) :]
+            archive.writestr(name, content)
+    result = edgecls("convert", bomb, "--data", digits)
+    assert result.exit_code == 1
+    assert re.search(
+        r"bomb\.keras: Keras does not load it \(it takes more than 1\.\d GB", result.stderr
+    )
 
 
 def test_weights_that_are_not_numbers_do_not_convert(

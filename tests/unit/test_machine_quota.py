@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_sdk.machine.quota import Quota, read_quota, usable_memory_bytes
+from edge_sdk.machine.quota import Quota, limited_memory, read_quota, usable_memory_bytes
 from edge_sdk.machine.system import System
 
 _NONE = Quota(None, None)
@@ -220,3 +220,34 @@ def test_memory_of_this_machine_follows_a_limit_of_the_process() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
     )
     assert 0 < int(done.stdout) < 1 << 29
+
+
+_LIMITED = """
+import resource
+from edge_sdk.machine.quota import limited_memory
+from edge_sdk.machine.system import System
+usual = resource.getrlimit(resource.RLIMIT_DATA)
+with limited_memory(System(), 50_000_000):
+    kept = bytearray(10_000_000)
+    try:
+        bytearray(300_000_000)
+    except MemoryError:
+        print("refused")
+assert resource.getrlimit(resource.RLIMIT_DATA) == usual
+print(len(bytearray(300_000_000)))
+"""
+
+
+def test_memory_can_be_limited_for_a_while() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _LIMITED], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.split() == ["refused", "300000000"]
+
+
+def test_without_a_proc_there_is_no_limit(tmp_path: Path) -> None:
+    import resource
+
+    usual = resource.getrlimit(resource.RLIMIT_DATA)
+    with limited_memory(_machine(tmp_path, {}), 1):
+        assert resource.getrlimit(resource.RLIMIT_DATA) == usual
