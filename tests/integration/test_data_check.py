@@ -446,3 +446,29 @@ def test_a_name_that_is_no_text_is_told_all_the_same(digits: Path, tmp_path: Pat
     assert "caf\\udce9.png" in result.stdout
     assert "other\\udce9.png" in page.read_text("utf-8")
     assert _check(tmp_path / "data")[1]["unreadable"][0]["path"].endswith("caf\udce9.png")
+
+
+def test_jpegs_that_are_damaged_inside_are_named_and_a_link_in_circles_ends_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for label in ("cat", "dog"):
+        (tmp_path / label).mkdir()
+        for number in range(4):
+            noise = np.random.default_rng(number + 4 * (label == "dog"))
+            pixels = cv2.resize(noise.integers(0, 256, (16, 16, 3), np.uint8), (96, 96))
+            data = cv2.imencode(".jpg", pixels)[1].tobytes()
+            if number == 2:
+                data = data[: len(data) * 2 // 3] + b"\xff\xd9"
+            (tmp_path / label / f"{number}.jpg").write_bytes(data)
+    loop = tmp_path / "cat" / "loop.jpg"
+    loop.symlink_to(loop)
+    result = edgecls("data", "check", tmp_path, "--json")
+    report = json.loads(result.stdout)
+    assert [(Path(u["path"]).parts[-2:]) for u in report["unreadable"]] == [
+        ("cat", "2.jpg"),
+        ("dog", "2.jpg"),
+    ]
+    assert all("damaged inside" in u["reason"] for u in report["unreadable"])
+    assert _found(report, "2 pictures cannot be read") == ["warning"]
+    assert _found(report, "1 picture belongs to no class") == ["warning"]
+    assert f"{loop}: left out, a link that goes round in circles" in caplog.text

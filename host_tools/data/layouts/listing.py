@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+import errno
+import logging
 import os
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from edge_sdk.images import EXTENSIONS
 
 _TOLD = 3
+_LOOPS: set[str] = set()  # a folder is listed several times, each link is logged once
+_log = logging.getLogger("edgecls.data")
 
 
 def subfolders(folder: Path) -> list[Path]:
     """The folders directly in it, sorted, hidden ones left out.
 
+    A link that goes round in circles is left out and logged.
+
     Raises:
-        OSError: it cannot be read, or a link in it goes round in circles.
+        OSError: it cannot be read.
     """
     with os.scandir(folder) as entries:
         return sorted(
             Path(entry.path)
             for entry in entries
-            if not entry.name.startswith(".") and entry.is_dir()
+            if not entry.name.startswith(".") and _leads_to_folder(entry)
         )
 
 
@@ -29,10 +35,10 @@ def pictures_below(folder: Path) -> list[Path]:
     """The picture files below a folder, sorted, hidden ones left out.
 
     As ``edge_sdk.sources.list_images``, but a folder that cannot be read is an error, since a
-    data set must not shrink in silence.
+    data set must not shrink in silence. A link that goes round in circles is left out and logged.
 
     Raises:
-        OSError: a folder cannot be read, or a link goes round in circles.
+        OSError: a folder cannot be read.
     """
     found: list[Path] = []
     waiting = [folder]
@@ -43,9 +49,29 @@ def pictures_below(folder: Path) -> list[Path]:
                     continue
                 if entry.is_dir(follow_symlinks=False):
                     waiting.append(Path(entry.path))
-                elif entry.name.lower().endswith(EXTENSIONS) and entry.is_file():
+                elif entry.name.lower().endswith(EXTENSIONS) and _leads_to_file(entry):
                     found.append(Path(entry.path))
     return sorted(found)
+
+
+def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
+    return _followed(entry, entry.is_dir)
+
+
+def _leads_to_file(entry: os.DirEntry[str]) -> bool:
+    return _followed(entry, entry.is_file)
+
+
+def _followed(entry: os.DirEntry[str], asked: Callable[[], bool]) -> bool:
+    try:
+        return asked()
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+    if entry.path not in _LOOPS:
+        _LOOPS.add(entry.path)
+        _log.warning("%s: left out, a link that goes round in circles; remove it", entry.path)
+    return False
 
 
 def first_few(names: Collection[str]) -> str:
