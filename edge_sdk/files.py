@@ -61,6 +61,16 @@ def read_file(path: str | Path, most_bytes: int) -> bytes:
     return content
 
 
+def read_text(path: str | Path, encoding: str = "utf-8", *, most_bytes: int = TEXT_BYTES) -> str:
+    """The text of a file, every line's end as a newline character; errors as for ``read_file``.
+
+    Raises:
+        UnicodeDecodeError: it is not written in ``encoding``.
+    """
+    text = read_file(path, most_bytes).decode(encoding)
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
 def _read(file: io.FileIO, size: int, most_bytes: int) -> bytes:
     content = file.read(size + 1) or b""  # one more: files of /proc say 0, others may grow
     if len(content) == size:

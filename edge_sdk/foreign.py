@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 
 from edge_sdk.errors import UndescribedArtifactError
+from edge_sdk.files import read_text
 from edge_sdk.tensors import RAW, SYMMETRIC, UNIT, Normalization
 
 _NORMALIZATIONS = {"raw": RAW, "unit": UNIT, "symmetric": SYMMETRIC}
@@ -48,7 +49,7 @@ def read_labels(path: str | Path) -> tuple[str, ...]:
         UndescribedArtifactError: the file cannot be read as text.
     """
     try:
-        return parse_labels(Path(path).read_text("utf-8-sig"))
+        return parse_labels(read_text(path, "utf-8-sig"))
     except (OSError, UnicodeDecodeError) as error:
         raise UndescribedArtifactError(
             f"--labels {path}: cannot be read as UTF-8 text ({error}); expected one label per line, "

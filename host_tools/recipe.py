@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_sdk.errors import RecipeError
+from edge_sdk.files import read_text
 from edge_sdk.plain import PlainError, from_plain, nearest
 from edge_sdk.preprocess import CROPS, Crop, Preprocessing
 from host_tools.recipe_keys import (
@@ -52,6 +53,7 @@ __all__ = [
 
 # A table of the file that is not a section: what each variant of the recipe has differently.
 _VARIANTS = "variants"
+_RECIPE_BYTES = 1_000_000
 
 
 def preprocessing_of(recipe: Recipe) -> Preprocessing:
@@ -273,8 +275,8 @@ def _read(source: str | Path) -> tuple[str, str]:
         return text, f"recipe {source}"
     path = Path(source)
     try:
-        if path.is_file():
-            return path.read_text("utf-8"), str(path)
+        if path.exists() and not path.is_dir():
+            return read_text(path, most_bytes=_RECIPE_BYTES), str(path)
     except (OSError, ValueError) as error:  # a name too long, a null in it, not UTF-8 inside
         raise RecipeError(f"{path}: cannot be read as text ({error})") from error
     raise RecipeError(

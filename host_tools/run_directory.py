@@ -21,7 +21,7 @@ from edge_sdk.errors import (
     FolderInUseError,
     WriteError,
 )
-from edge_sdk.files import write_atomically
+from edge_sdk.files import read_text, write_atomically
 from host_tools.extras import require
 from host_tools.recipe import Recipe, load_recipe, recipe_toml
 
@@ -111,7 +111,7 @@ class RunDirectory:
         if not self.report.exists():
             return {}
         try:
-            loaded: dict[str, Any] = json.loads(self.report.read_text("utf-8"))
+            loaded: dict[str, Any] = json.loads(read_text(self.report))
         except ValueError as error:
             raise ConversionError(f"{self.report}: damaged ({error}); train again") from error
         return loaded
@@ -231,7 +231,7 @@ def find_trained(path: str | Path) -> TrainedModel:
         what = "no model.keras in this folder" if path.is_dir() else "there is no such model file"
         raise ArtifactNotFoundError(f"{path}: {what}; edgecls train makes one")
     if file == run.model and run.recipe_file.exists() and run.labels_file.exists():
-        text = run.labels_file.read_text("utf-8")
+        text = read_text(run.labels_file)
         return TrainedModel(
             file, load_recipe(run.recipe_file), tuple(text.removesuffix("\n").split("\n"))
         )

@@ -9,6 +9,7 @@ from pathlib import Path, PurePath
 
 from edge_sdk.bench.results import ModelResult
 from edge_sdk.errors import BaselineError
+from edge_sdk.files import TEXT_BYTES, read_file
 from edge_sdk.plain import from_plain
 
 _AGAIN = "give what edgecls validate ARTIFACT --reference MODEL --data DIR --json printed"
@@ -45,7 +46,7 @@ def read_accuracies(path: Path) -> tuple[Accuracy, ...]:
         BaselineError: no such file, no validation report, or a damaged one.
     """
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(read_file(path, TEXT_BYTES))
     except OSError as error:
         raise BaselineError(
             f"{path}: cannot be read ({error.strerror or error}); {_AGAIN}"

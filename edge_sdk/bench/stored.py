@@ -8,6 +8,7 @@ from pathlib import Path
 
 from edge_sdk.bench.results import SCHEMA, Benchmark
 from edge_sdk.errors import BaselineError
+from edge_sdk.files import TEXT_BYTES, read_file
 from edge_sdk.plain import from_plain
 
 
@@ -22,7 +23,7 @@ def read_benchmark(path: Path, *, any_schema: bool = False) -> Benchmark:
         BaselineError: no such file, no benchmark, another schema, or damaged.
     """
     try:
-        text = path.read_bytes()
+        text = read_file(path, TEXT_BYTES)
     except OSError as error:
         raise BaselineError(
             f"{path}: cannot be read ({error.strerror or error}); give a file that edgecls bench "

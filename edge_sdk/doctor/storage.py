@@ -8,6 +8,7 @@ from pathlib import Path
 
 from edge_sdk.doctor.context import Context
 from edge_sdk.doctor.findings import Finding, Severity
+from edge_sdk.files import size_text
 
 # A spool takes 64 MB, its log 40 MB more.
 _SPOOL_BYTES = 104_000_000
@@ -33,8 +34,8 @@ def spool(context: Context) -> Iterator[Finding]:
     elif disk.error == errno.ENOSPC or disk.free_bytes < _SPOOL_BYTES:
         yield Finding(
             severity if disk.error else "warning",
-            f"{disk.free_bytes / 1e6:.0f} MB are free in {folder}",
-            f"{needed}: up to {_SPOOL_BYTES / 1e6:.0f} MB; on a full disk they are lost",
+            f"{size_text(disk.free_bytes)} are free in {folder}",
+            f"{needed}: up to {size_text(_SPOOL_BYTES)}; on a full disk they are lost",
             f"sudo du -xh {_mount_point(context, folder)} | sort -h | tail",
         )
     elif disk.error:
@@ -53,7 +54,7 @@ def spool(context: Context) -> Iterator[Finding]:
         )
     else:
         pace = "" if speed is None else f", written at {speed:.0f} MB a second"
-        yield Finding("ok", f"{disk.free_bytes / 1e9:.1f} GB are free in {folder}{pace}", needed)
+        yield Finding("ok", f"{size_text(disk.free_bytes)} are free in {folder}{pace}", needed)
 
 
 def _mount_point(context: Context, folder: Path) -> str:

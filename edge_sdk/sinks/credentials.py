@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edge_sdk.errors import SinkSpecError
+from edge_sdk.files import read_text
 
 MQTT_USERNAME, MQTT_PASSWORD = "EDGECLS_MQTT_USERNAME", "EDGECLS_MQTT_PASSWORD"
+_SECRET_BYTES = 64_000
 WEBHOOK_TOKEN = "EDGECLS_WEBHOOK_TOKEN"  # noqa: S105
 WEB_TOKEN, WEB_TOKEN_FILE = "EDGECLS_WEB_TOKEN", "EDGECLS_WEB_TOKEN_FILE"
 
@@ -78,7 +80,7 @@ def _token(file: Path | None, variable: str) -> str | None:
 
 def _read_secret(file: Path) -> str:
     try:
-        text = file.read_text("utf-8").strip()
+        text = read_text(file, most_bytes=_SECRET_BYTES).strip()
         mode = file.stat().st_mode
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8"

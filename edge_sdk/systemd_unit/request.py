@@ -14,6 +14,7 @@ from urllib.parse import parse_qsl, urlsplit
 import edge_sdk
 from edge_sdk.artifact import Artifact
 from edge_sdk.errors import SinkSpecError, SourceSpecError, UnitAccessError
+from edge_sdk.files import TEXT_BYTES, read_file
 from edge_sdk.preprocess import Crop
 from edge_sdk.sources.specification import STREAM_SCHEMES, parse_source, redact
 from edge_sdk.systemd_unit.plan import (
@@ -146,7 +147,7 @@ def _camera(request: Request) -> str | None:
     """The camera's word with an absolute path in it; None: the environment file says it."""
     file = request.environment_file
     if request.camera is None:
-        lines = [] if file is None else _existing(file).read_text("utf-8", "replace").splitlines()
+        lines = [] if file is None else _lines(_existing(file))
         told = any(line.strip().startswith(f"{CAMERA_VARIABLE}=") for line in lines)
         return None if told else "auto"
     if redact(request.camera) != request.camera:
@@ -224,6 +225,10 @@ def _files(request: Request) -> Iterator[Path]:
 
 def _query(url: str) -> list[tuple[str, str]]:
     return parse_qsl(urlsplit(url).query)
+
+
+def _lines(path: Path) -> list[str]:
+    return read_file(path, TEXT_BYTES).decode("utf-8", "replace").splitlines()
 
 
 def _existing(path: Path) -> Path:

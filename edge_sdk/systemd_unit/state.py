@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from edge_sdk.files import size_text
 from edge_sdk.records import SCHEMA
 from edge_sdk.systemd_unit.control import Host, show
 
@@ -91,7 +92,7 @@ class UnitState:
         if self.restarts:
             lines.append(f"it was started again {self.restarts} times")
         if self.memory_bytes is not None:
-            lines.append(f"it takes {self.memory_bytes / 1e6:.0f} MB of memory")
+            lines.append(f"it takes {size_text(self.memory_bytes)} of memory")
         boot = (
             "it starts with the machine" if self.at_boot else "it does not start with the machine"
         )

@@ -110,8 +110,10 @@ def say_report(compiled: CompiledArtifact) -> None:
         f"{report.mapped} of {report.total} operators run on the Edge TPU{version}", err=True
     )
     if report.off_chip_bytes:
+        from edge_sdk.files import size_text
+
         click.echo(
-            f"{report.off_chip_bytes / 1e6:.1f} MB of weights do not fit into the Edge TPU and are "
+            f"{size_text(report.off_chip_bytes)} of weights do not fit into the Edge TPU and are "
             "fetched for every picture",
             err=True,
         )

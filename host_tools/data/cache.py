@@ -22,7 +22,7 @@ import cv2
 
 import edge_sdk
 from edge_sdk.errors import DatasetError, WriteError
-from edge_sdk.files import cache_folder
+from edge_sdk.files import cache_folder, size_text
 from edge_sdk.images import MAX_PIXELS
 from edge_sdk.preprocess import Preprocessing
 from host_tools.data.cache_file import PictureCache, Sizes, build_cache, open_built
@@ -136,8 +136,8 @@ def _make_room(place: CachePlace, name: str, needed: int) -> list[float]:
     """Evicts what must go; the share of a new cache that each folder has room for."""
     if needed > place.limit_bytes:
         raise DatasetError(
-            f"{place.folder}: these pictures take {needed / 1e9:.1f} GB decoded, the limit is "
-            f"{place.limit_bytes / 1e9:g} GB; raise it with --cache-limit, or choose a smaller "
+            f"{place.folder}: these pictures take {size_text(needed)} decoded, the limit is "
+            f"{size_text(place.limit_bytes)}; raise it with --cache-limit, or choose a smaller "
             "data.width and data.height"
         )
     caches = sorted(_caches(place, name))
@@ -149,8 +149,8 @@ def _make_room(place: CachePlace, name: str, needed: int) -> list[float]:
     room = _room(place)
     if sum(room) < needed:
         raise WriteError(
-            f"{place.folder}: these pictures take {needed / 1e9:.1f} GB decoded, "
-            f"{sum(room) / 1e9:.1f} GB are free; free some space, or name a folder on another disk "
+            f"{place.folder}: these pictures take {size_text(needed)} decoded, "
+            f"{size_text(sum(room))} are free; free some space, or name a folder on another disk "
             "with --cache DIR, or several"
         )
     return (

@@ -13,7 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_sdk.errors import DatasetError
+from edge_sdk.files import read_file
 from edge_sdk.images import EXTENSIONS, MAX_PIXELS, read_image
+from edge_sdk.picturelimits import file_bytes
 from edge_sdk.types import Frame
 
 Split = Literal["train", "validation", "test"]
@@ -81,7 +83,7 @@ def file_digest(picture: Picture) -> str:
     """
     if picture.pixels is not None:
         return hashlib.sha256(picture.pixels.tobytes()).hexdigest()
-    return hashlib.sha256(picture.path.read_bytes()).hexdigest()
+    return hashlib.sha256(read_file(picture.path, file_bytes(MAX_PIXELS))).hexdigest()
 
 
 def check_found(root: Path, classes: Sequence[str], pictures: Sequence[Picture]) -> None:

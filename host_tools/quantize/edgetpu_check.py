@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from edge_sdk.errors import ConversionError
+from edge_sdk.files import size_text
 from edge_sdk.tflite import EDGETPU_OPERATOR
 from host_tools.quantize.edgetpu_graph import Operator, Tensor, read_graph
 from host_tools.quantize.edgetpu_rules import (
@@ -281,7 +282,7 @@ def _notes(operators: tuple[Operator, ...], verdicts: list[OperatorVerdict]) -> 
     size = sum(parameters.values())
     if size > _SRAM_BYTES:
         notes.append(
-            f"{size / 1e6:.1f} MB of weights; the Edge TPU caches about 8 MB and fetches the rest for "
+            f"{size_text(size)} of weights; the Edge TPU caches about 8 MB and fetches the rest for "
             "every picture, which is slower: choose a smaller network"
         )
     doubtful = sorted({o.name for o in on_edgetpu if o.name in SIZE_DEPENDENT})

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edge_sdk.errors import DatasetError
+from edge_sdk.files import TEXT_BYTES, read_file
 from host_tools.data.layouts.listing import first_few, pictures_below, subfolders
 from host_tools.data.layouts.wordnet import class_names
 from host_tools.data.pictures import Picture, PictureFolder, Split, check_found
@@ -62,7 +63,7 @@ def _labels(path: Path) -> dict[str, str]:
     if not path.exists():
         return {}
     try:
-        labels = json.loads(path.read_bytes())
+        labels = json.loads(read_file(path, TEXT_BYTES))
     except (ValueError, RecursionError) as error:
         raise DatasetError(
             f"{path}: is damaged ({error}); unpack it again, or delete it to have the WordNet "

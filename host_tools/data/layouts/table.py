@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge_sdk.errors import DatasetError
+from edge_sdk.files import read_file
 from host_tools.data.layouts.folders import SPLIT_NAMES
 from host_tools.data.layouts.listing import first_few
 from host_tools.data.layouts.lookup import PictureIndex
@@ -23,6 +24,7 @@ _GROUP = tuple("patient_id patient lesion_id group group_id".split())
 _SPLIT = tuple("split subset fold".split())
 _YES, _NO = ("1", "1.0"), ("0", "0.0")
 _HEAD_BYTES = 65_536
+_TABLE_BYTES = 500_000_000  # some million lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +154,10 @@ def _chosen(folder: Path) -> Path:
 
 
 def _text(table: Path) -> str:
-    data = table.read_bytes()
+    try:
+        data = read_file(table, _TABLE_BYTES)
+    except OSError as error:
+        raise DatasetError(f"{table}: cannot be read ({error.strerror or error})") from error
     try:
         if b"\0" in data:
             raise ValueError("it has zero bytes")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from edge_sdk.errors import DatasetError
+from edge_sdk.files import read_text
 from host_tools.data.layouts.listing import first_few, pictures_below, subfolders
 from host_tools.data.layouts.wordnet import class_names
 from host_tools.data.pictures import Picture, PictureFolder, check_found
@@ -88,7 +89,7 @@ def _val(root: Path, index: dict[str, int]) -> list[Picture]:
 def _pairs(path: Path) -> dict[str, str]:
     """The first of the tab-separated columns to the second."""
     try:
-        lines = path.read_text("utf-8").split("\n")
+        lines = read_text(path).split("\n")
     except UnicodeDecodeError as error:
         raise DatasetError(f"{path}: is not UTF-8 text ({error}); unpack it again") from error
     pairs: dict[str, str] = {}
