@@ -262,12 +262,12 @@ class _Worker:
         assert self._process.stdout is not None
         self._process.stdin.write(f"{number}\n")
         self._process.stdin.flush()
-        base, damage, _, _ = damaged(number)
         ready, _, _ = select.select([self._process.stdout], [], [], _HANGS_S)
         line = self._process.stdout.readline() if ready else ""
         if line:
             return Outcome(**json.loads(line))
         self.close()
+        base, damage, _, _ = damaged(number)
         return Outcome(number, base, damage, "died" if ready else "hung")
 
     @property
