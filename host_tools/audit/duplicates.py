@@ -21,6 +21,7 @@ from host_tools.audit.likeness import (
     likeness_asked,
     perceptual_hashes,
 )
+from host_tools.progress import progress
 
 DEFAULT_BITS = 10
 
@@ -133,7 +134,8 @@ def close_pairs(hashes: NDArray[np.uint64], bits: int) -> Iterator[tuple[Indices
     Yields:
         Two ``(n,)`` int64 arrays of indices, the first below the second.
     """
-    for row in range(0, len(hashes), _ROWS):
+    starts = range(0, len(hashes), _ROWS)
+    for row in progress(starts, "comparing pictures", len(starts)):
         rows = hashes[row : row + _ROWS, None]
         for column in range(row // _COLUMNS * _COLUMNS, len(hashes), _COLUMNS):
             distance = _bit_counts(rows ^ hashes[None, column : column + _COLUMNS])

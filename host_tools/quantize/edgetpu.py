@@ -16,6 +16,7 @@ from edge_sdk.errors import ArtifactError, ConversionError, EngineNotInstalledEr
 from edge_sdk.systems import require_linux
 from edge_sdk.tflite import EDGETPU_OPERATOR, summarize
 from edge_sdk.types import TensorSpec
+from host_tools.progress import working
 from host_tools.quantize.edgetpu_report import CompilerReport, parse_report
 
 COMPILER_VARIABLE = "EDGETPU_COMPILER"
@@ -121,7 +122,8 @@ def _run(compiler: Path, folder: Path, timeout_s: float) -> str:
                 f"Linux: install it again, or name another in ${COMPILER_VARIABLE}"
             ) from error
         try:
-            code = process.wait(timeout_s)
+            with working("compiling"):
+                code = process.wait(timeout_s)
         except subprocess.TimeoutExpired as error:
             raise ConversionError(
                 f"{compiler} did not finish within {timeout_s:g} s; give it longer with edgecls edgetpu "

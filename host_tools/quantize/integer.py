@@ -15,6 +15,7 @@ import numpy as np
 
 from edge_sdk.errors import ConversionError
 from host_tools.extras import muted, require
+from host_tools.progress import working
 from host_tools.tflite_writer import pack_model, schema, unpack_model
 
 # Of pictures: uint8 values 0..255 stored as int8.
@@ -59,7 +60,7 @@ def quantize_int8(
             f"^{re.escape(name)};", names.ALL_SUPPORTED, None, leave
         )
     try:
-        with muted(), warnings.catch_warnings():
+        with working("rounding to 8 bits"), muted(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             result = quantizer.quantize(
                 _statistics(float_model, ranges), enable_progress_report=False
@@ -82,7 +83,7 @@ def weights_int4(float_model: bytes) -> bytes:
     quantizer = quantizer_module.Quantizer(bytearray(float_model))
     quantizer.load_quantization_recipe(require("ai_edge_quantizer.recipe").weight_only_wi4_afp32())
     try:
-        with muted(), warnings.catch_warnings():
+        with working("rounding weights to 4 bits"), muted(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             result = quantizer.quantize(enable_progress_report=False)
     except (ValueError, RuntimeError, NotImplementedError, KeyError) as error:

@@ -19,7 +19,7 @@ import edge_sdk
 from edge_sdk.errors import ConversionError
 from edge_sdk.onnxfile import PRODUCER
 from host_tools.extras import muted, require
-from host_tools.progress import progress
+from host_tools.progress import progress, working
 
 FORMATS = ("onnx", "onnx-int8")
 
@@ -60,7 +60,7 @@ def _translated(logits: Any) -> Any:
     tensorflow, tf2onnx = require("tensorflow"), require("tf2onnx")
     signature = [tensorflow.TensorSpec(logits.inputs[0].shape, tensorflow.float32, name=_IMAGE)]
     try:
-        with warnings.catch_warnings(), muted():
+        with working("converting to ONNX"), warnings.catch_warnings(), muted():
             warnings.simplefilter("ignore")
             model, _ = tf2onnx.convert.from_keras(logits, signature, opset=_OPSET)
     except Exception as error:  # tf2onnx raises whatever TensorFlow and its own parts raise

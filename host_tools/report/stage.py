@@ -15,6 +15,7 @@ from host_tools.data.load import Dataset
 from host_tools.data.pictures import Picture, Split
 from host_tools.evaluate.figures import evaluate
 from host_tools.evaluate.robustness import Predict, robustness
+from host_tools.progress import progress, working
 from host_tools.report.page import write_page
 from host_tools.report.pictures import Answered, draw_sheets
 from host_tools.run_directory import RunDirectory
@@ -46,8 +47,9 @@ def scores_on(dataset: Dataset, split: Split, predict: Predict) -> NDArray[np.fl
     subset = dataset.splits[split]
     empty = np.empty((0, len(dataset.classes)), np.float32)
     starts = range(0, len(subset), _BATCH)
+    shown = progress(starts, f"evaluating on {split}", len(starts))
     return np.concatenate(
-        [empty, *(predict(subset.pixels(slice(start, start + _BATCH))) for start in starts)]
+        [empty, *(predict(subset.pixels(slice(start, start + _BATCH))) for start in shown)]
     )
 
 
@@ -71,7 +73,8 @@ def write_report(
         say: told what takes long.
     """
     subset = dataset.splits[split]
-    evaluation = asdict(evaluate(scores, subset.labels, dataset.classes, split))
+    with working("computing figures"):
+        evaluation = asdict(evaluate(scores, subset.labels, dataset.classes, split))
     if worse is not None and len(subset):
         say("measuring accuracy on noisy, blurred, dark, compressed and pale pictures")
         trained_s = report["training"]["seconds"]

@@ -161,7 +161,7 @@ def gather_prepared(classifier: Classifier, dataset: Dataset) -> Gathered:
                 f"data.{split}, or leave [scores] out of the recipe"
             )
         truth[side] = subset.labels.tolist()
-        for row in range(len(subset)):
+        for row in progress(range(len(subset)), "scoring", len(subset)):
             pixels = subset.pixels(np.array([row]))[0]
             gray = pixels.shape[2] == 1
             frame = Frame(pixels[:, :, 0], "gray") if gray else Frame(pixels, "rgb")

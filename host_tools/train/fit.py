@@ -39,7 +39,7 @@ from host_tools.train.material import Material, material_for
 from host_tools.train.objective import compile_for, load_teacher, plateau_rate
 from host_tools.train.stages import Stage, stages_of
 from host_tools.train.team import ALONE, Team, check_agreement
-from host_tools.train.watch import NotANumber, check_validation, watch
+from host_tools.train.watch import NotANumber, check_validation, watch, watch_validation
 
 _LOG = logging.getLogger("edgecls.train")
 
@@ -241,7 +241,10 @@ class _Training:
         row["learning_rate"] = float(model.optimizer.learning_rate)
         if material.held_out is not None:
             with averaged_weights(model, enabled=bool(training.ema)):
-                seen = model.evaluate(material.held_out, verbose=0, return_dict=True)
+                shown = watch_validation(epoch, training.epochs, len(material.held_out))
+                seen = model.evaluate(
+                    material.held_out, verbose=0, return_dict=True, callbacks=[shown]
+                )
             row |= {f"val_{name}": float(value) for name, value in seen.items()}
             check_validation(row)
         row["seconds"] = time.perf_counter() - started

@@ -47,16 +47,25 @@ def split_network(network: Any, precision: str = "float32") -> tuple[Any, Any]:
 def training_features(base: Any, subset: Subset, recipe: Recipe) -> NDArray[np.float32]:
     """``(variants, N, F)`` features: of the pictures as they are, then of augmented passes."""
     variants = []
-    for variant in range(recipe.training.feature_variants):
+    passes = recipe.training.feature_variants
+    for variant in range(passes):
         how = recipe.augmentation if variant else None
         seed = (recipe.training.seed, variant)
-        variants.append(_features(base, subset, how, seed, f"features, pass {variant + 1}"))
+        variants.append(
+            _features(
+                base,
+                subset,
+                how,
+                seed,
+                f"computing features, pass {variant + 1} of {recipe.training.feature_variants}",
+            )
+        )
     return np.stack(variants)
 
 
 def plain_features(base: Any, subset: Subset) -> NDArray[np.float32]:
     """``(N, F)`` features of the pictures as they are."""
-    return _features(base, subset, None, (0, 0), "features for validation")
+    return _features(base, subset, None, (0, 0), "computing features for validation")
 
 
 def _features(

@@ -1,16 +1,15 @@
-"""Watching an epoch: a bar on a terminal, and a stop where the loss is no number."""
+"""Watching an epoch: how far it is, and a stop where the loss is no number."""
 
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from edge_sdk.terminal import own
 from host_tools.extras import require
+from host_tools.progress import Meter
 
 
 class NotANumber(Exception):  # noqa: N818  # not an error of its own: training turns it into one
@@ -46,30 +45,40 @@ def watch(
 
     class Watch(keras.callbacks.Callback):  # type: ignore[misc, name-defined]  # Keras is untyped
         def on_train_begin(self, logs: Any = None) -> None:  # noqa: ARG002
-            self.bar = require("tqdm").tqdm(
-                desc=f"epoch {epoch + 1}/{epochs}",
-                total=steps,
-                unit=" steps",
-                leave=False,
-                file=own(sys.stderr),
-                disable=not sys.stderr.isatty(),
-            )
+            self.meter = Meter(f"epoch {epoch + 1}/{epochs}, steps", steps)
 
         def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
             if not math.isfinite(logs["loss"]):
                 raise NotANumber(
                     f"the loss became {logs['loss']} in epoch {epoch + 1}, step {batch + 1}"
                 )
-            self.bar.update(batch + 1 - self.bar.n)  # several steps at once, for a head
+            self.meter.advance(batch + 1 - self.meter.done)  # several steps at once, for a head
             each_step()
 
         def on_epoch_end(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002
             self.own = [np.array(v) for v in self.model.trainable_variables] if averaged else []
 
         def on_train_end(self, logs: Any = None) -> None:  # noqa: ARG002
-            self.bar.close()
+            self.meter.close()
             if averaged:
                 for variable, value in zip(self.model.trainable_variables, self.own, strict=True):
                     variable.assign(value)
 
     return Watch()
+
+
+def watch_validation(epoch: int, epochs: int, steps: int) -> Any:
+    """A ``keras.callbacks.Callback`` that shows how far the validation of a 0-based epoch is."""
+    keras = require("keras")
+
+    class WatchValidation(keras.callbacks.Callback):  # type: ignore[misc, name-defined]
+        def on_test_begin(self, logs: Any = None) -> None:  # noqa: ARG002
+            self.meter = Meter(f"epoch {epoch + 1}/{epochs}, validation steps", steps)
+
+        def on_test_batch_end(self, batch: int, logs: Any = None) -> None:  # noqa: ARG002
+            self.meter.advance(batch + 1 - self.meter.done)
+
+        def on_test_end(self, logs: Any = None) -> None:  # noqa: ARG002
+            self.meter.close()
+
+    return WatchValidation()

@@ -21,6 +21,7 @@ from host_tools.data.prepare import split_rule
 from host_tools.data.split import SplitRule
 from host_tools.keras_files import load_keras
 from host_tools.opening import Opening, open_classifier, recorded_rule
+from host_tools.progress import progress
 from host_tools.recipe import preprocessing_of
 from host_tools.run_directory import find_trained
 from host_tools.validate.choice import decoded, pictures_of
@@ -101,10 +102,11 @@ def validate(
 
 def scores_of(comparison: Comparison) -> SavedScores:
     """The reference's scores, ready to be saved for a device."""
+    pictures = comparison.pictures
     return SavedScores(
         reference=comparison.reference_path,
         labels=comparison.labels,
-        files=tuple(file_digest(picture) for picture in comparison.pictures),
+        files=tuple(map(file_digest, progress(pictures, "hashing pictures", len(pictures)))),
         scores=comparison.reference_scores,
         preprocessing=comparison.preprocessing,
     )
