@@ -41,6 +41,7 @@ def train_run(
     *,
     resume: bool,
     say: Say,
+    corruptions: bool = False,
     together: bool = False,
     meeting: Meeting | None = None,
 ) -> dict[str, Any] | None:
@@ -50,6 +51,7 @@ def train_run(
         recipe, dataset, run: what, on what, into where.
         resume: go on with an unfinished training.
         say: told what a person should know.
+        corruptions: measure accuracy on worse pictures, too.
         together: share the training among all devices; ``use_jax`` must have been called.
         meeting: of the processes that share it; None: this one alone.
 
@@ -69,7 +71,8 @@ def train_run(
             return None
         report, predict = trained
         scores = scores_on(dataset, "validation", predict)
-        write_report(run, report, dataset, "validation", scores, predict, say)
+        worse = predict if corruptions else None
+        write_report(run, report, dataset, "validation", scores, worse, say)
         return report
 
 
@@ -140,9 +143,16 @@ def build(
     out: Path,
     *,
     resume: bool = False,
+    corruptions: bool = False,
     say: Say,
 ) -> Comparison:
     """Everything: train, convert, validate on the test split, report.
+
+    Args:
+        recipe, data, out: what, on what, into where.
+        resume: go on with an unfinished training.
+        corruptions: measure accuracy on worse pictures, too.
+        say: told what a person should know.
 
     Returns:
         The comparison of the artifacts with the float model; its verdict is that of the recipe's
@@ -153,10 +163,12 @@ def build(
         FolderInUseError: another process writes into ``out``.
     """
     with taken(out):
-        return _build(recipe, data, out, resume=resume, say=say)
+        return _build(recipe, data, out, resume=resume, corruptions=corruptions, say=say)
 
 
-def _build(recipe: Recipe, data: DataPlace, out: Path, *, resume: bool, say: Say) -> Comparison:
+def _build(
+    recipe: Recipe, data: DataPlace, out: Path, *, resume: bool, corruptions: bool, say: Say
+) -> Comparison:
     run = RunDirectory(out)
     dataset = load_for(recipe, data, say)
     if not len(dataset.splits["test"]):
@@ -192,7 +204,7 @@ def _build(recipe: Recipe, data: DataPlace, out: Path, *, resume: bool, say: Say
     scores = comparison.reference_scores
     if comparison.pictures != dataset.splits["test"].pictures:  # one can be read no more
         scores = scores_on(dataset, "test", predict)
-    write_report(run, report, dataset, "test", scores, predict, say)
+    write_report(run, report, dataset, "test", scores, predict if corruptions else None, say)
     return comparison
 
 

@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from host_tools.cli.options import prepared_data_options, resume_option, set_option
+from host_tools.cli.options import (
+    corruptions_option,
+    prepared_data_options,
+    resume_option,
+    set_option,
+)
 
 if TYPE_CHECKING:
     from host_tools.data.prepare import DataPlace
@@ -24,6 +29,7 @@ if TYPE_CHECKING:
 )
 @set_option
 @resume_option
+@corruptions_option
 @click.option("--json", "as_json", is_flag=True, help="Print the validation as JSON.")
 def build(
     recipe: str,
@@ -31,6 +37,7 @@ def build(
     out: Path,
     overrides: tuple[str, ...],
     resume: bool,
+    corruptions: bool,
     as_json: bool,
 ) -> None:
     """Train, convert, validate and report: everything that RECIPE says.
@@ -48,7 +55,9 @@ def build(
     from host_tools.recipe import load_recipe
     from host_tools.workflow import build as build_everything
 
-    comparison = build_everything(load_recipe(recipe, overrides), data, out, resume=resume, say=say)
+    comparison = build_everything(
+        load_recipe(recipe, overrides), data, out, resume=resume, corruptions=corruptions, say=say
+    )
     if as_json:
         click.echo(json.dumps(comparison.to_json()))
     else:

@@ -132,6 +132,16 @@ def resume_option(function: F) -> F:
     )(function)
 
 
+def corruptions_option(function: F) -> F:
+    """``--corruptions``."""
+    return click.option(
+        "--corruptions",
+        is_flag=True,
+        help="Measure accuracy on noisy, blurred, dark, compressed and pale pictures, too: a minute, "
+        "or more for large networks.",
+    )(function)
+
+
 def team_options(function: F) -> F:
     """``--devices``, ``--nodes``, ``--node-rank`` and ``--coordinator``.
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from host_tools.cli.options import (
+    corruptions_option,
     prepared_data_options,
     resume_option,
     set_option,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 )
 @set_option
 @resume_option
+@corruptions_option
 @team_options
 def train(
     recipe: str,
@@ -43,6 +45,7 @@ def train(
     split: str,
     overrides: tuple[str, ...],
     resume: bool,
+    corruptions: bool,
     meeting: Meeting | None,
     together: bool,
 ) -> None:
@@ -79,7 +82,14 @@ def train(
         if split == "all":
             dataset = dataset.all_for_training()
         report = train_run(
-            loaded, dataset, run, resume=resume, say=say, together=together, meeting=meeting
+            loaded,
+            dataset,
+            run,
+            resume=resume,
+            corruptions=corruptions,
+            say=say,
+            together=together,
+            meeting=meeting,
         )
     if report is None:
         say("done; process 0 writes the run directory")

@@ -32,7 +32,8 @@ def built(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """
     pytest.importorskip("tensorflow", reason="the extra [host] is not installed")
     out = tmp_path_factory.mktemp("built") / "run"
+    words = ("build", "digits", "--data", digits, "--out", out, "--corruptions", *QUICK)
     with golden_weights():
-        result = edgecls("build", "digits", "--data", digits, "--out", out, *QUICK)
+        result = edgecls(*words)
     assert result.exit_code == 0, result.output
     return out

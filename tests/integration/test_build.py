@@ -243,3 +243,29 @@ def test_a_last_training_learns_from_every_picture(digits: Path, tmp_path: Path)
     assert report["data"]["counts"] == {"train": 400, "validation": 0, "test": 0}
     assert report["training"]["best_epoch"] == 2  # nothing to choose by: the last one
     assert "<svg" in (out / "report.html").read_text()
+
+
+def test_in_a_log_every_long_stage_says_how_far_it_is(
+    built: Path, digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from host_tools import progress
+
+    # Everything takes longer than that.
+    monkeypatch.setattr(progress, "EVERY_S", 1e-9)
+    result = edgecls(
+        *("build", "digits", "--data", digits, "--out", tmp_path / "run", *QUICK),
+        *("--cache", tmp_path / "cache", "--corruptions", "--set", "training.feature_variants=2"),
+        *("--set", f"model.weights={built}", "--set", "model.trainable=head"),
+        *("--set", "scores.temperature=true", "--set", "conversion.formats=['int8', 'onnx']"),
+    )
+    assert result.exit_code in (0, 4), result.output
+    said = {line.split(":")[0] for line in result.stderr.splitlines() if ":" in line}
+    assert said >= {
+        *("reading pictures", "computing features, pass 1 of 2", "computing features, pass 2 of 2"),
+        *("computing features for validation", "epoch 2/3, steps", "epoch 2/3, validation steps"),
+        *("converting to float32", "measuring ranges", "rounding to 8 bits", "converting to ONNX"),
+        *("scoring", "validating", "hashing pictures", "corrupted pictures"),
+    }
+    lines = [line for line in result.stderr.splitlines() if line.startswith("reading pictures:")]
+    assert re.fullmatch(r"reading pictures: 201 of 400, [\d,]+/s, about \d+ s left", lines[200])
+    assert re.fullmatch(r"reading pictures: 400 of 400 in \d+ s", lines[-1])

@@ -144,6 +144,12 @@ def test_two_classes_have_curves_and_a_positive_class(two: Path) -> None:
     assert "Finding" in " ".join(page.headings)
 
 
+def test_worse_pictures_are_measured_only_where_that_is_asked_for(two: Path, built: Path) -> None:
+    assert json.loads((built / "report.json").read_text())["evaluation"]["robustness"] is not None
+    assert json.loads((two / "report.json").read_text())["evaluation"]["robustness"] is None
+    assert "How it bears worse pictures" not in _Page((two / "report.html").read_text()).headings
+
+
 def test_labels_cannot_break_the_page(two: Path) -> None:
     text = (two / "report.html").read_text()
     page = _Page(text)
