@@ -39,6 +39,7 @@
     │   └── SystemctlError               systemctl refuses                (OSError)
     └── HostToolsError                 training, conversion, validation
         ├── MissingExtraError            pip install 'edgecls[...]'       (ImportError)
+        ├── DownloadError                no answer, too slow, cut short   (OSError)
         ├── RecipeError                  a recipe or a --set              (ValueError)
         ├── DatasetError                 a folder of pictures             (ValueError)
         ├── TrainingError                NaN loss, no such run            (RuntimeError)
@@ -227,6 +228,10 @@ class HostToolsError(EdgeClsError):
 
 class MissingExtraError(HostToolsError, ImportError):
     """A command needs an optional part of the installation."""
+
+
+class DownloadError(HostToolsError, OSError):
+    """A file could not be had from the network within its limits."""
 
 
 class RecipeError(HostToolsError, ValueError):

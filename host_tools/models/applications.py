@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal, NamedTuple
 
-from edge_sdk.errors import RecipeError
+from edge_sdk.errors import DownloadError, RecipeError
+from host_tools.download import bounded_downloads
 from host_tools.extras import require
-from host_tools.models.pretrained import CAFFE, IMAGENET, NONE, turn_first_kernel
+from host_tools.models.pretrained import (
+    CAFFE,
+    IMAGENET,
+    NONE,
+    trained_model,
+    turn_first_kernel,
+)
 from host_tools.recipe import ModelRecipe
 
 Normalization = Literal["symmetric", "caffe", "own"]
 
 # Means of ImageNet's training pictures, RGB, as in keras.applications' own preprocess_input.
 _CAFFE_MEANS = (123.68, 116.779, 103.939)
+# EfficientNet-B0's ImageNet weights were trained on inputs divided by the variance, where its
+# Normalization layer divides by its square root. Keras appends these factors to it, but only when it
+# loads the weights itself (keras.applications.efficientnet, weights == "imagenet").
+_ROOT_FACTORS = tuple(1 / math.sqrt(deviation) for deviation in (0.229, 0.224, 0.225))
 # Of BatchNorm's averages, where a network starts from nothing: the MobileNets' own 0.999 suits a million
 # steps; after two thousand an eighth of the average is still what it began with.
 _MOST_MOMENTUM = 0.99
@@ -27,12 +39,14 @@ class Application(NamedTuple):
             order (the first kernel is turned round instead); own: its first layers do it.
         smallest: side of the smallest input, in pixels.
         has_width: whether it has a multiplier of its channels.
+        rescaled: whether its ImageNet weights need ``_ROOT_FACTORS`` on its normalised input.
     """
 
     constructor: str
     normalization: Normalization
     smallest: int = 32
     has_width: bool = False
+    rescaled: bool = False
 
 
 APPLICATIONS: dict[str, Application] = {
@@ -42,7 +56,7 @@ APPLICATIONS: dict[str, Application] = {
     "inception-v3": Application("InceptionV3", "symmetric", smallest=75),
     "inception-resnet-v2": Application("InceptionResNetV2", "symmetric", smallest=75),
     "xception": Application("Xception", "symmetric", smallest=71),
-    "efficientnet-b0": Application("EfficientNetB0", "own"),
+    "efficientnet-b0": Application("EfficientNetB0", "own", rescaled=True),
     "efficientnet-v2-b0": Application("EfficientNetV2B0", "own"),
     "mobilenet": Application("MobileNet", "symmetric", has_width=True),
     "mobilenet-v2": Application("MobileNetV2", "symmetric", has_width=True),
@@ -67,7 +81,13 @@ def feature_map(recipe: ModelRecipe, inputs: Any) -> Any:
     x = _normalized(keras, application, inputs)
     try:
         weights = IMAGENET if recipe.weights == IMAGENET else None
-        base = build(input_tensor=x, weights=weights, **arguments)
+        with bounded_downloads():
+            base = build(input_tensor=x, weights=weights, **arguments)
+    except DownloadError as error:
+        raise RecipeError(
+            f'model.weights = "imagenet": {error}; without the internet, get that file elsewhere and '
+            "set model.weights to its path"
+        ) from error
     except Exception as error:  # urllib, h5py and Keras each raise their own
         if recipe.weights != IMAGENET:
             raise RecipeError(
@@ -78,6 +98,11 @@ def feature_map(recipe: ModelRecipe, inputs: Any) -> Any:
             f'model.weights = "imagenet": Keras could not get them ({error}); without the internet, '
             "set model.weights to the path of a weights file"
         ) from error
+    if application.rescaled and recipe.weights not in (NONE, IMAGENET):
+        trained = trained_model(recipe)
+        # A file of weights alone is what Keras would have downloaded; a model of ours shows its layers.
+        if trained is None or any(map(_multiplies_roots, trained.layers)):
+            base = _with_root_factors(keras, base)
     if recipe.weights == IMAGENET and application.normalization == "caffe":
         turn_first_kernel(base)
     if recipe.weights == NONE:
@@ -107,3 +132,20 @@ def _normalized(keras: Any, application: Application, inputs: Any) -> Any:
         offset = [-mean for mean in _CAFFE_MEANS]
         return layers.Rescaling(1.0, offset=offset, name=CAFFE)(inputs)
     return inputs
+
+
+def _with_root_factors(keras: Any, base: Any) -> Any:
+    """The same network, untrained, with ``_ROOT_FACTORS`` where Keras puts them."""
+
+    def call(layer: Any, *tensors: Any, **arguments: Any) -> Any:
+        outputs = layer(*tensors, **arguments)
+        if isinstance(layer, keras.layers.Normalization):
+            return keras.layers.Rescaling(list(_ROOT_FACTORS), name="rescaling_roots")(outputs)
+        return outputs
+
+    return keras.models.clone_model(base, input_tensors=base.inputs, call_function=call)
+
+
+def _multiplies_roots(layer: Any) -> bool:
+    scale = getattr(layer, "scale", None)
+    return isinstance(scale, list | tuple) and len(scale) == len(_ROOT_FACTORS)

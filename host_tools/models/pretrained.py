@@ -27,19 +27,28 @@ def refuse_weights(recipe: ModelRecipe) -> None:
         )
 
 
+def trained_model(recipe: ModelRecipe) -> Any | None:
+    """The model that ``recipe.weights`` names; None where it is a file of weights alone.
+
+    Raises:
+        RecipeError: no such file, or no model in it.
+    """
+    path = _file(recipe)
+    if path.suffix != ".keras":
+        return None
+    try:
+        return load_keras(path)
+    except (ValueError, OSError, KeyError, ConversionError) as error:
+        raise _misfit(path, recipe, error) from error
+
+
 def load_weights(base: Any, recipe: ModelRecipe) -> None:
     """Loads a file of weights, or a model trained before, into a backbone.
 
     Raises:
         RecipeError: no such file, or it does not fit.
     """
-    path = Path(recipe.weights)
-    if path.is_dir():
-        path = path / "model.keras"
-    if not path.is_file():
-        raise RecipeError(
-            f"model.weights: {path} is not a file; give none, imagenet, or a path to weights"
-        )
+    path = _file(recipe)
     try:
         if path.suffix == ".keras":
             _copy(base, load_keras(path))
@@ -48,10 +57,25 @@ def load_weights(base: Any, recipe: ModelRecipe) -> None:
             if any(layer.name == CAFFE for layer in base.layers):
                 turn_first_kernel(base)
     except (ValueError, OSError, KeyError, ConversionError) as error:
+        raise _misfit(path, recipe, error) from error
+
+
+def _file(recipe: ModelRecipe) -> Path:
+    path = Path(recipe.weights)
+    if path.is_dir():
+        path = path / "model.keras"
+    if not path.is_file():
         raise RecipeError(
-            f"model.weights: {path} does not fit {recipe.architecture} with model.width = "
-            f"{recipe.width:g} ({str(error).splitlines()[0]})"
-        ) from error
+            f"model.weights: {path} is not a file; give none, imagenet, or a path to weights"
+        )
+    return path
+
+
+def _misfit(path: Path, recipe: ModelRecipe, error: Exception) -> RecipeError:
+    return RecipeError(
+        f"model.weights: {path} does not fit {recipe.architecture} with model.width = "
+        f"{recipe.width:g} ({str(error).splitlines()[0]})"
+    )
 
 
 def turn_first_kernel(base: Any) -> None:

@@ -280,13 +280,16 @@ def test_averages_of_a_network_from_nothing_follow_soon(
 @pytest.mark.parametrize("architecture", _MODULES)
 @pytest.mark.parametrize("suffix", [".h5", ".weights.h5"])
 def test_weights_of_the_original_answer_as_the_original(
-    architecture: str, suffix: str, digits: Path, keras: Any, tmp_path: Path
+    architecture: str, suffix: str, digits: Path, keras: Any, tmp_path: Path, no_download: Path
 ) -> None:
     from host_tools.models.applications import APPLICATIONS
 
     keras.utils.set_random_seed(3)
     build = getattr(keras.applications, APPLICATIONS[architecture].constructor)
     original = build(include_top=False, weights=None, input_shape=(32, 32, 3))
+    if architecture == "efficientnet-b0":  # Keras' own graph for ImageNet weights has a layer more
+        original.save_weights(no_download)
+        original = build(include_top=False, weights="imagenet", input_shape=(32, 32, 3))
     file = tmp_path / f"original{suffix}"
     if suffix == ".h5":
         legacy_h5_format = require("keras.src.legacy.saving.legacy_h5_format")
@@ -305,6 +308,87 @@ def test_weights_of_the_original_answer_as_the_original(
     assert np.abs(given - expected).max() < 1e-3 * np.abs(expected).max()
     swapped = features.predict_on_batch(pictures[..., ::-1])
     assert np.abs(swapped - expected).max() > 1e-2 * np.abs(expected).max()
+
+
+@pytest.fixture
+def no_download(keras: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Keras finds this file, yet to be made, where it would look for ImageNet weights."""
+    file = tmp_path / "downloaded.weights.h5"
+    file_utils = require("keras.src.utils.file_utils")
+    monkeypatch.setattr(file_utils, "get_file", lambda *_, **__: str(file))
+    return file
+
+
+def _layers_of_backbone(network: Any) -> list[tuple[str, Any]]:
+    """Kind and settings of each layer, without names, which Keras numbers."""
+    names = [layer.name for layer in network.layers]
+    found = []
+    for layer in network.layers[: names.index("features")]:
+        settings = layer.get_config()
+        del settings["name"]
+        found.append((type(layer).__name__, settings))
+    return found
+
+
+@pytest.mark.filterwarnings("ignore:`input_shape` is undefined:UserWarning")
+@pytest.mark.parametrize(
+    "architecture",
+    [
+        pytest.param(name, marks=() if name in _LIGHT else pytest.mark.slow)
+        for name in recipe_keys.APPLICATIONS
+    ],
+)
+def test_weights_from_a_file_are_in_the_network_that_imagenet_is_in(
+    architecture: str, no_download: Path, keras: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Graphs are compared: what is loaded into them does not matter.
+    monkeypatch.setattr(keras.Model, "load_weights", lambda *_, **__: None)
+    no_download.touch()
+    downloaded = _layers_of_backbone(_ours(architecture, weights="imagenet"))
+    from_file = _layers_of_backbone(_ours(architecture, weights=str(no_download)))
+    assert len(downloaded) == len(from_file)
+    assert downloaded == from_file
+
+
+@pytest.mark.parametrize("suffix", [".h5", ".weights.h5"])
+def test_efficientnet_answers_alike_with_weights_from_a_file(
+    suffix: str, no_download: Path, keras: Any, digits: Path, tmp_path: Path
+) -> None:
+    from host_tools.keras_files import save_keras
+    from host_tools.models import with_softmax
+
+    keras.utils.set_random_seed(3)
+    original = keras.applications.EfficientNetB0(
+        include_top=False, weights=None, input_shape=(32, 32, 3)
+    )
+    original.save_weights(no_download)
+    file = tmp_path / f"original{suffix}"
+    if suffix == ".h5":
+        legacy_h5_format = require("keras.src.legacy.saving.legacy_h5_format")
+        with require("h5py").File(file, "w") as h5:
+            legacy_h5_format.save_weights_to_hdf5_group(h5, original)
+    else:
+        original.save_weights(file)
+
+    def answers(weights: object) -> Any:
+        network = _ours("efficientnet-b0", weights=str(weights))
+        features = keras.Model(network.inputs, network.get_layer("features").input)
+        return network, features.predict_on_batch(_pictures(digits, 2, 32))
+
+    downloaded, expected = answers("imagenet")
+    from_file, given = answers(file)
+    assert np.abs(expected).max() > 0
+    assert np.array_equal(given, expected)
+    assert not np.allclose(original.predict_on_batch(_pictures(digits, 2, 32)), expected)
+    # A model of ours keeps its graph, and so does what starts from its weights.
+    nothing = _ours("efficientnet-b0")
+    for name, network in (("imagenet", downloaded), ("file", from_file), ("nothing", nothing)):
+        save_keras(with_softmax(network), tmp_path / f"{name}.keras")
+        second, again = answers(tmp_path / f"{name}.keras")
+        features = keras.Model(network.inputs, network.get_layer("features").input)
+        assert np.array_equal(again, features.predict_on_batch(_pictures(digits, 2, 32)))
+        kinds = [kind for kind, _ in _layers_of_backbone(network)]
+        assert [kind for kind, _ in _layers_of_backbone(second)] == kinds
 
 
 # Heads.

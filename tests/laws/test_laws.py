@@ -50,6 +50,7 @@ _DOORS: dict[str, tuple[str, ...]] = {
         "host_tools/train/logs.py",
     ),
     "keras": (
+        "host_tools/download.py",
         "host_tools/data/layouts/cifar10.py",
         "host_tools/models/",
         "host_tools/train/",
@@ -64,7 +65,7 @@ _DOORS: dict[str, tuple[str, ...]] = {
     "scipy": ("host_tools/explain/heat.py", "host_tools/scores/"),
     "shap": ("host_tools/explain/shapley.py", "host_tools/explain/methods.py"),
     "jinja2": ("host_tools/pages/",),
-    "tqdm": ("host_tools/progress.py", "host_tools/train/watch.py"),
+    "tqdm": ("host_tools/progress.py",),
     "filelock": ("host_tools/data/cache.py", "host_tools/run_directory.py"),
 }
 # Law 3: who may crop, resize or convert colours. The other two draw pictures of their own.

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import gzip
-import sys
 import tarfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -18,6 +16,7 @@ from numpy.typing import NDArray
 from edge_sdk.errors import DatasetError
 from host_tools.data.layouts import plain_pickle
 from host_tools.data.pictures import Picture, PictureFolder, Split, check_found
+from host_tools.download import bounded_downloads
 from host_tools.extras import require
 
 _CLASSES = tuple("airplane automobile bird cat deer dog frog horse ship truck".split())
@@ -89,8 +88,7 @@ def download() -> PictureFolder:
     root = Path("cifar10")
     datasets = require("keras").datasets
     try:
-        # Keras tells of its progress on standard output, which belongs to results.
-        with contextlib.redirect_stdout(sys.stderr):
+        with bounded_downloads():
             training, test = datasets.cifar10.load_data()
     except Exception as error:  # Keras raises a bare Exception without a network
         raise DatasetError(
