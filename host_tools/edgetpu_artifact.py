@@ -10,16 +10,15 @@ from pathlib import Path
 import numpy as np
 
 from edge_sdk.container import Container, read_container
-from edge_sdk.engines import open_engine
 from edge_sdk.errors import ConversionError
 from edge_sdk.manifest import SelfTest
-from edge_sdk.tensors import RAW, Encoder, decode
-from edge_sdk.tflite import EDGETPU_OPERATOR, summarize
+from edge_sdk.tflite import EDGETPU_OPERATOR
 from host_tools.package import write_variant
 from host_tools.quantize.edgetpu import TIMEOUT_S, compile_model
 from host_tools.quantize.edgetpu_check import EdgeTpuCheck, check
 from host_tools.quantize.edgetpu_dense import one_scale_per_dense
 from host_tools.quantize.edgetpu_report import CompilerReport
+from host_tools.quantize.trial import answers_of
 
 _SUFFIX = "_edgetpu"
 
@@ -136,14 +135,4 @@ def _foretold(model: bytes, path: Path) -> str:
 
 
 def _answers(model: bytes, selftest: SelfTest) -> SelfTest:
-    spec = summarize(model, "the model to compile")
-    encode = Encoder(spec.inputs[0], RAW)
-    engine = open_engine(model)
-    try:
-        scores = [
-            decode(engine.infer(encode(pixels)), spec.outputs[0].quantization, logits=False)
-            for pixels in selftest.pixels
-        ]
-    finally:
-        engine.close()
-    return SelfTest(selftest.pixels, np.stack(scores))
+    return SelfTest(selftest.pixels, np.stack(answers_of(model, [*selftest.pixels], "int8")))

@@ -18,14 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 import edge_sdk
-from edge_sdk.container import Container, read_container, summarize_model
-from edge_sdk.engines import open_engine
+from edge_sdk.container import Container, read_container
 from edge_sdk.errors import ConversionError
 from edge_sdk.files import write_atomically
 from edge_sdk.manifest import LABELS_FILE, MANIFEST_FILE, Manifest, SelfTest
 from edge_sdk.onnxfile import DIGEST_FILE, is_onnx, metadata_entries
 from edge_sdk.preprocess import Preprocessing
-from edge_sdk.tensors import RAW, Encoder, decode
+from host_tools.quantize.trial import answers_of
 from host_tools.tflite_metadata import tflite_metadata
 from host_tools.tflite_writer import with_metadata
 
@@ -61,7 +60,7 @@ def write_artifact(path: Path, converted: bytes, description: Description) -> No
         description: everything else.
 
     Raises:
-        ConversionError: a label that a line cannot hold.
+        ConversionError: a label that a line cannot hold, or the model cannot be run.
         WriteError: the disk is full; nothing half-written remains.
     """
     for label in description.labels:
@@ -86,7 +85,7 @@ def write_artifact(path: Path, converted: bytes, description: Description) -> No
         model_bytes=len(model),
         model_sha256=hashlib.sha256(model).hexdigest(),
         labels_sha256=hashlib.sha256(labels).hexdigest(),
-        selftest=_selftest(model, description.preprocessing),
+        selftest=_selftest(model, description.preprocessing, description.format),
         provenance=description.provenance,
     )
     write_atomically(path, model + _appended(model, labels, manifest))
@@ -202,16 +201,9 @@ class _Shifted(io.BytesIO):
         return super().seek(position - (self._offset if whence == 0 else 0), whence) + self._offset
 
 
-def _selftest(model: bytes, how: Preprocessing) -> SelfTest:
-    spec = summarize_model(model, "the new artifact")
-    encode = Encoder(spec.inputs[0], RAW)
-    engine = open_engine(model, "onnx" if is_onnx(model) else "cpu")
+def _selftest(model: bytes, how: Preprocessing, format_: str) -> SelfTest:
     candidates = [_synthetic_picture(seed, how) for seed in range(_CANDIDATES)]
-    scores = [
-        decode(engine.infer(encode(pixels)), spec.outputs[0].quantization, logits=False)
-        for pixels in candidates
-    ]
-    engine.close()
+    scores = answers_of(model, candidates, format_)
     # Clear answers: a self-test whose two best labels are close would trip over harmless rounding.
     margins = [float(np.diff(np.sort(row)[-2:])[0]) for row in scores]
     clearest = sorted(range(_CANDIDATES), key=lambda i: -margins[i])

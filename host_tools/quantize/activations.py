@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_sdk.engines.probe import Probe
+from edge_sdk.errors import ConversionError
 from host_tools.progress import progress
 from host_tools.quantize.graph import Graph
 
@@ -22,6 +23,8 @@ _KEPT = 200_000
 _KEPT_FOR_MSE = 20_000
 # The share of values on each side that "percentile" cuts off (Wu et al. 2020, table 5: 99.99 %).
 _TAIL = 1e-4
+# From here on a value stands for infinity: TensorFlow's converter writes the largest float32 for it.
+_INFINITE = 1e38
 # Candidate ranges of "mse", as shares of the widest.
 _SHARES = tuple(float(share) for share in np.linspace(0.3, 1.0, 36))
 
@@ -98,6 +101,7 @@ def observe(
             value = probe.stored(name)
             if value.dtype != np.float32:
                 continue
+            value = _finite(value, name)
             channels = value.reshape(-1, value.shape[-1])
             low, high = channels.min(axis=0), channels.max(axis=0)
             extremes[name].append((low.min(), high.max()))
@@ -123,6 +127,22 @@ def observe(
         for name in names
         if name in peaks
     }
+
+
+def _finite(value: NDArray[np.float32], name: str) -> NDArray[np.float32]:
+    """Without infinities, which a range cannot hold: padding before a maximum is minus infinity.
+
+    In 8 bits such a value becomes the end of the range, where it does what it is there for.
+    """
+    low, high = value.min(), value.max()
+    if low > -_INFINITE and high < _INFINITE:
+        return value
+    if np.isnan(low):
+        raise ConversionError(
+            f"the float model computes NaN in {name} on a calibration picture; train it again with a "
+            "lower training.learning_rate, or replace that layer"
+        )
+    return np.where(np.abs(value) < _INFINITE, value, np.float32(0))
 
 
 def ranges(

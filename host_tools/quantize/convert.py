@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from edge_sdk.errors import ConversionError
 from host_tools.extras import muted, require
+from host_tools.progress import working
 from host_tools.quantize.activations import observe
 from host_tools.quantize.graph import Graph
 from host_tools.quantize.int8 import Treatment, quantized
@@ -18,6 +19,7 @@ from host_tools.quantize.integer import weights_int4
 from host_tools.quantize.onnx_export import FORMATS as ONNX_FORMATS
 from host_tools.quantize.onnx_export import to_onnx
 from host_tools.quantize.softmax import append_softmax
+from host_tools.quantize.trial import tried
 
 
 def convert(
@@ -44,8 +46,12 @@ def convert(
 
     Raises:
         ConversionError: the model has no softmax at its end, weights that are not numbers, or an
-            operator TensorFlow Lite lacks.
+            operator TensorFlow Lite lacks; or the result cannot be run, see ``tried``.
     """
+    return tried(_made(model, format_, calibration, io), format_)
+
+
+def _made(model: Any, format_: str, calibration: NDArray[np.uint8] | None, io: str) -> bytes:
     if format_ in ("int8", "int16x8", "onnx-int8") and calibration is None:
         raise ConversionError(f"{format_} needs calibration pictures; give --data DIR")
     if format_ == "int8":
@@ -83,7 +89,7 @@ def _converted(model: Any, format_: str, calibration: NDArray[np.uint8] | None) 
             tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
         ]
     try:
-        with warnings.catch_warnings(), muted():
+        with working(f"converting to {format_}"), warnings.catch_warnings(), muted():
             warnings.simplefilter("ignore")
             flatbuffer: bytes = converter.convert()
     except (ValueError, RuntimeError, _converter_error()) as error:

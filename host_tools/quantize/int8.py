@@ -14,6 +14,7 @@ from host_tools.quantize.equalize import equalize
 from host_tools.quantize.graph import Graph
 from host_tools.quantize.integer import quantize_int8
 from host_tools.quantize.softmax import append_softmax
+from host_tools.quantize.trial import tried
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ def quantized(
         treatment: how.
 
     Raises:
-        ConversionError: an operator that has no 8-bit form.
+        ConversionError: an operator that has no 8-bit form, or the result cannot be run.
     """
     if treatment.equalized:
         graph, observed = equalized(graph, observed, pixels)
@@ -83,4 +84,5 @@ def rounded_model(
         graph = Graph.copy_of(graph)
         correct_biases(graph, observed, treatment.kept_float)
     kept, io = treatment.kept_float, treatment.io
-    return append_softmax(quantize_int8(graph.pack(), limits, kept_float=kept, io=io))
+    made = append_softmax(quantize_int8(graph.pack(), limits, kept_float=kept, io=io))
+    return tried(made, "int8")
