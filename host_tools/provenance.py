@@ -19,7 +19,7 @@ from host_tools.run_directory import RunDirectory, TrainedModel
 def tool_versions() -> dict[str, str]:
     """Versions of what shapes a model."""
     names = ("keras", "numpy", "ai-edge-litert")
-    installed = {name: _installed(name) for name in ("ai-edge-quantizer", "tf2onnx", "onnxruntime")}
+    installed = {name: _installed(name) for name in ("litert-quantizer", "tf2onnx", "onnxruntime")}
     return {
         "edgecls": edge_sdk.__version__,
         "python": platform.python_version(),

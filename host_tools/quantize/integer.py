@@ -1,6 +1,6 @@
 """8-bit models from float ones, every range and every operator's precision in our hands.
 
-AI Edge Quantizer does the arithmetic; ``docs/adr`` says why it, and not TensorFlow's converter.
+LiteRT Quantizer does the arithmetic; ``docs/adr`` says why it, and not TensorFlow's converter.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ def quantize_int8(
     Raises:
         ConversionError: an operator that has no 8-bit form.
     """
-    quantizer_module = require("ai_edge_quantizer.quantizer")
-    recipes = require("ai_edge_quantizer.recipe")
-    names = require("ai_edge_quantizer.qtyping").TFLOperationName
+    quantizer_module = require("litert_quantizer.quantizer")
+    recipes = require("litert_quantizer.recipe")
+    names = require("litert_quantizer.qtyping").TFLOperationName
     leave = quantizer_module.AlgorithmName.NO_QUANTIZE
     logging.getLogger("absl").setLevel(logging.ERROR)
     quantizer = quantizer_module.Quantizer(bytearray(float_model))
@@ -78,10 +78,10 @@ def weights_int4(float_model: bytes) -> bytes:
     Raises:
         ConversionError: an operator that has no such form.
     """
-    quantizer_module = require("ai_edge_quantizer.quantizer")
+    quantizer_module = require("litert_quantizer.quantizer")
     logging.getLogger("absl").setLevel(logging.ERROR)
     quantizer = quantizer_module.Quantizer(bytearray(float_model))
-    quantizer.load_quantization_recipe(require("ai_edge_quantizer.recipe").weight_only_wi4_afp32())
+    quantizer.load_quantization_recipe(require("litert_quantizer.recipe").weight_only_wi4_afp32())
     try:
         with working("rounding weights to 4 bits"), muted(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -93,7 +93,7 @@ def weights_int4(float_model: bytes) -> bytes:
 
 
 def _statistics(float_model: bytes, ranges: Mapping[str, tuple[float, float]]) -> dict[str, Any]:
-    """Ranges as AI Edge Quantizer keeps them: arrays with the tensor's number of dimensions."""
+    """Ranges as LiteRT Quantizer keeps them: arrays with the tensor's number of dimensions."""
     model = unpack_model(float_model)
     graph = model.subgraphs[0]
     inputs = set(graph.inputs)

@@ -59,7 +59,7 @@ _DOORS: dict[str, tuple[str, ...]] = {
         "host_tools/keras_files.py",
         "host_tools/repair/fine_tune.py",
     ),
-    "ai_edge_quantizer": ("host_tools/quantize/integer.py",),
+    "litert_quantizer": ("host_tools/quantize/integer.py",),
     "sklearn": ("host_tools/data/digits.py", "host_tools/evaluate/"),
     "matplotlib": ("host_tools/explain/draw.py", "host_tools/report/"),
     "scipy": ("host_tools/explain/heat.py", "host_tools/scores/"),
