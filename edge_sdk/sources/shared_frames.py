@@ -43,7 +43,6 @@ _FRAME_AT, _FRAME_STEP = 64, 8192
 _CONTROL_BYTES = _FRAME_AT + _SLOTS * _FRAME_STEP
 # More frames than a camera gives in a year, between two that are read; and the largest JSON integer.
 _AHEAD_MAX, _INDEX_MAX = 1 << 32, 1 << 53
-_SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 _LOCK_WAIT_S, _LOCK_TRY_S = 0.1, 0.0001
 
 
@@ -95,10 +94,13 @@ def _pixels() -> int:
 
 def _memory(name: str, size_bytes: int) -> int:
     """Memory whose size is sealed: a side that cut it off would end the other one with SIGBUS."""
+    import fcntl  # Windows imports this module, and has none
+
+    seals = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
     descriptor = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
         os.ftruncate(descriptor, size_bytes)
-        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALS)
+        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, seals)
     except BaseException:
         os.close(descriptor)
         raise

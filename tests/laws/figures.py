@@ -12,6 +12,7 @@ import collections
 import json
 import re
 import statistics
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -82,9 +83,7 @@ def circles(sources: dict[str, str]) -> list[tuple[str, ...]]:
     """Groups of modules that import each other in a circle, imports for types included."""
     users = importers(sources)
     uses = {name: {other for other in sources if name in users[other]} for name in sources}
-    return sorted(
-        tuple(sorted(group)) for group in _strongly_connected(uses) if len(group) > 1
-    )
+    return sorted(tuple(sorted(group)) for group in _strongly_connected(uses) if len(group) > 1)
 
 
 def _strongly_connected(graph: dict[str, set[str]]) -> Iterator[set[str]]:
@@ -131,15 +130,14 @@ def repeated(sources: dict[str, str]) -> list[tuple[str, str]]:
 
 
 def _code_lines(source: str) -> Iterator[tuple[int, str]]:
-    in_docstring: set[int] = set()
+    left_out: set[int] = set()
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
-            in_docstring |= set(range(node.lineno, (node.end_lineno or node.lineno) + 1))
-        elif isinstance(node, (ast.Import, ast.ImportFrom)):
-            in_docstring |= set(range(node.lineno, (node.end_lineno or node.lineno) + 1))
+        docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        if docstring or isinstance(node, (ast.Import, ast.ImportFrom)):
+            left_out |= set(range(node.lineno, (node.end_lineno or node.lineno) + 1))
     for number, line in enumerate(source.splitlines(), 1):
         text = line.split("  #")[0].strip()
-        if number not in in_docstring and re.search(r"\w", text) and not text.startswith("#"):
+        if number not in left_out and re.search(r"\w", text) and not text.startswith("#"):
             yield number, text
 
 
@@ -185,11 +183,11 @@ def main() -> None:
     arguments = parser.parse_args()
     found = figures(arguments.root)
     if arguments.json:
-        print(json.dumps(found, indent=1))
+        sys.stdout.write(json.dumps(found, indent=1) + "\n")
         return
     for name, value in found.items():
         count = len(value) if isinstance(value, (list, dict)) else value
-        print(f"{name.replace('_', ' '):36} {count:>8}")
+        sys.stdout.write(f"{name.replace('_', ' '):36} {count:>8}\n")
 
 
 if __name__ == "__main__":
