@@ -172,7 +172,7 @@ _FOLDERS = re.compile(
 
 
 def public_json(record: Record) -> dict[str, Any]:
-    """``to_json()`` for who is not on this machine: files are named, their folders are not.
+    """``to_json()`` for readers on other machines: files are named, their folders are not.
 
     Whatever sends records to a page, a broker or a server uses this; what stays on the device's own
     disk or standard output has the whole paths.

@@ -66,7 +66,7 @@ class _Printable(io.TextIOBase):
         return self.stream.errors
 
     def close(self) -> None:
-        """The stream belongs to whoever opened it."""
+        """Does nothing: the stream belongs to the code that opened it."""
 
 
 def own(stream: TextIO) -> TextIO:

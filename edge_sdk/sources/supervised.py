@@ -226,9 +226,11 @@ class SupervisedSource:
         if child is None:
             self._step_without_child(now_s, until_s)
             return None
+        if self._is_full:
+            return None  # read() raises one of them first
         events = child.wait(min(until_s - now_s, self._silence.patience(now_s)))
         try:
-            if events.spoke and not self._is_full:
+            if events.spoke:
                 was_open = self._opened_once
                 self._listen(child)
                 if not was_open and self._opened_once:
@@ -295,7 +297,7 @@ class SupervisedSource:
 
     @property
     def _is_full(self) -> bool:
-        """So many files are bad that the child is to wait until they have been told."""
+        """So many bad files are still to be reported that the child waits."""
         return not self._spec.live and len(self._unreadable) >= _KEPT
 
     def _deliver(self, frame: Frame, now_s: float) -> Frame:
