@@ -115,6 +115,7 @@ def test_a_folder_that_services_do_not_see_is_shown_to_it(
     # In place of /tmp and homes, since the tests' own folders and the checkout may lie anywhere.
     monkeypatch.setattr(plan, "_HIDDEN", (tmp_path,))
     monkeypatch.setattr(request, "_EMPTIED", (tmp_path,))
+    monkeypatch.setattr(request, "program", lambda: ("/usr/bin/env", "edgecls"))
     result = edgecls("service", "install", model, "--dry-run")
     assert f'BindReadOnlyPaths="{model.parent}"' in result.stdout.splitlines()
     assert f"{model.parent} is emptied when the machine starts" in result.stderr
