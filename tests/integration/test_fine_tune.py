@@ -310,7 +310,7 @@ def test_nothing_gained_leaves_the_model_as_it_is(
     rate: float, network: Network, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("host_tools.repair.fine_tune._FEWEST_STEPS", 20)
-    result = _tuned(network, FineTuning(60.0, epochs=1, learning_rates=(rate,)), network.easy)
+    result = _tuned(network, replace(_FAST, epochs=1, learning_rates=(rate,)), network.easy)
     assert result.model is network.easy
     assert not result.improved
     assert result.after == result.before
@@ -321,12 +321,12 @@ def test_a_second_rate_is_tried_where_much_is_left(
     network: Network, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("host_tools.repair.fine_tune._FEWEST_STEPS", 30)
-    slow = _tuned(network, FineTuning(60.0, epochs=1, learning_rates=(1e-7,)))
-    both = _tuned(network, FineTuning(60.0, epochs=1, learning_rates=(1e-7, 3e-3)))
+    slow = _tuned(network, replace(_FAST, epochs=1, learning_rates=(1e-7,)))
+    both = _tuned(network, replace(_FAST, epochs=1, learning_rates=(1e-7, 3e-3)))
     assert both.steps == 2 * slow.steps
     assert both.after < slow.after  # at the first rate next to nothing is learnt
     monkeypatch.setattr("host_tools.repair.fine_tune._ENOUGH", 2.0)
-    assert _tuned(network, FineTuning(60.0, epochs=1, learning_rates=(1e-7, 3e-3))).steps == 30
+    assert _tuned(network, replace(_FAST, epochs=1, learning_rates=(1e-7, 3e-3))).steps == 30
 
 
 @pytest.mark.slow
