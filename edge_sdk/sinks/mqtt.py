@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import ssl
 import threading
@@ -45,7 +46,11 @@ _OPTIONS = ("ca", "cert", "key", "credentials", "discovery")
 _WINDOW = 20
 _CONNECT_S = 5.0
 _ACKNOWLEDGE_S = 10.0
+_STATUS_S = 0.5
 _KEEPALIVE_S = 30
+# What a camera says when there are no more answers, and when there are again (supervision.md). Home
+# Assistant would go on showing the last answer as if it were today's.
+_BLIND, _SEES = ("lost", "stalled"), "reopened"
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +236,7 @@ class MqttSender:
         self._changed = threading.Condition()
         self._answer: str | None = None  # of the broker to the connection, "" for welcome
         self._lost = False
+        self._seeing = True
         self._arrived: set[int] = set()
 
     @property
@@ -251,6 +257,7 @@ class MqttSender:
         numbers = self._publish(
             [(f"{self._broker.topic}/{p.kind}", p.body, False) for p in parcels]
         )
+        self._follow_camera(parcels)
         arrived = self._wait(numbers)
         if len(arrived) < len(parcels):
             self._leave()
@@ -259,10 +266,23 @@ class MqttSender:
         done = [p.seq for p, n in zip(parcels, numbers, strict=True) if n in arrived]
         return Delivery(tuple(done))  # not of an iterator, see benchmarks/soak.py
 
+    def _follow_camera(self, parcels: Sequence[Parcel]) -> None:
+        """Says offline while the camera is away: there are no answers then."""
+        seeing = self._seeing
+        for parcel in parcels:
+            if parcel.kind == "health":
+                what = json.loads(parcel.body).get("what")
+                self._seeing = what == _SEES or (self._seeing and what not in _BLIND)
+        if self._seeing != seeing:
+            self._wait(self._publish([(self._status, self._now(), True)]), seconds=_STATUS_S)
+
+    def _now(self) -> bytes:
+        return b"online" if self._seeing else b"offline"
+
     def close(self) -> None:
         """Says that the device is offline, and disconnects."""
         if self._client is not None and not self._lost:
-            self._wait(self._publish([(self._status, b"offline", True)]), seconds=0.5)
+            self._wait(self._publish([(self._status, b"offline", True)]), seconds=_STATUS_S)
         self._leave()
         if self._claim is not None:
             self._claim.close()
@@ -300,7 +320,7 @@ class MqttSender:
             self._leave()
             raise DeliveryError(f"{address}: {answer or 'the broker does not answer'}")
         retained = [(topic, text.encode(), True) for topic, text in self._announcements.items()]
-        self._wait(self._publish([*retained, (self._status, b"online", True)]))
+        self._wait(self._publish([*retained, (self._status, self._now(), True)]))
 
     def _hear(self) -> str | None:
         with self._changed:

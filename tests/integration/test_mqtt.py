@@ -96,6 +96,27 @@ def test_records_status_and_discovery(
     late.close()
 
 
+def test_without_a_camera_the_status_is_offline(
+    kind: str, make: Callable[..., Broker], tmp_path: Path
+) -> None:
+    broker = make(kind)
+    subscriber = Subscriber(broker)
+    url = f"mqtt://127.0.0.1:{broker.port}/yard"
+    sink = open_mqtt(url, device="door", spool_path=tmp_path / "s")
+    expected = [b"online"]
+    steps = [("lost", b"offline"), ("black", b""), ("reopened", b"online"), ("stalled", b"offline")]
+    for what, status in steps:
+        sink.write(HealthRecord("T", "cam", what, "x"))
+        _delivered(sink)
+        expected += [status] if status else []
+    sink.write(HealthRecord("T", "cam", "reopened", "x"))
+    _delivered(sink)
+    expected.append(b"online")
+    until(lambda: [b for t, b, _ in subscriber.messages if t == "yard/status"] == expected, 20)
+    sink.close()
+    subscriber.close()
+
+
 def test_a_killed_process_is_reported_by_its_last_will(
     kind: str, make: Callable[..., Broker], tmp_path: Path
 ) -> None:
