@@ -416,14 +416,14 @@ class TrainSubject:
         return Found(found.lost + (code != 0), found.torn, "a last training, whole")
 
     def full(self, disk: Path, free_up: Callable[[], None]) -> tuple[Found, bool]:
-        child = self._start(disk / "run", 2, cache=disk / "cache")
+        child = self._start(disk / "run", 2)
         code = child.code()
         words = child.words()
         found = _look_at_run(disk / "run", 0)
         if code not in (0, 1) or "Traceback" in words:
             return Found(torn=found.torn, note=words[-300:]), True
         free_up()
-        again = self._start(disk / "run", 2, cache=disk / "cache")
+        again = self._start(disk / "run", 2)
         down = again.code() != 0
         found = _look_at_run(disk / "run", 2)
         note = again.words()[-300:] if down else f"exit code {code} while it was full"
@@ -432,11 +432,12 @@ class TrainSubject:
     def _out(self) -> Path:
         return self._folder / f"run-{self._rounds}"
 
-    def _start(self, out: Path, epochs: int, cache: Path | None = None) -> Child:
+    def _start(self, out: Path, epochs: int) -> Child:
         return self._nursery.start(
             *("train", "digits", "--data", self._data, "--out", out, "--resume"),
             *("--set", f"training.epochs={epochs}", "--set", "training.patience=0"),
-            XDG_CACHE_HOME=str(cache or self._folder / "cache"),
+            # Not on the small disk: the cache of pictures wants more room left than it has.
+            XDG_CACHE_HOME=str(self._folder / "cache"),
         )
 
 
