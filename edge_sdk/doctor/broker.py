@@ -12,6 +12,7 @@ import ssl
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from edge_sdk.deadline import Deadline, connect, send
 from edge_sdk.doctor.context import Context
 from edge_sdk.doctor.findings import Finding
 from edge_sdk.doctor.packages import broken, left_out
@@ -93,20 +94,21 @@ def reachable(context: Context) -> Iterator[Finding]:
 
 def _visit(broker: Broker) -> None:
     """Raises DeliveryError: the broker refuses; OSError: it cannot be reached."""
-    address = broker.address
-    with socket.create_connection((address.host, address.port), _TIMEOUT_S) as plain:
+    address, deadline = broker.address, Deadline.after(_TIMEOUT_S)
+    with connect(address.host, address.port, deadline) as plain:
         if broker.tls is None:
-            _shake_hands(plain, broker)
+            _shake_hands(plain, broker, deadline)
         else:
+            plain.settimeout(deadline.left_s())
             with broker.tls.wrap_socket(plain, server_hostname=address.host) as encrypted:
-                _shake_hands(encrypted, broker)
+                _shake_hands(encrypted, broker, deadline)
 
 
-def _shake_hands(connection: socket.socket, broker: Broker) -> None:
-    connection.settimeout(_TIMEOUT_S)
-    connection.sendall(_connect_packet(broker))
+def _shake_hands(connection: socket.socket, broker: Broker, deadline: Deadline) -> None:
+    send(connection, _connect_packet(broker), deadline)
     answer = b""
     while len(answer) < 4:
+        connection.settimeout(deadline.left_s())
         piece = connection.recv(4 - len(answer))
         if not piece:
             raise DeliveryError("it hangs up instead of answering; is it an MQTT broker?")
@@ -115,7 +117,7 @@ def _shake_hands(connection: socket.socket, broker: Broker) -> None:
         raise DeliveryError("it answers, but not as an MQTT broker does")
     if answer[3]:
         raise DeliveryError(f"it refuses us ({_REFUSALS.get(answer[3], f'code {answer[3]}')})")
-    connection.sendall(b"\xe0\x00")  # DISCONNECT
+    send(connection, b"\xe0\x00", deadline)  # DISCONNECT
 
 
 def _connect_packet(broker: Broker) -> bytes:

@@ -204,7 +204,7 @@ class _Pulled:
             now = ask()
             waiting.add_metric((name,), now.depth)
             used.add_metric((name,), now.used_bytes)
-            stuck.add_metric((name,), float(bool(now.trouble)))
+            stuck.add_metric((name,), float(bool(now.standstill)))
             for how in ("delivered", "dropped", "refused", "unwritten", "damaged"):
                 done.add_metric((name, how), getattr(now, how))
         if self._spools:

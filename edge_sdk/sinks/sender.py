@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -59,3 +60,47 @@ class Sender(Protocol):
     def close(self) -> None:
         """Takes leave of the receiver; a second call does nothing."""
         ...
+
+
+class WatchedSender:
+    """A sender that says for how long it has delivered nothing of what it was given.
+
+    A sender that waits has not failed yet: whoever asks does not wait with it.
+
+    Args:
+        sender: what delivers.
+        clock: monotonic seconds, for tests.
+    """
+
+    def __init__(self, sender: Sender, clock: Callable[[], float] = time.monotonic) -> None:
+        self._sender = sender
+        self._clock = clock
+        self._since_s: float | None = None
+
+    @property
+    def window(self) -> int:
+        """As of the sender."""
+        return self._sender.window
+
+    @property
+    def unanswered_s(self) -> float:
+        """Seconds since the first attempt that was to deliver something, and has not; else 0."""
+        since_s = self._since_s
+        return 0.0 if since_s is None else self._clock() - since_s
+
+    def deliver(self, parcels: Sequence[Parcel]) -> Delivery:
+        """As the sender does, counted.
+
+        Raises:
+            DeliveryError: as the sender does.
+        """
+        if parcels and self._since_s is None:
+            self._since_s = self._clock()
+        result = self._sender.deliver(parcels)
+        if result.acknowledged or result.refused or not parcels:
+            self._since_s = None
+        return result
+
+    def close(self) -> None:
+        """Closes the sender."""
+        self._sender.close()

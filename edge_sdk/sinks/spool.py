@@ -13,7 +13,7 @@ from edge_sdk.errors import DeliveryError, WriteError
 from edge_sdk.files import is_disk_trouble
 from edge_sdk.records import Record, public_json
 from edge_sdk.sinks.pauses import Clock, Pauses
-from edge_sdk.sinks.sender import Parcel, Sender
+from edge_sdk.sinks.sender import Parcel, Sender, WatchedSender
 from edge_sdk.sinks.spool_health import SpoolHealth, SpoolStatistics
 from edge_sdk.sinks.spool_intake import Intake
 from edge_sdk.sinks.spool_place import (
@@ -80,7 +80,7 @@ class Spool:
     ) -> None:
         self._path = Path(path)
         self.name = name or self._path.name
-        self._sender = sender
+        self._sender = WatchedSender(sender)
         self._max_bytes = max_bytes
         self._device = device_name(device)
         self._service = service
@@ -200,6 +200,7 @@ class Spool:
             self._set_aside,
             self._damaged,
             self._blocked,
+            unanswered_s=self._sender.unanswered_s,
         )
 
     def take_health(self) -> Sequence[Health]:

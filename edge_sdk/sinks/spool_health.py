@@ -32,6 +32,8 @@ class SpoolStatistics:
         damaged: records that the disk damaged, and that were not delivered: those with a wrong
             checksum, and those that could still be counted in a database that was put aside.
         blocked: why the spool cannot be opened at the moment; "" where it is open.
+        unanswered_s: seconds since the beginning of the first attempt to deliver something after the
+            last that succeeded; 0 where there was none.
     """
 
     depth: int
@@ -44,6 +46,14 @@ class SpoolStatistics:
     set_aside: Path | None
     damaged: int = 0
     blocked: str = ""
+    unanswered_s: float = 0.0
+
+    @property
+    def standstill(self) -> str:
+        """``trouble``, or that the receiver has not answered for 5 s; "" while records are delivered."""
+        if not self.trouble and self.unanswered_s >= _STUCK_S:
+            return f"no answer for {self.unanswered_s:.0f} s"
+        return self.trouble
 
 
 class SpoolHealth:
@@ -108,7 +118,8 @@ class SpoolHealth:
         return [Health("spool available", f"{self._name} is open; {now.depth} records wait")]
 
     def _delivery(self, now: SpoolStatistics, now_s: float) -> list[Health]:
-        if not now.trouble:
+        trouble = now.standstill
+        if not trouble:
             since_s, self._since_s = self._since_s, None
             if self._told_stuck and since_s is not None:
                 self._told_stuck = False
@@ -116,11 +127,11 @@ class SpoolHealth:
                 return [Health("delivery resumed", away)]
             return []
         if self._since_s is None:
-            self._since_s = now_s
+            self._since_s = now_s - now.unanswered_s
         if self._told_stuck or now_s - self._since_s < _STUCK_S:
             return []
         self._told_stuck = True
-        return [Health("delivery stuck", f"{now.trouble}; {now.depth} records wait")]
+        return [Health("delivery stuck", f"{trouble}; {now.depth} records wait")]
 
 
 class _Loss:

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import email.utils
+import functools
 import http.client
+import io
 import logging
+import select
+import socket
 import ssl
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
+from edge_sdk.deadline import Deadline, DeadlineReader, connect, send
 from edge_sdk.errors import DeliveryError, SinkSpecError
 from edge_sdk.sinks.address import Address, parse_address
 from edge_sdk.sinks.credentials import WEBHOOK_TOKEN, webhook_token
@@ -27,6 +33,8 @@ _LONGEST_WAIT_S = 300.0
 # 15.5). Every other refusal is about the address, the token or the moment: a person mends it, or it
 # passes, and what was measured meanwhile is still wanted.
 _FINAL = (400, 413, 415, 422)
+# The status is the answer; its body is read so that the connection can be kept, if it is short.
+_BODY_S, _BODY_BYTES = 1.0, 1 << 20
 _NEEDS_TOKEN = (401, 403)
 _NEEDS_ADDRESS = (404, 405, 410)
 
@@ -58,7 +66,7 @@ def open_webhook(
         token_file: holds the token sent as ``Authorization: Bearer``; None:
             ``$EDGECLS_WEBHOOK_TOKEN``, if set.
         ca_file: certificates to trust instead of the system's, PEM.
-        timeout_s: for connecting, and for the server to answer.
+        timeout_s: for all of a request: connecting, sending, and the answer's head.
 
     Raises:
         SinkSpecError: the URL, the token or ``ca_file`` is wrong.
@@ -86,6 +94,7 @@ class WebhookSender:
         token: see ``open_webhook``.
         ca_file: see ``open_webhook``.
         timeout_s: see ``open_webhook``.
+        clock: monotonic seconds, for tests.
 
     Attributes:
         address: of the server.
@@ -101,6 +110,7 @@ class WebhookSender:
         token: str | None = None,
         ca_file: str | Path | None = None,
         timeout_s: float = 10.0,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.address = parse_address(
             url, _PORTS, example=_EXAMPLE, instead=f"put a token into {WEBHOOK_TOKEN}"
@@ -108,7 +118,8 @@ class WebhookSender:
         self._target = _target(self.address)
         if token and self.address.scheme == "http" and not self.address.is_loopback:
             _LOG.warning("%s: the token travels unencrypted; https:// encrypts it", self.address)
-        self._connection = self._prepare(ca_file, timeout_s)
+        self._timeout_s, self._clock = timeout_s, clock
+        self._connection = self._prepare(ca_file)
         self._headers = {
             "Content-Type": "application/json",
             "User-Agent": f"edgecls/{version()}",
@@ -116,10 +127,10 @@ class WebhookSender:
         if token:
             self._headers["Authorization"] = f"Bearer {token}"
 
-    def _prepare(self, ca_file: str | Path | None, timeout_s: float) -> http.client.HTTPConnection:
+    def _prepare(self, ca_file: str | Path | None) -> _Connection:
         address = self.address
         if address.scheme == "http":
-            return http.client.HTTPConnection(address.host, address.port, timeout=timeout_s)
+            return _Connection(address, None)
         try:
             context = ssl.create_default_context(cafile=str(ca_file) if ca_file else None)
         except OSError as error:
@@ -127,9 +138,7 @@ class WebhookSender:
                 f"{ca_file}: cannot be used as certificates to trust ({error.strerror or error}); "
                 "expected a PEM file that this user may read"
             ) from error
-        return http.client.HTTPSConnection(
-            address.host, address.port, timeout=timeout_s, context=context
-        )
+        return _Connection(address, context)
 
     @property
     def window(self) -> int:
@@ -160,7 +169,8 @@ class WebhookSender:
 
     def _post(self, parcel: Parcel) -> bool:
         """Whether the server took the parcel; False: it never will."""
-        kept = self._connection.sock is not None
+        self._connection.deadline = Deadline.after(self._timeout_s, self._clock)
+        kept = self._connection.is_kept()
         try:
             response = self._exchange(parcel)
         except (http.client.HTTPException, OSError) as error:
@@ -194,9 +204,12 @@ class WebhookSender:
         headers = {**self._headers, "Idempotency-Key": key}
         self._connection.request("POST", self._target, parcel.body, headers)
         response = self._connection.getresponse()
-        with contextlib.suppress(http.client.IncompleteRead):
-            response.read(1 << 20)
-        if not response.isclosed():  # an endless answer
+        self._connection.deadline = self._connection.deadline.sooner(_BODY_S)
+        with contextlib.suppress(http.client.HTTPException, OSError):
+            response.read(_BODY_BYTES)
+        # An endless answer, a slow one, or an interim one (102, 103) that http.client takes for the
+        # last: what comes after it must not be taken for the next record's.
+        if not response.isclosed() or response.status < 200:
             self._connection.close()
         return response
 
@@ -206,6 +219,75 @@ class WebhookSender:
         else:
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         return DeliveryError(f"{self.address}: no answer ({reason})")
+
+
+class _Connection(http.client.HTTPConnection):
+    """A connection that is kept, and whose requests have a deadline each.
+
+    Args:
+        address: of the server.
+        context: None: without TLS.
+
+    Attributes:
+        deadline: of the request under way.
+    """
+
+    def __init__(self, address: Address, context: ssl.SSLContext | None) -> None:
+        super().__init__(address.host, address.port)
+        self.default_port = _PORTS[address.scheme]
+        self.deadline = Deadline(0.0)
+        self._context = context
+        self.response_class = functools.partial(_Response, lambda: self.deadline)  # type: ignore[assignment]
+
+    def is_kept(self) -> bool:
+        """Whether there is a connection from before that can be used.
+
+        One on which something has come in between is closed: its end, or an answer that nobody
+        asked for, which would acknowledge the next record.
+        """
+        if self.sock is not None:
+            came = select.poll()
+            came.register(self.sock, select.POLLIN)
+            if came.poll(0):
+                self.close()
+        return self.sock is not None
+
+    def connect(self) -> None:
+        """Called by ``request`` where there is no connection.
+
+        Raises:
+            OSError: there is no connection in time, or the certificate is not trusted.
+        """
+        connection = connect(self.host, self.port, self.deadline)
+        try:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if self._context is not None:
+                # For all of the handshake: OpenSSL's calls share one time-out.
+                connection.settimeout(self.deadline.left_s())
+                connection = self._context.wrap_socket(connection, server_hostname=self.host)
+        except BaseException:
+            connection.close()
+            raise
+        self.sock = connection
+
+    def send(self, data: Any) -> None:
+        """Called by ``request``.
+
+        Raises:
+            OSError: see ``connect``, and ``deadline.send``.
+        """
+        if self.sock is None:
+            self.connect()
+        send(self.sock, data, self.deadline)
+
+
+class _Response(http.client.HTTPResponse):
+    def __init__(
+        self, deadline: Callable[[], Deadline], connection: socket.socket, **options: Any
+    ) -> None:
+        super().__init__(connection, **options)
+        self.fp.close()
+        self.fp = io.BufferedReader(DeadlineReader(connection, deadline))
 
 
 def _target(address: Address) -> str:

@@ -34,6 +34,11 @@ class Camera(BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
         self.end_headers()
+        if self.path.startswith("/drip"):  # a picture that never comes to its end
+            self.wfile.write(b"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: 9000\r\n\r\n")
+            for _ in range(9000):
+                self.wfile.write(b"a")
+                time.sleep(0.02)
         number = 0
         while not (self.path.startswith("/short") and number == 60):
             picture = np.full((48, 64, 3), number * 4 % 256, np.uint8)

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -214,6 +214,56 @@ class WebServer:
     def bodies(self) -> list[dict[str, Any]]:
         """What came, in order."""
         return [body for _, body in list(self.requests)]
+
+
+class DripServer:
+    """Takes connections, waits for a request, and answers with pieces, one after every ``step_s``.
+
+    Attributes:
+        connections: how many there were.
+        port: where it listens.
+    """
+
+    def __init__(self, pieces: Sequence[bytes], step_s: float) -> None:
+        self.connections = 0
+        self._pieces, self._step_s = pieces, step_s
+        self._over = threading.Event()
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self._socket.settimeout(0.05)
+        self.port = int(self._socket.getsockname()[1])
+        self._threads = [threading.Thread(target=self._accept)]
+
+    def _accept(self) -> None:
+        while not self._over.is_set():
+            with contextlib.suppress(TimeoutError):
+                connection, _ = self._socket.accept()
+                self.connections += 1
+                self._threads.append(threading.Thread(target=self._answer, args=(connection,)))
+                self._threads[-1].start()
+
+    def _answer(self, connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError):
+            connection.settimeout(20)
+            while connection.recv(65536):
+                for piece in self._pieces:
+                    if self._over.wait(self._step_s):
+                        return
+                    connection.sendall(piece)
+
+    def __enter__(self) -> DripServer:
+        self._threads[0].start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        for thread in self._threads:
+            thread.join(20)
+        self._socket.close()
+
+
+def drops(text: bytes) -> list[bytes]:
+    """The bytes of a text, each alone."""
+    return [text[i : i + 1] for i in range(len(text))]
 
 
 # Writes records until it is killed. What it has handed to the sink is told by its progress file.

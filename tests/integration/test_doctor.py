@@ -22,7 +22,14 @@ from edge_sdk.doctor.loading import Loaded
 from edge_sdk.machine.system import System
 from edge_sdk.sinks.credentials import MQTT_PASSWORD, MQTT_USERNAME
 from tests.integration.host import edgecls
-from tests.integration.receivers import MOSQUITTO, Broker, Subscriber, free_port
+from tests.integration.receivers import (
+    MOSQUITTO,
+    Broker,
+    DripServer,
+    Subscriber,
+    drops,
+    free_port,
+)
 
 
 def _loads(_: str) -> Loaded:
@@ -120,6 +127,17 @@ def _nobody(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _context(url: str) -> Context:
     return replace(this_machine(Asked(mqtt=url)), distribution=lambda _: "2.1.0", load=_loads)
+
+
+def test_a_broker_that_drips_is_given_up_after_the_same_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(broker, "_TIMEOUT_S", 0.5)
+    # The whole answer takes four times 0.3 s, each piece less than the limit.
+    with DripServer(drops(b"\x20\x02\x00\x00"), 0.3) as server:
+        finding = _broker(f"mqtt://127.0.0.1:{server.port}")
+    assert finding.severity == "error"
+    assert "no connection (timed out)" in finding.what
 
 
 def _broker(url: str) -> Finding:

@@ -188,6 +188,11 @@ def test_an_address_that_takes_the_call_and_says_nothing_is_given_up(mjpeg_port:
     assert 0.9 <= time.monotonic() - before < 10
 
 
+def test_an_address_that_drips_is_given_up(mjpeg_port: int) -> None:
+    with pytest.raises(CameraNotFoundError, match="cannot be opened"):
+        Stream(f"http://127.0.0.1:{mjpeg_port}/drip", open_timeout_ms=1000, read_timeout_ms=1000)
+
+
 def test_a_user_and_password_in_the_url_are_used_and_not_shown(mjpeg_port: int) -> None:
     stream = _open(f"http://admin:{_PASSWORD}@127.0.0.1:{mjpeg_port}/locked")
     assert _frame(stream).name == stream.name == f"http://***@127.0.0.1:{mjpeg_port}/locked"

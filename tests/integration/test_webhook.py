@@ -17,7 +17,15 @@ from edge_sdk.records import ErrorRecord
 from edge_sdk.sinks.sender import Parcel
 from edge_sdk.sinks.spool import Spool
 from edge_sdk.sinks.webhook import WebhookSender, open_webhook
-from tests.integration.receivers import SendingProcess, WebServer, free_port, sending, until
+from tests.integration.receivers import (
+    DripServer,
+    SendingProcess,
+    WebServer,
+    drops,
+    free_port,
+    sending,
+    until,
+)
 
 _STATUSES = (
     *(200, 201, 202, 206, 299, 301, 302, 307, 308),
@@ -153,6 +161,75 @@ def test_a_server_that_never_answers_does_not_hold_up_the_end(tmp_path: Path) ->
         sink.close()
         assert time.monotonic() - began < 1.9
         sink._thread.join()
+
+
+_PARCEL = Parcel(1, "frame", b"{}", "key")
+_OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        # Each of them ends well after some five seconds, for who has that long.
+        drops(b"HTTP/1.1 200 OK\r\nX: " + b"a" * 60 + b"\r\nContent-Length: 0\r\n\r\n"),
+        [b"HTTP/1.1 100 Continue\r\n\r\n"] * 100 + [_OK],
+        [b""] * 100 + [_OK],
+    ],
+    ids=["head", "continue", "nothing"],
+)
+def test_an_answer_that_drips_has_one_limit_in_all(pieces: list[bytes]) -> None:
+    with DripServer(pieces, 0.05) as server:
+        sender = WebhookSender(f"http://127.0.0.1:{server.port}/", timeout_s=1.0)
+        with pytest.raises(DeliveryError, match=r"no answer \(timed out\)"):
+            sender.deliver([_PARCEL])
+        assert server.connections == 1  # nor is it asked a second time within the same limit
+        sender.close()
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        b"HTTP/1.1 103 Early Hints\r\n\r\n" + _OK,
+        b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n" + _OK * 3,
+    ],
+    ids=["interim", "surplus"],
+)
+def test_an_answer_that_is_left_over_acknowledges_nothing(answers: bytes) -> None:
+    with DripServer(drops(answers), 0.0) as server:
+        sender = WebhookSender(f"http://127.0.0.1:{server.port}/", timeout_s=20.0)
+        for number in (1, 2):
+            with pytest.raises(DeliveryError, match=r"the server answers [15]0"):
+                sender.deliver([_PARCEL])
+            time.sleep(0.2)  # the rest of it arrives
+            assert server.connections <= number
+        sender.close()
+
+
+def test_a_body_that_drips_does_not_hold_up_what_its_status_has_said() -> None:
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"
+    with DripServer([head, *drops(b"a" * 100)], 0.05) as server:
+        sender = WebhookSender(f"http://127.0.0.1:{server.port}/", timeout_s=60.0)
+        for number in (1, 2):
+            assert sender.deliver([_PARCEL]).acknowledged == (1,)
+            assert server.connections == number  # a connection with half an answer is not kept
+        sender.close()
+
+
+def test_a_certificate_that_drips_has_the_same_limit() -> None:
+    with DripServer(drops(b"\x16\x03\x03\x00\x50" + bytes(80)), 0.05) as server:
+        sender = WebhookSender(f"https://127.0.0.1:{server.port}/", timeout_s=1.0)
+        with pytest.raises(DeliveryError, match="timed out"):
+            sender.deliver([_PARCEL])
+        sender.close()
+
+
+def test_a_black_hole_is_known_before_the_attempt_has_failed(tmp_path: Path) -> None:
+    with DripServer([b""] * 100, 0.2) as server:
+        sink = _open(server.port, tmp_path, timeout_s=60.0)
+        _write(sink, 1)
+        until(lambda: sink.statistics.unanswered_s > 0.5, 20)
+        assert sink.statistics.trouble == ""
+        sink.close()
 
 
 def test_garbage_for_an_answer_is_an_answer_that_did_not_come(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from edge_sdk.errors import (
 from edge_sdk.records import ErrorRecord, HealthRecord
 from edge_sdk.sinks import spool_place
 from edge_sdk.sinks.pauses import Clock, Pauses
-from edge_sdk.sinks.sender import Delivery, Parcel
+from edge_sdk.sinks.sender import Delivery, Parcel, WatchedSender
 from edge_sdk.sinks.spool import Spool
 from edge_sdk.sinks.spool_health import SpoolHealth, SpoolStatistics
 from edge_sdk.sinks.spool_store import MIN_BYTES, SpoolBlockedError, SpoolStore
@@ -593,6 +593,47 @@ def test_a_broker_that_is_away_is_told_after_a_while_and_when_it_is_back() -> No
     assert after(60, trouble="still nobody") == []
     assert after(2, depth=3) == ["delivery resumed: after 68 s; 3 records wait"]
     assert after(2) == []
+
+
+def test_a_receiver_that_has_not_answered_for_five_seconds_is_told_of() -> None:
+    now = [100.0]
+    health = SpoolHealth("a.spool", lambda: now[0])
+
+    def after(seconds: float, **changes: Any) -> list[str]:
+        now[0] += seconds
+        return [f"{one.what}: {one.detail}" for one in health.look(lambda: _figures(**changes))]
+
+    assert after(2, unanswered_s=2.0) == []
+    assert after(2.9, unanswered_s=4.9) == []
+    assert after(1, unanswered_s=5.9, depth=3) == [
+        "delivery stuck: no answer for 6 s; 3 records wait"
+    ]
+    assert after(4, unanswered_s=9.9, trouble="no answer (timed out)") == []
+    assert after(2, depth=2) == ["delivery resumed: after 12 s; 2 records wait"]
+    # An attempt that fails after four seconds has been without success since it began.
+    assert after(4, unanswered_s=4.0, trouble="hung up") == []
+    assert after(1, unanswered_s=5.0, trouble="hung up", depth=1) == [
+        "delivery stuck: hung up; 1 records wait"
+    ]
+
+
+def test_how_long_a_sender_has_delivered_nothing_is_counted_exactly() -> None:
+    now = [10.0]
+    receiver = _Receiver(DeliveryError("away"), DeliveryError("away"), "one")
+    sender = WatchedSender(receiver, lambda: now[0])
+    parcels = [Parcel(seq, "frame", b"{}", "key") for seq in (1, 2)]
+    sender.deliver(())
+    assert sender.unanswered_s == 0
+    with pytest.raises(DeliveryError):
+        sender.deliver(parcels)
+    now[0] = 13.0
+    assert sender.unanswered_s == 3
+    with pytest.raises(DeliveryError):
+        sender.deliver(parcels)
+    now[0] = 14.0
+    assert sender.unanswered_s == 4
+    assert sender.deliver(parcels).acknowledged == (1,)
+    assert sender.unanswered_s == 0
 
 
 @pytest.mark.parametrize(
