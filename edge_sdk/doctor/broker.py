@@ -6,6 +6,7 @@ running as offline.
 
 from __future__ import annotations
 
+import errno
 import shlex
 import socket
 import ssl
@@ -31,6 +32,14 @@ _REFUSALS = {
     3: "it is not available",
     4: "bad user name or password",
     5: "not authorized",
+}
+_WHO_ARE_YOU = (4, 5)
+# What an error can come from; of any other one, nothing is known that it does not say itself.
+_CAUSES: dict[int | None, str] = {
+    errno.ECONNREFUSED: "; no program listens there for other machines, or a firewall refuses",
+    errno.ETIMEDOUT: "; the machine is off, busy or another one, or a firewall is between",
+    errno.EHOSTUNREACH: "; no machine of that address is in its network",
+    errno.ENETUNREACH: "; this machine has no way to that network",
 }
 
 
@@ -72,24 +81,35 @@ def reachable(context: Context) -> Iterator[Finding]:
             "mqtts://broker.local?ca=ca.pem, and the right time of day",
             f"openssl s_client -connect {shlex.quote(host)}:{port} -showcerts </dev/null",
         )
-    except DeliveryError as error:
+    except _WhoAreYouError as error:
         yield Finding(
             "error",
             f"{broker.address}: {error}",
             f"{_WHY}; name and password come from the environment or from ?credentials=FILE",
             f"export {MQTT_USERNAME}=NAME {MQTT_PASSWORD}=PASSWORD",
         )
+    except DeliveryError as error:
+        yield Finding(
+            "error", f"{broker.address}: {error}", _WHY, f"nc -vz {shlex.quote(host)} {port}"
+        )
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         yield Finding(
             "error",
             f"{broker.address}: no connection ({reason})",
-            f"{_WHY}; the broker is not running, listens to its own machine only, or a firewall is "
-            "between",
+            f"{_WHY}{_CAUSES.get(_number(error), '')}",
             f"nc -vz {shlex.quote(host)} {port}",
         )
     else:
         yield Finding("ok", f"{broker.address} answers", _WHY)
+
+
+class _WhoAreYouError(DeliveryError):
+    """The broker wants another name or password."""
+
+
+def _number(error: OSError | ValueError) -> int | None:
+    return errno.ETIMEDOUT if isinstance(error, TimeoutError) else getattr(error, "errno", None)
 
 
 def _visit(broker: Broker) -> None:
@@ -116,7 +136,8 @@ def _shake_hands(connection: socket.socket, broker: Broker, deadline: Deadline) 
     if answer[:2] != b"\x20\x02":
         raise DeliveryError("it answers, but not as an MQTT broker does")
     if answer[3]:
-        raise DeliveryError(f"it refuses us ({_REFUSALS.get(answer[3], f'code {answer[3]}')})")
+        refused = f"it refuses us ({_REFUSALS.get(answer[3], f'code {answer[3]}')})"
+        raise (_WhoAreYouError if answer[3] in _WHO_ARE_YOU else DeliveryError)(refused)
     send(connection, b"\xe0\x00", deadline)  # DISCONNECT
 
 

@@ -45,6 +45,6 @@ def synchronized(context: Context) -> Iterator[Finding]:
         yield Finding(
             "warning",
             "the clock is not synchronized",
-            f"{_WHY}; the time server does not answer, or the network is down",
+            f"{_WHY}; no time server has set it so far",
             "timedatectl timesync-status",
         )

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from edge_sdk.doctor.camera import group_remedy
 from edge_sdk.doctor.context import Context
 from edge_sdk.doctor.findings import Finding
+from edge_sdk.doctor.loading import remedy
 
 # As edge_sdk.engines.edgetpu.LIBRARY, which cannot be imported where numpy is broken.
 LIBRARY = "EDGECLS_EDGETPU_LIBRARY"
@@ -92,11 +93,12 @@ def library(context: Context) -> Iterator[Finding]:
             f"unset {LIBRARY}",
         )
     elif loaded.problem is not None:
+        cause, fix = remedy(loaded.problem, _LIST_BUILDS)
         yield Finding(
             "error",
             f"libedgetpu does not load: {loaded.problem}",
-            f"{why}; it was built for another system or processor, one of these is for yours",
-            _LIST_BUILDS,
+            f"{why}; {cause}",
+            fix,
         )
     elif package == "16.0":
         yield Finding(

@@ -14,7 +14,11 @@ import subprocess
 import sys
 from dataclasses import dataclass
 
+from edge_sdk.machine.shortage import shortage
+
 _TIMEOUT_S = 60.0
+# What says nothing of the package: what its problems begin with.
+_NOT_STARTED, _NOT_IN_TIME = "no process could be started", "it did not load within"
 # The deepest cause is the real reason; what lies above it is advice of the package's own.
 _MODULE = """
 import importlib, json, sys
@@ -87,9 +91,13 @@ def _in_child(script: str, argument: str) -> Loaded:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return Loaded(problem=f"it did not load within {_TIMEOUT_S:g} s")
+        return Loaded(problem=f"{_NOT_IN_TIME} {_TIMEOUT_S:g} s")
     except OSError as error:
-        return Loaded(problem=f"no process could be started ({error.strerror or error})")
+        lacking = shortage(error)
+        reason = error.strerror or str(error)
+        return Loaded(
+            problem=f"{_NOT_STARTED} ({f'{reason}: {lacking.what}' if lacking else reason})"
+        )
     if child.returncode < 0:
         number = -child.returncode
         known = {s.value: s.name for s in signal.Signals}
@@ -120,7 +128,17 @@ def remedy(problem: str, reinstall: str) -> tuple[str, str]:
     for pattern, reason in _REASONS:
         if re.search(pattern, problem):
             return reason, reinstall
-    return "a file of it is missing or damaged, or it was built for another system", reinstall
+    if problem.startswith(_NOT_STARTED):
+        return "nothing is known of it: this machine refuses another process", "ulimit -u; free -m"
+    if problem.startswith(_NOT_IN_TIME):
+        return (
+            "nothing more is known of it; a busy machine or a slow disk does that as well",
+            "edgecls doctor",
+        )
+    return (
+        "why is not known; often a file of it is missing or damaged, or it was built for another system",
+        reinstall,
+    )
 
 
 _REASONS = (

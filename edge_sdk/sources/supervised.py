@@ -24,6 +24,7 @@ from edge_sdk.errors import (
     SourceNotFoundError,
     UnreadableImageError,
 )
+from edge_sdk.machine.shortage import shortage
 from edge_sdk.sources.capture_child import (
     CaptureChild,
     Ended,
@@ -120,6 +121,7 @@ class SupervisedSource:
         self._last_word: EdgeClsError | Literal["ended"] | None = None  # of the child there is
         self._silence = Silence(open_s)
         self._down_s: float | None = None  # since when there is no camera
+        self._why = ""  # as of the last failure
         self._retry_s = 0.0
         self._thawed = False  # opening it anew was tried for this frozen picture
         self._first_index = self._next_index = 0
@@ -258,8 +260,9 @@ class SupervisedSource:
         give_up_s = self._down_s + self._give_up_s
         if now_s >= give_up_s:
             self._final = SourceLostError(
-                f"{self.name}: gone for {now_s - self._down_s:.0f} s; look at its cable and power, and "
-                "start again, or wait longer with another give_up_s (--give-up)"
+                f"{self.name}: gone for {now_s - self._down_s:.0f} s (the last attempt: {self._why}); "
+                "mend that, see edgecls doctor, and start again, or wait longer with another give_up_s "
+                "(--give-up)"
             )
         elif now_s >= self._retry_s:
             self._start()
@@ -273,7 +276,12 @@ class SupervisedSource:
             self._leaving.check()
             self._child = CaptureChild(self._spec, self._size, self._wake, self._max_pixels)
         except OSError as error:
-            self._fail("lost", f"the capture process cannot be started ({error})")
+            why = f"the capture process cannot be started ({error.strerror or error}"
+            lacking = shortage(error)
+            why += f": {lacking.what}; {lacking.fix})" if lacking else ")"
+            if self._down_s is not None and self._why != why:  # the camera is not to blame any more
+                self._health.append(Health("lost", f"{why}; trying again"))
+            self._fail("lost", why)
 
     def _listen(self, child: CaptureChild) -> None:
         for message in child.messages():
@@ -327,6 +335,7 @@ class SupervisedSource:
     def _fail(self, what: str, why: str, error: EdgeClsError | None = None) -> None:
         """The child is of no use any more: ends it, and sees to the next, or to the end."""
         self._end_child(0.0)
+        self._why = why
         _log.info("%s: %s: %s", self.name, what, why)
         now_s = time.monotonic()
         if not self._opened_once:

@@ -338,7 +338,7 @@ def test_what_does_not_come_back_is_lost_in_the_end(pictures: Path) -> None:
     with open_camera(f"fake:{pictures}?fps=30&unplug@5+99s", give_up_s=1.5) as camera:
         _until(camera, "lost")
         began = time.monotonic()
-        with pytest.raises(SourceLostError, match=r"gone for .* s; look at its cable"):
+        with pytest.raises(SourceLostError, match=r"gone for .* s \(the last attempt: .*unplugged"):
             _next(camera)
         assert 1.0 < time.monotonic() - began < 4.0
         with pytest.raises(SourceLostError):
@@ -570,6 +570,32 @@ def test_a_password_is_not_in_the_process_list(monkeypatch: pytest.MonkeyPatch) 
         open_camera("rtsp://me:hunter2@127.0.0.1:1/x")
     assert started
     assert "hunter2" not in str(started) + str(caught.value)
+
+
+def test_a_limit_of_the_machine_is_named_and_not_the_camera(
+    pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patience, "FIRST_S", 0.0)
+    camera = open_camera(f"fake:{pictures}?fps=30&unplug@10+60s", give_up_s=1.0)
+    with camera:
+        for _ in range(5):
+            _next(camera)
+
+        def refused(_: CaptureChild, __: int) -> subprocess.Popen[bytes]:
+            raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+        monkeypatch.setattr(CaptureChild, "_start", refused)
+        with pytest.raises(SourceLostError) as caught:  # noqa: PT012
+            while True:
+                with contextlib.suppress(NoFrameYetError):
+                    camera.read()
+        told = camera.take_health()
+    assert "cannot be started (Resource temporarily unavailable: " in str(caught.value)
+    assert "TasksMax=" in str(caught.value)
+    assert "cable" not in str(caught.value)
+    assert [health.what for health in told] == ["lost", "lost"]
+    assert "unplugged" in told[0].detail
+    assert "Resource temporarily unavailable" in told[1].detail
 
 
 def test_a_process_without_memory_for_frames_leaves_nothing_behind(

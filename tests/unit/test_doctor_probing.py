@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -70,7 +71,24 @@ def test_reasons_that_are_known() -> None:
     reason, fix = remedy("ImportError: a module compiled using NumPy 1.x cannot", "reinstall")
     assert "numpy" in reason
     assert fix == "reinstall"
-    assert "damaged" in remedy("OSError: something", "reinstall")[0]
+    assert "why is not known; often" in remedy("OSError: something", "reinstall")[0]
+
+
+def test_what_says_nothing_of_a_package_does_not_blame_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    def hangs(*_: object, **__: object) -> None:
+        raise subprocess.TimeoutExpired("python", 60)
+
+    for fails, said in ((refused, "refuses another process"), (hangs, "a busy machine")):
+        monkeypatch.setattr(subprocess, "run", fails)
+        problem = load_module("numpy").problem or ""
+        reason, fix = remedy(problem, "reinstall")
+        assert said in reason
+        assert fix != "reinstall"
+    monkeypatch.setattr(subprocess, "run", refused)
+    assert "task" in (load_module("numpy").problem or "")
 
 
 def test_a_module_is_loaded_once_however_many_ask(monkeypatch: pytest.MonkeyPatch) -> None:
