@@ -15,6 +15,7 @@ from edge_sdk.errors import FrameError, NoFrameYetError, SinkError, UnreadableIm
 from edge_sdk.motion import MotionGate
 from edge_sdk.ports import FrameSink, FrameSource, LiveSource, Sink, SizedSource, TellsHealth
 from edge_sdk.records import HealthRecord, Record, utc_now
+from edge_sdk.redaction import redact_text
 from edge_sdk.regions import Region, view
 from edge_sdk.statistics import LiveStatistics, RunStatistics
 from edge_sdk.types import Frame, Health, Prediction
@@ -275,7 +276,9 @@ class _Loop:
         self._trouble(Health("unreadable", reason), name, unreadable=True)
 
     def _trouble(self, health: Health, name: str = "", *, unreadable: bool = False) -> None:
-        record = HealthRecord(utc_now(), name or self._name, health.what, health.detail)
+        record = HealthRecord(
+            utc_now(), name or self._name, health.what, redact_text(health.detail)
+        )
         self._statistics.trouble(record, unreadable=unreadable)
         self._write(record)
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from edge_sdk.errors import SourceSpecError
 from edge_sdk.terminal import own, printable
 
 if TYPE_CHECKING:
@@ -101,18 +100,11 @@ def _no_threads(text: str) -> click.UsageError:
 
 def _camera(text: str) -> Camera:
     from edge_sdk.bench.plan import Camera
+    from edge_sdk.cli.run_options import parse_camera
     from edge_sdk.sources.camera import open_camera
-    from edge_sdk.sources.specification import parse_source, redact
 
-    try:
-        spec = parse_source(text)
-    except SourceSpecError as error:
-        raise click.UsageError(f"--camera: {error}") from error
-    if not spec.live:
-        raise click.UsageError(
-            f"--camera {redact(text)}: a file is no camera; give a folder of pictures with --data"
-        )
-    return Camera(redact(text), lambda size: open_camera(spec, size=size, give_up_s=10.0))
+    spec = parse_camera(text, typed=True)
+    return Camera(str(spec), lambda size: open_camera(spec, size=size, give_up_s=10.0))
 
 
 class Progress:

@@ -69,13 +69,18 @@ class EdgeclsGroup(click.Group):
         with _sigterm_as_ctrl_c():
             try:
                 return super().invoke(ctx)
+            except click.UsageError as error:
+                said = error.format_message()
+                if _shown(said) == said:
+                    raise
+                raise click.UsageError(_shown(said), error.ctx) from None
             except errors.EdgeClsError as error:
-                click.echo(f"Error: {error}", err=True)
+                click.echo(f"Error: {_shown(str(error))}", err=True)
                 ctx.exit(exit_code(error))
             except OSError as error:
                 if error.errno == errno.EPIPE:  # whoever read our output has gone
                     raise
-                click.echo(f"Error: {error}", err=True)
+                click.echo(f"Error: {_shown(str(error))}", err=True)
                 ctx.exit(1)
             except KeyboardInterrupt as error:
                 click.echo(f"Interrupted. {error}".rstrip(), err=True)
@@ -125,9 +130,23 @@ def _sigterm_as_ctrl_c() -> Iterator[None]:
             signal.raise_signal(signal.SIGTERM)
 
 
+def _shown(text: str) -> str:
+    """A message without the secrets of the addresses in it: they may have been typed anywhere."""
+    from edge_sdk.redaction import redact_text
+
+    return redact_text(text)
+
+
+class _Redacted(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return _shown(super().format(record))
+
+
 def set_verbosity(level: int) -> None:
     """0: warnings of ours only; 1 (``-v``): what is being done; 2 (``-vv``): everything."""
     logging.basicConfig(format="%(name)s: %(message)s")
+    for handler in logging.getLogger().handlers:
+        handler.setFormatter(_Redacted("%(name)s: %(message)s"))
     logging.getLogger("edgecls").setLevel(
         (logging.WARNING, logging.INFO, logging.DEBUG)[min(level, 2)]
     )

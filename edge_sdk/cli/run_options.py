@@ -96,11 +96,10 @@ def source_options(function: Callable[..., Any]) -> Callable[..., Any]:
         camera, paths, max_pixels, give_up_s = (values.pop(name) for name in names)
         model = values["model"]
         _look_for_eaten(values)
+        typed = camera is not None
         if camera is None and not paths:
-            camera = (
-                os.environ.get(_VARIABLE) or None
-            )  # a URL's password is not for everyone's eyes
-        spec = parse_camera(camera, model) if camera is not None else None
+            camera = os.environ.get(_VARIABLE) or None
+        spec = parse_camera(camera, model, typed=typed) if camera is not None else None
         if model is None:
             _find_model(values)
             raise click.UsageError(
@@ -121,7 +120,8 @@ def source_options(function: Callable[..., Any]) -> Callable[..., Any]:
         metavar="[SPEC]",
         is_flag=False,
         flag_value="auto",
-        help=f"A camera, see above; without SPEC: auto. It may also stand in ${_VARIABLE}.",
+        help=f"A camera, see above; without SPEC: auto. A URL with a password stands in ${_VARIABLE}, or "
+        "in a file: --camera @FILE.",
     )
     source = click.option(
         "--source",
@@ -156,7 +156,7 @@ def _find_model(values: dict[str, Any]) -> None:
     for name, (option, word) in _TAKERS.items():
         taken = values.get(name)
         if taken is not None and str(taken).lower().endswith(_MODEL_ENDINGS):
-            from edge_sdk.sources.specification import redact
+            from edge_sdk.redaction import redact
 
             raise click.UsageError(
                 f"{option} {redact(str(taken))}: that is a model, and {option} takes {word} behind it; "
@@ -164,13 +164,29 @@ def _find_model(values: dict[str, Any]) -> None:
             )
 
 
-def parse_camera(text: str, model: Path | None) -> SourceSpec:
-    """Reads ``--camera``.
+def parse_camera(text: str, model: Path | None = None, *, typed: bool = False) -> SourceSpec:
+    """Reads ``--camera``: a camera's specification, or ``@FILE`` with one in it.
+
+    Args:
+        text: what was given.
+        model: None: ``text`` may have been meant as the model.
+        typed: it stands on the command line, where everyone on the machine can read it.
 
     Raises:
-        UsageError: it names no camera; where it may be the model, with the right order of words.
+        UsageError: it names no camera; where it may be the model, with the right order of words. A
+            password that was typed; a file that others may read.
     """
-    from edge_sdk.sources.specification import parse_source, redact
+    from edge_sdk.redaction import holds_secret, redact
+    from edge_sdk.sources.specification import parse_source
+
+    if text.startswith("@"):
+        from edge_sdk.errors import SinkSpecError
+        from edge_sdk.sinks.credentials import read_secret
+
+        try:
+            text, typed = read_secret(Path(text[1:])), False
+        except SinkSpecError as error:
+            raise click.UsageError(f"--camera {text}: {error}") from error
 
     if model is None and text.lower().endswith(_MODEL_ENDINGS):
         raise click.UsageError(
@@ -181,6 +197,12 @@ def parse_camera(text: str, model: Path | None) -> SourceSpec:
         spec = parse_source(text)
     except SourceSpecError as error:
         raise click.UsageError(f"--camera: {error}. If it is the model, {_ORDER}") from error
+    if typed and spec.kind == "stream" and holds_secret(text):
+        raise click.UsageError(
+            f"--camera {redact(text)}: a user, a password or a token on a command line can be read by "
+            "everyone on this machine, in the list of processes; write the URL into a file (chmod 600) "
+            f"and type --camera @FILE, or set {_VARIABLE}=URL and leave --camera away"
+        )
     if not spec.live:
         raise click.UsageError(
             f"--camera {redact(text)}: a file is no camera; for files it is edgecls run MODEL "

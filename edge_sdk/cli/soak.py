@@ -73,7 +73,7 @@ def soak(
     from edge_sdk.soak import judge
     from edge_sdk.statistics import LiveStatistics
 
-    spec = None if camera is None else parse_camera(camera, model)
+    spec = None if camera is None else parse_camera(camera, model, typed=True)
     statistics = LiveStatistics()
     service = Service(steps=lambda: statistics.steps)
 

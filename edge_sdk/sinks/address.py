@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from edge_sdk.errors import SinkSpecError
+from edge_sdk.redaction import redact_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +132,6 @@ def host_and_port(text: str, *, host: str = "127.0.0.1", example: str) -> tuple[
     name = before.strip("[]") if colon else host
     if not name or not after.isascii() or not after.isdigit() or int(after) > 65535:
         raise SinkSpecError(
-            f"{text!r} is no place to listen at; expected HOST:PORT or PORT, as in {example}"
+            f"{redact_text(text)!r} is no place to listen at; expected HOST:PORT or PORT, as in {example}"
         )
     return name, int(after)

@@ -35,7 +35,7 @@ def mqtt_credentials(file: Path | None) -> Credentials | None:
             a name.
     """
     if file is not None:
-        username, _, secret = _read_secret(file).partition("\n")
+        username, _, secret = read_secret(file).partition("\n")
         return Credentials(username.strip(), secret.strip() or None)
     name, password = os.environ.get(MQTT_USERNAME), os.environ.get(MQTT_PASSWORD)
     if password and not name:
@@ -69,7 +69,7 @@ def web_token(file: Path | None) -> str | None:
 
 
 def _token(file: Path | None, variable: str) -> str | None:
-    token = _read_secret(file) if file is not None else os.environ.get(variable, "").strip()
+    token = read_secret(file) if file is not None else os.environ.get(variable, "").strip()
     if not token.isascii() or not token.isprintable():
         raise SinkSpecError(
             f"the token of {file or variable} has letters that no HTTP header can hold; "
@@ -78,7 +78,12 @@ def _token(file: Path | None, variable: str) -> str | None:
     return token or None
 
 
-def _read_secret(file: Path) -> str:
+def read_secret(file: Path) -> str:
+    """The text of a file that others may not read, without space at its ends.
+
+    Raises:
+        SinkSpecError: it cannot be read, is empty, or open to everyone.
+    """
     try:
         text = read_text(file, most_bytes=_SECRET_BYTES).strip()
         mode = file.stat().st_mode

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from edge_sdk.errors import CameraNotFoundError, SourceSpecError
+from edge_sdk.redaction import redact
 from edge_sdk.sources.faults import Replay, parse_replay
 
 if TYPE_CHECKING:
@@ -29,12 +30,6 @@ FORMS = (
 STREAM_SCHEMES = ("rtsp", "rtsps", "http", "https")
 # Pictures are what images.EXTENSIONS names; the list is repeated since that module loads OpenCV.
 _PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
-
-_TELLTALES = "pass|pwd|token|key|secret|auth|user|usr|login|sig|cred|session"
-# Up to the last @: a password may hold an @ or a slash that should have been percent-encoded. Slashes
-# or the scheme may be missing, as in what is refused for that.
-_CREDENTIALS = re.compile(r"(?s)([a-z][a-z0-9+.-]*:/{0,2}).*@", re.IGNORECASE)
-_SECRET_VALUE = re.compile(rf"(?i)([?&;][^=&;?]*(?:{_TELLTALES})[^=&;]*=)[^&;#\s]*")
 
 _log = logging.getLogger("edgecls.sources")
 
@@ -71,15 +66,6 @@ class SourceSpec:
     def live(self) -> bool:
         """Whether it is a camera or a stream, whose frames go on whether somebody reads or not."""
         return self.kind not in ("video", "folder")
-
-
-def redact(url: str) -> str:
-    """The URL without user, password, and what its query calls a token, key or the like.
-
-    What stands before the last ``@`` is taken for credentials, even where a stricter reader would
-    take some of it for a path: better a host too few than a password too many.
-    """
-    return _SECRET_VALUE.sub(r"\1***", _CREDENTIALS.sub(r"\1***@", url))
 
 
 def parse_source(text: str) -> SourceSpec:

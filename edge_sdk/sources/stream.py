@@ -16,8 +16,8 @@ from edge_sdk.errors import (
 )
 from edge_sdk.images import decode_image
 from edge_sdk.picturelimits import MAX_PIXELS
+from edge_sdk.redaction import redact
 from edge_sdk.sources.capture import as_frame, check_size, deliver_encoded, grab, open_capture
-from edge_sdk.sources.specification import redact
 from edge_sdk.types import Frame
 
 OPEN_TIMEOUT_MS = 5000

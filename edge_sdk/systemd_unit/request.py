@@ -16,7 +16,8 @@ from edge_sdk.artifact import Artifact
 from edge_sdk.errors import SinkSpecError, SourceSpecError, UnitAccessError
 from edge_sdk.files import TEXT_BYTES, read_file
 from edge_sdk.preprocess import Crop
-from edge_sdk.sources.specification import STREAM_SCHEMES, parse_source, redact
+from edge_sdk.redaction import holds_secret, redact
+from edge_sdk.sources.specification import STREAM_SCHEMES, parse_source
 from edge_sdk.systemd_unit.plan import (
     Plan,
     check_name,
@@ -150,13 +151,19 @@ def _camera(request: Request) -> str | None:
         lines = [] if file is None else _lines(_existing(file))
         told = any(line.strip().startswith(f"{CAMERA_VARIABLE}=") for line in lines)
         return None if told else "auto"
-    if redact(request.camera) != request.camera:
+    if request.camera.startswith("@"):
+        raise SourceSpecError(
+            f"--camera {request.camera}: a unit's user reads no file of yours. Write "
+            f"{CAMERA_VARIABLE}=URL into a file of root's (chmod 600), and give --environment-file FILE "
+            "in place of --camera"
+        )
+    spec = parse_source(request.camera)
+    if spec.kind == "stream" and holds_secret(request.camera):
         raise SourceSpecError(
             f"--camera {redact(request.camera)}: every user of this machine can read what a unit "
             f"starts, so a password has no place in it. Write {CAMERA_VARIABLE}=URL into a file of "
             "root's (chmod 600), and give --environment-file FILE in place of --camera"
         )
-    spec = parse_source(request.camera)
     if spec.kind != "fake":
         return request.camera
     _, _, options = request.camera.rpartition("?") if "?" in request.camera else ("", "", "")
@@ -164,7 +171,7 @@ def _camera(request: Request) -> str | None:
 
 
 def _refuse_secrets(request: Request) -> None:
-    if request.webhook is not None and redact(request.webhook) != request.webhook:
+    if request.webhook is not None and holds_secret(request.webhook):
         raise SinkSpecError(
             "--webhook: its URL holds a secret, and every user of this machine can read what a unit "
             "starts. Write EDGECLS_WEBHOOK_TOKEN=... into a file of root's (chmod 600), and give "

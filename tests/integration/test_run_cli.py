@@ -134,11 +134,63 @@ def test_a_camera_that_is_missing_is_exit_5(int8_artifact: Path) -> None:
     assert result.stdout == ""
 
 
-def test_a_password_in_a_url_is_never_printed(int8_artifact: Path) -> None:
-    result = edgecls(
-        "run", int8_artifact, "--camera", "http://me:s3cret@127.0.0.1:9/x?token=s3cret"
-    )
-    assert result.exit_code == 5
+_SECRET_URL = "http://me:s3cret@127.0.0.1:9/x?token=s3cret"
+
+
+@pytest.mark.parametrize("command", [("run",), ("bench",), ("soak", "--minutes", "1")])
+def test_a_password_on_the_command_line_is_refused(
+    command: tuple[str, ...], int8_artifact: Path
+) -> None:
+    for url in (_SECRET_URL, "rtsp://me@host/x", "http://host/x?pwd=s3cret"):
+        result = edgecls(*command, int8_artifact, "--camera", url)
+        assert result.exit_code == 2
+        assert "--camera @FILE" in result.stderr
+        assert "s3cret" not in result.stdout + result.stderr
+    plain = edgecls("run", int8_artifact, "--camera", "fake:nowhere?stall@100")
+    assert "--camera @FILE" not in plain.stderr
+
+
+def test_a_password_comes_from_a_file_or_the_environment_and_is_never_printed(
+    int8_artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "camera"
+    file.write_text(f"{_SECRET_URL}\n", "utf-8")
+    file.chmod(0o644)
+    opened = edgecls("run", int8_artifact, "--camera", f"@{file}")
+    assert opened.exit_code == 2
+    assert "chmod 600" in opened.stderr
+    file.chmod(0o600)
+    results = [edgecls("-vv", "run", int8_artifact, "--camera", f"@{file}")]
+    monkeypatch.setenv("EDGECLS_CAMERA", _SECRET_URL)
+    results.append(edgecls("-vv", "run", int8_artifact))
+    for result in results:
+        assert result.exit_code == 5
+        assert "http://***@127.0.0.1:9/x?token=***: cannot be opened" in result.stderr
+        assert "s3cret" not in result.stdout + result.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("run", "m.tflite", "--source", _SECRET_URL),
+        ("run", _SECRET_URL, "--camera"),
+        ("run", "m.tflite", "--camera", "--metrics", _SECRET_URL),
+        ("run", "m.tflite", "--camera", "--web", _SECRET_URL),
+        ("run", "m.tflite", "--camera", "--mqtt", _SECRET_URL),
+        ("run", "m.tflite", "--camera", "--webhook", _SECRET_URL),
+        ("run", "m.tflite", "--camera", "--smooth", _SECRET_URL),
+        ("run", "m.tflite", "--camera", "--limit", _SECRET_URL),
+        ("run", "m.tflite", "--camera", "auto", _SECRET_URL),
+        (_SECRET_URL,),
+        ("inspect", _SECRET_URL),
+        ("classify", _SECRET_URL, _SECRET_URL),
+        ("doctor", "--mqtt", _SECRET_URL),
+    ],
+    ids=lambda words: "-".join(words[:4]).replace(_SECRET_URL, "URL"),
+)
+def test_a_password_is_not_shown_wherever_it_was_typed(words: tuple[str, ...]) -> None:
+    result = edgecls(*words)
+    assert result.exit_code != 0
     assert "s3cret" not in result.stdout + result.stderr
 
 

@@ -132,6 +132,12 @@ def test_a_camera_with_a_password_goes_into_a_file(model: Path, tmp_path: Path) 
     assert refused.exit_code == 2
     assert "s3cret" not in refused.output
     assert "EDGECLS_CAMERA=URL" in refused.stderr
+    secret = tmp_path / "camera.url"
+    secret.write_text(url, "utf-8")
+    secret.chmod(0o600)
+    at = edgecls("service", "install", model, "--camera", f"@{secret}", "--dry-run")
+    assert at.exit_code == 2
+    assert "--environment-file" in at.stderr
     file = tmp_path / "environment"
     file.write_text(f"EDGECLS_CAMERA={url}\n")
     lines = _unit(model, "--environment-file", file)

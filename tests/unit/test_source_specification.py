@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 
 from edge_sdk.cli.group import exit_code
 from edge_sdk.errors import CameraNotFoundError, SourceNotFoundError, SourceSpecError
+from edge_sdk.redaction import redact
 from edge_sdk.sources import specification
 from edge_sdk.sources.faults import Fault, Replay
 from edge_sdk.sources.folder import FolderSource
-from edge_sdk.sources.specification import SourceSpec, open_source, parse_source, redact
+from edge_sdk.sources.specification import SourceSpec, open_source, parse_source
 from edge_sdk.testing import FakeSource
 
 _PASSWORD = "hunter2"
