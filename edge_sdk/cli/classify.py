@@ -48,6 +48,7 @@ def classify(
     from edge_sdk.cli.output import TextLines
     from edge_sdk.images import read_image
     from edge_sdk.records import ClassificationRecord, ErrorRecord, Record
+    from edge_sdk.redaction import redact_text
     from edge_sdk.sinks.jsonl import JsonLines
     from edge_sdk.sources.folder import list_images
 
@@ -66,7 +67,7 @@ def classify(
                 record = ClassificationRecord.of(str(image), prediction, top_k)
             except UnreadableImageError as error:
                 failed = True
-                record = ErrorRecord(str(image), error.reason)
+                record = ErrorRecord(redact_text(str(image)), error.reason)
             sink.write(record)
     if failed:
         raise click.exceptions.Exit(1)

@@ -33,11 +33,15 @@ def close_together(sinks: Sequence[Sink], patience_s: float = _PATIENCE_S) -> No
         threading.Thread(target=close, args=(place, sink), name="edgecls-close", daemon=True)
         for place, sink in enumerate(sinks)
     ]
-    for thread in threads:
-        thread.start()
+    for place, thread in enumerate(threads):
+        try:
+            thread.start()
+        except RuntimeError:  # a limit of tasks: one after the other, then
+            close(place, sinks[place])
     until = time.monotonic() + patience_s
     for thread, sink in zip(threads, sinks, strict=True):
-        thread.join(max(0.0, until - time.monotonic()))
+        if thread.ident is not None:
+            thread.join(max(0.0, until - time.monotonic()))
         if thread.is_alive():
             _log.warning("%s does not close; it is left behind", type(sink).__name__)
     if failures:

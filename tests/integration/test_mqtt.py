@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import time
@@ -13,16 +14,19 @@ import pytest
 
 pytest.importorskip("paho.mqtt", reason="the extra [mqtt] is not installed")
 
-from edge_sdk.errors import SinkSpecError
+from edge_sdk.errors import DeliveryError, SinkSpecError
 from edge_sdk.records import ErrorRecord, FrameRecord, HealthRecord
+from edge_sdk.sinks import mqtt
 from edge_sdk.sinks.mqtt import open_mqtt
 from edge_sdk.sinks.spool import Spool
 from edge_sdk.types import Ranked
 from tests.integration.receivers import (
     MOSQUITTO,
     Broker,
+    DripServer,
     SendingProcess,
     Subscriber,
+    drops,
     free_port,
     sending,
     until,
@@ -277,3 +281,19 @@ def _check(subscriber: Subscriber, written: list[int], interruptions: int) -> No
     assert sorted(paths) == list(range(min(paths), max(paths) + 1))
     if os.environ.get("EDGECLS_TEST_VERBOSE"):
         print(f"{len(written)} written, {len(bodies)} arrived, {repeats} repeated")  # noqa: T201
+
+
+# paho-mqtt leaves the socket of a handshake that failed to the garbage collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("scheme", ["mqtt", "mqtts"])
+def test_a_broker_that_drips_is_given_up(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mqtt, "_CONNECT_S", 0.5)
+    # Of CONNACK, or of a TLS record, a piece comes within each limit for a read.
+    answer = b"\x20\x02\x00\x00" if scheme == "mqtt" else b"\x16\x03\x03\x00\x50" + bytes(20)
+    with DripServer(drops(answer), 0.3) as server:
+        broker = mqtt.parse_broker(f"{scheme}://127.0.0.1:{server.port}", "door")
+        sender = mqtt.MqttSender(broker, "door", "0123456789abcdef")
+        with pytest.raises(DeliveryError, match=r"does not answer|timed out"):
+            sender.deliver(())
+        sender.close()
+    gc.collect()

@@ -32,6 +32,17 @@ def test_all_are_closed_and_the_first_failure_is_told() -> None:
     assert all(sink.closed for sink in sinks)
 
 
+def test_without_a_thread_left_each_is_closed_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")  # as under a limit of tasks
+
+    monkeypatch.setattr(threading.Thread, "start", refused)
+    sinks = [_Closing(), _Closing(error=SinkError("full")), _Closing()]
+    with pytest.raises(SinkError, match="full"):
+        close_together(sinks)
+    assert all(sink.closed for sink in sinks)
+
+
 def test_one_that_hangs_is_left_behind(caplog: pytest.LogCaptureFixture) -> None:
     for_ever = threading.Event()
     sinks = [_Closing(for_ever), _Closing()]
