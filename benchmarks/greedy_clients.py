@@ -251,9 +251,9 @@ def main() -> None:
     parser.add_argument("--kind", action="append", choices=[kind.__name__ for kind in KINDS])
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    os.nice(19 - os.nice(0))
     missed = False
     loop = _Loop(arguments.fps)
+    os.nice(19)  # the clients alone
     threads_alone, _ = loop.usage()
     try:
         for target, path in (("page", "/"), ("metrics", "/metrics")):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import resource
 from typing import NamedTuple
 
 from edge_sdk.machine.system import System
@@ -42,6 +41,8 @@ def shortage(error: OSError, system: System | None = None) -> Shortage | None:
                 "free some memory, or raise the limit (MemoryMax= of a unit)",
             )
         case errno.EMFILE:
+            import resource  # not where there is no Unix
+
             limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
             return Shortage(
                 f"this process has the {limit} files and connections open that it may",
@@ -64,6 +65,8 @@ def _tasks(system: System) -> Shortage:
                 f"{used} of {most} tasks (processes and threads) of its control group are in use",
                 "raise the limit (TasksMax= of a unit), or end what takes them",
             )
+    import resource
+
     limit = resource.getrlimit(resource.RLIMIT_NPROC)[0]
     known = "" if limit == resource.RLIM_INFINITY else f", of which this user may have {limit}"
     return Shortage(

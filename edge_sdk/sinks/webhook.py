@@ -8,7 +8,7 @@ import functools
 import http.client
 import io
 import logging
-import select
+import selectors
 import socket
 import ssl
 import time
@@ -246,9 +246,10 @@ class _Connection(http.client.HTTPConnection):
         asked for, which would acknowledge the next record.
         """
         if self.sock is not None:
-            came = select.poll()
-            came.register(self.sock, select.POLLIN)
-            if came.poll(0):
+            with selectors.DefaultSelector() as selector:
+                selector.register(self.sock, selectors.EVENT_READ)
+                something_came = selector.select(0)
+            if something_came:
                 self.close()
         return self.sock is not None
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import socket
 import threading
 import time
@@ -112,6 +114,39 @@ def test_a_reader_that_hangs_holds_up_neither_the_loop_nor_the_end() -> None:
         closing.start()
         closing.join(5)
         assert not closing.is_alive()
+
+
+def test_idle_connections_take_eight_threads_at_most(sink: Metrics) -> None:
+    before = threading.active_count()
+    with contextlib.ExitStack() as stack:
+        for _ in range(40):
+            stack.enter_context(socket.create_connection(("127.0.0.1", sink.port), timeout=20))
+        assert _scrape(sink.port)["edgecls_frames_total", ()] == 0
+        assert threading.active_count() <= before + 8
+
+
+def test_a_get_with_a_body_gets_one_reply(sink: Metrics) -> None:
+    inner = b"GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", sink.port), timeout=20) as connection:
+        head = f"GET /metrics HTTP/1.1\r\nHost: a\r\nContent-Length: {len(inner)}\r\n\r\n"
+        connection.sendall(head.encode() + inner)
+        connection.shutdown(socket.SHUT_WR)
+        with connection.makefile("rb") as file:
+            received = file.read()
+    assert received.count(b"HTTP/1.1 ") == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "status"), [("/metrics", 200), ("/", 200), ("/metrics?x", 200), ("/else", 404)]
+)
+def test_where_the_numbers_are(sink: Metrics, path: str, status: int) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", sink.port, timeout=20)
+    connection.request("GET", path, headers={"Accept": "application/openmetrics-text"})
+    answer = connection.getresponse()
+    assert answer.status == status
+    kind = "application/openmetrics-text" if status == 200 else "application/json"
+    assert answer.headers["Content-Type"].startswith(kind)
+    connection.close()
 
 
 def test_it_listens_on_this_machine_alone_unless_told(

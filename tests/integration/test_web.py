@@ -576,6 +576,18 @@ def test_other_verbs_and_nonsense_are_refused(page: WebPage) -> None:
 # The server
 
 
+def test_a_get_with_a_body_gets_one_reply(page: WebPage) -> None:
+    port = int(page.url.rstrip("/").rsplit(":", 1)[1])
+    inner = b"GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+        head = f"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(inner)}\r\n\r\n"
+        connection.sendall(head.encode() + inner)
+        connection.shutdown(socket.SHUT_WR)
+        with connection.makefile("rb") as file:
+            received = file.read()
+    assert received.count(b"HTTP/1.1 ") == 1
+
+
 def test_connections_that_say_nothing_make_room(page: WebPage) -> None:
     port = int(page.url.rstrip("/").rsplit(":", 1)[1])
     idle = [socket.create_connection(("127.0.0.1", port)) for _ in range(MAX_CONNECTIONS + 10)]
