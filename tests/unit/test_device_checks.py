@@ -167,3 +167,9 @@ def test_a_line_of_readme_that_fails_is_named(tmp_path: Path) -> None:
         readme.run(tmp_path, ["edgecls classify x", "edgecls validate x"], shell)
     with pytest.raises(BoardError, match="the service is not in place"):
         readme.run(tmp_path, ["edgecls classify x"], shell)
+    wanted = tmp_path / "etc/systemd/system/multi-user.target.wants"
+    wanted.mkdir(parents=True)
+    (wanted.parent / "edgecls.service").touch()
+    (wanted / "edgecls.service").symlink_to("/etc/systemd/system/edgecls.service")
+    (said,) = readme.run(tmp_path, ["edgecls classify x"], shell)
+    assert said.endswith("exit 0  edgecls classify x")
