@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
-import stat
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -23,6 +21,7 @@ from edge_sdk.errors import (
     CorruptArtifactError,
     UnsupportedArtifactError,
 )
+from edge_sdk.files import read_file
 from edge_sdk.manifest import LABELS_FILE, MANIFEST_FILE, Manifest, parse_manifest
 from edge_sdk.metadata import Metadata, read_metadata
 from edge_sdk.onnxfile import DIGEST_FILE, PRODUCER, is_onnx, read_onnx
@@ -150,38 +149,19 @@ def read_bytes(path: Path) -> bytes:
         ArtifactNotFoundError: there is no such file, it cannot be read, or it is no regular file.
         UnsupportedArtifactError: it is too large for this machine.
     """
-    # Not to wait for somebody who writes into a pipe. It changes nothing for a file.
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0))
+        size = path.stat().st_size
     except FileNotFoundError as error:
         raise ArtifactNotFoundError(f"{path}: there is no such model file") from error
     except (OSError, ValueError) as error:  # ValueError: a null in the path
         raise ArtifactNotFoundError(f"{path}: cannot be read ({error})") from error
+    _check_size(path, size)
     try:
-        with os.fdopen(descriptor, "rb", buffering=0) as file:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                raise ArtifactNotFoundError(
-                    f"{path}: cannot be read (it is no regular file); a model is a .tflite or .onnx "
-                    "file, copy it to a disk first"
-                )
-            _check_size(path, status.st_size)
-            # No more than that, should it be growing.
-            return _read_bytes(file, status.st_size)
-    except ArtifactNotFoundError:
-        raise
+        return read_file(path, max(size, _SMALL_BYTES))  # should it be growing
     except OSError as error:
-        raise ArtifactNotFoundError(f"{path}: cannot be read ({error})") from error
-
-
-def _read_bytes(file: io.FileIO, size: int) -> bytes:
-    data = file.read(size)
-    if data is not None and len(data) == size:
-        return data
-    parts = [data or b""]  # some file systems give less at a time
-    while part := file.read(size - sum(map(len, parts))):
-        parts.append(part)
-    return b"".join(parts)
+        raise ArtifactNotFoundError(
+            f"{path}: cannot be read ({error.strerror or error})"
+        ) from error
 
 
 def _check_size(path: Path, size: int) -> None:

@@ -11,11 +11,11 @@ import errno
 import io
 import os
 import stat
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from edge_sdk.errors import WriteError
+from edge_sdk.systems import HAS_OWNERS, open_folder, user_number
 
 # No room, a quota, a disk that fails, or one that the system has made read-only because it fails.
 _DISK_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)
@@ -115,6 +115,8 @@ def write_atomically(path: Path, data: bytes | str) -> None:
         WriteError: no space, no permission, or a folder in the way; the temporary file is gone and
             whatever stood at ``path`` before still stands.
     """
+    import tempfile
+
     content = data.encode() if isinstance(data, str) else data
     temporary: str | None = None
     try:
@@ -157,7 +159,9 @@ def cache_folder(name: str) -> Path:
     if home is not None:
         return home / ".cache" / "edgecls" / name
 
-    own = Path(tempfile.gettempdir()) / f"edgecls-{os.getuid()}"
+    import tempfile  # 8 ms that opening a model does not need
+
+    own = Path(tempfile.gettempdir()) / f"edgecls-{user_number()}"
     with private_folder(own):
         return own / name
 
@@ -202,15 +206,18 @@ def private_folder(path: Path) -> Iterator[int]:
         path.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(FileExistsError):
             path.mkdir(mode=0o700)
-        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        descriptor = open_folder(path) if HAS_OWNERS else -1
     except OSError as error:
         raise WriteError(
             f"{path}: no folder for this user alone ({error.strerror or error}); set XDG_CACHE_HOME "
             "to a folder that you may write to"
         ) from error
+    if descriptor < 0:  # what lies in a user's profile there is the user's alone
+        yield descriptor
+        return
     try:
         status = os.fstat(descriptor)
-        if status.st_uid != os.geteuid():
+        if status.st_uid != user_number():
             raise WriteError(
                 f"{path}: belongs to another user (number {status.st_uid}), so what it holds is not "
                 "believed; remove it, or set XDG_CACHE_HOME to a folder of your own"

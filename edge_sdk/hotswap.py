@@ -173,7 +173,9 @@ class ReloadingClassifier:
     def _keep(self, classifier: Classifier) -> None:
         if self._last_good is not None:
             artifact = classifier.artifact
-            self._keeping = Keeping(self._last_good, artifact.data, artifact.sha256)
+            self._keeping = Keeping(
+                self._last_good, artifact.data, artifact.sha256, after=self._keeping
+            )
 
     def _look(self) -> None:
         if self._keeping is not None and self._keeping.done():

@@ -87,21 +87,34 @@ class LastGood:
 
 
 class Keeping:
-    """Keeps a copy in a thread of its own, so that neither a start nor a loop waits for the disk."""
+    """Keeps a copy in a thread of its own, so that neither a start nor a loop waits for the disk.
 
-    def __init__(self, last_good: LastGood, data: bytes, sha256: str) -> None:
+    Args:
+        last_good: where.
+        data: of the model file.
+        sha256: of ``data``, in hexadecimal.
+        after: an earlier one for the same path, which is waited for: the later copy stays.
+    """
+
+    def __init__(
+        self, last_good: LastGood, data: bytes, sha256: str, after: Keeping | None = None
+    ) -> None:
         self.problem = ""
+        self._after = after
         self._thread = threading.Thread(
             target=self._work, args=(last_good, data, sha256), name="edgecls-keep", daemon=True
         )
         self._thread.start()
 
-    def done(self, wait_s: float = 0.0) -> bool:
-        """Whether the copy is kept, or ``problem`` says why it is not."""
+    def done(self, wait_s: float | None = 0.0) -> bool:
+        """Whether the copy is kept, or ``problem`` says why it is not; None waits until then."""
         self._thread.join(wait_s)
         return not self._thread.is_alive()
 
     def _work(self, last_good: LastGood, data: bytes, sha256: str) -> None:
+        if self._after is not None:
+            self._after.done(None)
+            self._after = None
         try:
             last_good.keep(data, sha256)
         except WriteError as error:

@@ -9,8 +9,10 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import signal
 import socket
 import sys
+from pathlib import Path
 
 from edge_sdk.errors import UnsupportedSystemError
 
@@ -18,6 +20,10 @@ from edge_sdk.errors import UnsupportedSystemError
 O_BINARY: int = getattr(os, "O_BINARY", 0)
 # Windows neither renames nor deletes a file that a process has open.
 MOVES_OPEN_FILES = sys.platform != "win32"
+# Files and folders have an owner and a mode that can be asked for.
+HAS_OWNERS = sys.platform != "win32"
+O_NOFOLLOW: int = getattr(os, "O_NOFOLLOW", 0)
+O_NONBLOCK: int = getattr(os, "O_NONBLOCK", 0)
 # Of a character class: what the name of a file or folder cannot hold.
 NOT_IN_NAMES = r"/\x00-\x1f\x7f" if sys.platform != "win32" else r"/\x00-\x1f\x7f<>:\"|?*\\"
 # Windows locks bytes, and denies every other process to read them: this one is far past any end.
@@ -78,6 +84,50 @@ def read_at(descriptor: int, size_bytes: int, offset_bytes: int) -> bytes:
         return os.read(descriptor, size_bytes)
     finally:
         os.lseek(descriptor, at, os.SEEK_SET)
+
+
+def user_number() -> int:
+    """The user that this process acts for; 0 where users have no number."""
+    return os.geteuid() if sys.platform != "win32" else 0
+
+
+def open_folder(path: Path) -> int:
+    """A descriptor of a folder, which is no link to one; only where ``HAS_OWNERS``.
+
+    Raises:
+        OSError: there is none.
+    """
+    return os.open(path, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | O_NOFOLLOW)
+
+
+def machine_names() -> list[bytes]:
+    """What the system calls this machine and its kind of processor."""
+    if sys.platform == "win32":
+        return [os.fsencode(os.environ.get("COMPUTERNAME", ""))]
+    system = os.uname()
+    return [os.fsencode(system.nodename), os.fsencode(system.machine)]
+
+
+def lower_priority(nice: int) -> None:
+    """Leaves the processor to others, by so many steps of Unix's; does nothing elsewhere."""
+    if sys.platform != "win32":
+        os.nice(nice)
+
+
+def end_with(parent: int, most_s: int) -> None:
+    """The end of this process: with its parent (Linux), and after so many seconds at the latest."""
+    if sys.platform == "win32":
+        return
+    signal.alarm(most_s)
+    if sys.platform == "linux":
+        import ctypes
+
+        # PR_SET_PDEATHSIG: when the thread that started us ends, and it waits for us.
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)
+        with contextlib.suppress(OSError):  # the first to go where memory runs out
+            Path("/proc/self/oom_score_adj").write_text("1000", "ascii")
+    if os.getppid() != parent:
+        os._exit(1)
 
 
 def usable_cores() -> int:

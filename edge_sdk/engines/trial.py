@@ -21,6 +21,15 @@ from typing import TYPE_CHECKING, Literal
 
 from edge_sdk.errors import CorruptArtifactError, EngineError, WriteError
 from edge_sdk.files import cache_folder, private_folder
+from edge_sdk.systems import (
+    HAS_OWNERS,
+    O_NOFOLLOW,
+    O_NONBLOCK,
+    end_with,
+    lower_priority,
+    machine_names,
+    user_number,
+)
 
 if TYPE_CHECKING:
     from edge_sdk.artifact import Artifact
@@ -103,7 +112,7 @@ def try_in_child(model: bytes, sha256: str, backend: str, runtime: str, name: st
             the model.
         EngineError: no child could be started, which says nothing about the model.
     """
-    if sys.platform == "win32":  # no folder there that can be checked: tried each time
+    if not HAS_OWNERS:  # no folder that can be checked: tried each time
         started = time.monotonic()
         _try(model, backend, name)
         return time.monotonic() - started
@@ -133,14 +142,12 @@ def _log(level: Literal["info", "warning"], *message: object) -> None:
 def _is_proved(folder: Path, proof: bytes) -> bool:
     with private_folder(folder) as place:
         try:
-            descriptor = os.open(
-                _name(proof), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=place
-            )
+            descriptor = os.open(_name(proof), os.O_RDONLY | O_NOFOLLOW | O_NONBLOCK, dir_fd=place)
         except OSError:
             return False
         with os.fdopen(descriptor, "rb") as file:
             status = os.fstat(descriptor)
-            own = stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid()
+            own = stat.S_ISREG(status.st_mode) and status.st_uid == user_number()
             return own and file.read(len(proof) + 1) == proof
 
 
@@ -150,7 +157,7 @@ def _remember(folder: Path, proof: bytes) -> None:
             # A proof that a power cut leaves torn is no proof, so there is nothing to rename.
             descriptor = os.open(
                 _name(proof),
-                os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_NONBLOCK,
+                os.O_WRONLY | os.O_CREAT | os.O_TRUNC | O_NOFOLLOW | O_NONBLOCK,
                 0o600,
                 dir_fd=place,
             )
@@ -177,8 +184,7 @@ def _name(proof: bytes) -> str:
 
 def _machine() -> str:
     """What tells this machine and its processor from others that may share a home or a disk image."""
-    system = os.uname()
-    parts = [os.fsencode(system.nodename), os.fsencode(system.machine)]
+    parts = machine_names()
     with contextlib.suppress(OSError):
         parts.append(Path("/etc/machine-id").read_bytes())
     with contextlib.suppress(OSError), open("/proc/cpuinfo", "rb") as file:
@@ -257,9 +263,8 @@ def answer() -> None:
     """The child: reads a model from standard input and says on standard output what came of it."""
     backend, name, parent, nice = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
     words = os.dup(1)
-    _end_with(parent)
-    if sys.platform != "win32":
-        os.nice(nice)
+    end_with(parent, TIMEOUT_S + 5)
+    lower_priority(nice)
     # Natively printed warnings may be endless; and nothing but our words goes to the parent.
     silence = os.open(os.devnull, os.O_WRONLY)
     for descriptor in (1, 2):
@@ -286,29 +291,12 @@ def answer() -> None:
     os._exit(0)  # without what an interpreter does at its end, which a damaged model may crash
 
 
-def _end_with(parent: int) -> None:
-    """The end of this process: with its parent, or some time after the parent should have ended it."""
-    import signal
-
-    if sys.platform == "win32":
-        return
-    signal.alarm(TIMEOUT_S + 5)
-    if sys.platform == "linux":
-        import ctypes
-
-        # PR_SET_PDEATHSIG: when the thread that started us ends, and it waits for us.
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)
-        with contextlib.suppress(OSError):  # the first to go where memory runs out
-            Path("/proc/self/oom_score_adj").write_text("1000", "ascii")
-    if os.getppid() != parent:
-        os._exit(1)
-
-
 def _limit_memory(model_bytes: int) -> None:
     """Of what is allocated from now on; a shared library's pages do not count."""
-    if sys.platform == "win32":
+    try:
+        import resource
+    except ImportError:  # Windows
         return
-    import resource
 
     from edge_sdk.machine.quota import usable_memory_bytes
     from edge_sdk.machine.system import System

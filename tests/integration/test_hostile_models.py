@@ -420,7 +420,7 @@ def test_a_planted_proof_in_the_temporary_folder_is_not_believed(
     monkeypatch.setattr(Path, "home", _homeless)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     assert not _believed()
-    own = tmp_path / f"edgecls-{os.getuid()}"
+    own = tmp_path / f"edgecls-{os.geteuid()}"
     assert stat.S_IMODE(own.stat().st_mode) == 0o700
     assert _believed()
     own.chmod(0o777)  # as somebody else makes it

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import os
 import stat
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -126,3 +127,21 @@ def test_a_service_keeps_it_in_its_state_directory(
 ) -> None:
     monkeypatch.setenv("STATE_DIRECTORY", f"{tmp_path}:/other")
     assert LastGood.of(Path("model.tflite")).folder == tmp_path / "last-good"
+
+
+def test_the_later_of_two_copies_stays(copy: LastGood, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first is still being written when a second model takes over."""
+    release = threading.Event()
+    sync = os.fsync
+
+    def slow(descriptor: int) -> None:
+        release.wait(30)
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", slow)
+    first = Keeping(copy, b"first", hashlib.sha256(b"first").hexdigest())
+    second = Keeping(copy, b"second", hashlib.sha256(b"second").hexdigest(), after=first)
+    release.set()
+    assert second.done(30)
+    assert first.problem == second.problem == ""
+    assert _contents(copy) == [b"second"]
