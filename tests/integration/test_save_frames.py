@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import threading
 import time
@@ -250,6 +251,39 @@ def test_the_disk_keeps_some_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     sink.see(Frame(_picture()), _record())
     sink.close()
     assert sink.statistics == sink.statistics.__class__(0, 0, 1, 0)
+
+
+def test_a_disk_that_fails_is_reported_and_never_raised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    sink = _open(tmp_path)
+    with monkeypatch.context() as dying:
+        dying.setattr(shutil, "disk_usage", fails)
+        sink.see(Frame(_picture()), _record())
+        (health,) = sink.take_health()
+        assert health.what == "picture not kept"
+        assert "Input/output error" in health.detail
+    sink.see(Frame(_picture(1)), _record())
+    sink.close()
+    assert (sink.statistics.failed, sink.statistics.saved) == (1, 1)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])
+def test_a_folder_that_cannot_be_made_on_a_full_disk_is_made_later(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses(*_: object, **__: object) -> None:
+        raise OSError(number, "no")
+
+    with monkeypatch.context() as full:
+        full.setattr(Path, "mkdir", refuses)
+        sink = _open(tmp_path / "a" / "b")
+    sink.see(Frame(_picture()), _record())
+    sink.close()
+    assert sink.statistics.saved == 1
 
 
 def test_a_disk_that_refuses_costs_the_picture_and_not_the_loop(tmp_path: Path) -> None:

@@ -838,6 +838,16 @@ def test_two_spools_of_one_device_never_give_two_records_one_mark(tmp_path: Path
     assert {mark[2] for mark in marks[:200]} == {mark[2] for mark in marks[200:]}
 
 
+def test_records_of_a_named_run_say_so(tmp_path: Path) -> None:
+    named, plain = _Receiver(), _Receiver()
+    for receiver, service in ((named, "gate"), (plain, None)):
+        with _open(tmp_path / f"{service}.spool", receiver, service=service) as spool:
+            _write(spool, 1)
+            _until(lambda one=spool: one.statistics.depth == 0)  # type: ignore[misc]
+    assert named.bodies[0]["service"] == "gate"
+    assert "service" not in plain.bodies[0]
+
+
 class _FakeTime:
     """A clock that its sleepers move on; ends the test's patience by counting."""
 
