@@ -13,7 +13,6 @@ import errno
 import hashlib
 import socket
 import struct
-import sys
 from collections.abc import Sequence
 
 _WAITING = 64  # nobody accepts them: whoever asks looks at the number of the process and leaves
@@ -54,7 +53,7 @@ class Claim:
             raise
 
     def _take(self, name: str) -> None:
-        if not sys.platform.startswith("linux"):
+        if not hasattr(socket, "AF_UNIX"):
             return
         address = f"\0edgecls-{hashlib.sha256(name.encode('utf-8', 'replace')).hexdigest()}"
         one = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -64,7 +63,7 @@ class Claim:
         except OSError as error:
             one.close()
             if error.errno != errno.EADDRINUSE:
-                return  # a sandbox without such sockets: better a run than none
+                return  # macOS, or a sandbox without such sockets: better a run than none
             raise NameTakenError(name, _holder(address)) from error
         self._sockets.append(one)
 

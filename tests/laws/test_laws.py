@@ -117,6 +117,7 @@ _ASKS_WHERE = ("edge_sdk/engines/edgetpu.py",)
 # Names that are used only where the module has found that they, or /proc, are there.
 _ASKED_FOR = {
     "edge_sdk/machine/load.py": ("sysconf",),
+    "edge_sdk/sinks/claim.py": ("AF_UNIX", "SO_PEERCRED"),
     "edge_sdk/sinks/spool_place.py": ("clock_gettime_ns",),
     "edge_sdk/sources/sensor_clock.py": ("clock_gettime_ns", "CLOCK_BOOTTIME"),
     "edge_sdk/systemd.py": ("AF_UNIX",),
