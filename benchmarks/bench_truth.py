@@ -26,9 +26,9 @@ from benchmarks.public_model import PUBLIC_DATA
 from edge_sdk import Frame
 from edge_sdk.artifact import Artifact
 from edge_sdk.bench.draft import begin_draft
-from edge_sdk.bench.lane import Lane
 from edge_sdk.bench.opening import Opening
 from edge_sdk.bench.parts import Samples
+from edge_sdk.bench.timing import Lane
 from edge_sdk.bench.turns import take_turns
 
 WITHIN = 0.03

@@ -24,11 +24,11 @@ from numpy.typing import NDArray
 from host_tools.data.load import Dataset
 from host_tools.data.prepare import DataPlace, load_for
 from host_tools.extras import require
-from host_tools.keras_files import load_keras
 from host_tools.models import build_model
 from host_tools.models.freeze import set_trainable
 from host_tools.recipe import Recipe, load_recipe
 from host_tools.run_directory import RunDirectory
+from host_tools.third_party.keras import load_keras
 from host_tools.train.batches import picture_batches, plain_batches, targets_of
 from host_tools.train.fit import train
 from host_tools.train.objective import compile_for

@@ -27,9 +27,9 @@ from host_tools.data.layouts import find_pictures
 from host_tools.data.load import Dataset
 from host_tools.data.prepare import DataPlace, load_for
 from host_tools.extras import require
-from host_tools.keras_files import load_keras
 from host_tools.recipe import Recipe, load_recipe
 from host_tools.run_directory import RunDirectory, find_trained
+from host_tools.third_party.keras import load_keras
 from host_tools.train.checkpoint import holds_unfinished
 from host_tools.validate.statistics import drop_interval
 from host_tools.workflow import train_run

@@ -22,10 +22,10 @@ from host_tools.extras import require
 from host_tools.models import build_model
 from host_tools.models.freeze import set_trainable
 from host_tools.recipe import AugmentationRecipe, DataRecipe, ModelRecipe, Recipe, TrainingRecipe
+from host_tools.train.distributed import ALONE
 from host_tools.train.material import material_for
 from host_tools.train.objective import compile_for
 from host_tools.train.stages import stages_of
-from host_tools.train.team import ALONE
 
 # Architecture: side of the input in pixels, pictures in a batch.
 _NETWORKS = {

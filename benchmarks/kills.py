@@ -116,7 +116,7 @@ for line in sys.stdin:
     os._exit(code)
 """
 _DEVICE = (
-    "edge_sdk.pipeline",
+    "edge_sdk.loop.run",
     "edge_sdk.sinks.webhook",
     "edge_sdk.engines.litert",
     "host_tools.cli",

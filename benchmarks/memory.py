@@ -24,8 +24,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from edge_sdk.images import read_image
-from edge_sdk.preprocess import Preprocessing, preprocess
+from edge_sdk.vision.images import read_image
+from edge_sdk.vision.preprocess import Preprocessing, preprocess
 from host_tools.data.layouts import find_pictures
 
 _TILE_PX = 64

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from edge_sdk.artifact import Artifact
-from edge_sdk.preprocess import Crop, Preprocessing
+from edge_sdk.vision.preprocess import Crop, Preprocessing
 
 ROOT = Path(__file__).resolve().parents[1]
 PUBLIC_DATA = Path(os.environ.get("EDGECLS_TEST_DATA", ROOT.parent / "shared" / "data"))
@@ -42,7 +42,7 @@ def _taking_rgb(flatbuffer: bytes) -> bytes:
     With ``real = scale * (pixel - zero_point)``, the scale goes into the weights of the first
     convolution and the zero point into its biases; only its black border is new.
     """
-    from host_tools.tflite_writer import pack_model, unpack_model
+    from host_tools.tflite import pack_model, unpack_model
 
     model = unpack_model(flatbuffer)
     graph = model.subgraphs[0]

@@ -28,13 +28,13 @@ import numpy as np
 from benchmarks.public_model import GOLDEN
 from edge_sdk import Classifier, Frame, Prediction, open_camera
 from edge_sdk.artifact import Artifact
-from edge_sdk.pipeline import Classifies
+from edge_sdk.device.soak import Noise, Sample, SoakReport, judge, soak
+from edge_sdk.loop.run import Classifies
+from edge_sdk.loop.statistics import LiveStatistics
 from edge_sdk.ports import FrameSource
 from edge_sdk.sinks.jsonl import open_json_lines
 from edge_sdk.sinks.sender import Delivery, Parcel
 from edge_sdk.sinks.spool import Spool
-from edge_sdk.soak import Noise, Sample, SoakReport, judge, soak
-from edge_sdk.statistics import LiveStatistics
 
 MEMORY = ("rss_bytes", "private_bytes")
 FRAMES = {"frames": 2_000_000, "camera": 200_000}

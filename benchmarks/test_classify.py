@@ -10,7 +10,7 @@ from ai_edge_litert.interpreter import Interpreter
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from edge_sdk import Classifier, Frame, read_image
-from edge_sdk.preprocess import Crop, Preprocessing, preprocess
+from edge_sdk.vision.preprocess import Crop, Preprocessing, preprocess
 
 _LARGE = "720p frame, MobileNetV2 1.0 224 int8, 1 thread"
 _SMALL = "32x32 picture, digits int8, 1 thread"

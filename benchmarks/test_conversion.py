@@ -12,7 +12,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 pytest.importorskip("tensorflow", reason="the extra [host] is not installed")
 
 from edge_sdk import Classifier
-from edge_sdk.preprocess import Preprocessing
+from edge_sdk.vision.preprocess import Preprocessing
 from host_tools.extras import require
 from host_tools.package import Description, write_artifact
 from host_tools.quantize.convert import convert

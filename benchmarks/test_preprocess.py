@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from edge_sdk import Frame
-from edge_sdk.preprocess import Crop, Preprocessing, Preprocessor
 from edge_sdk.types import PixelFormat
+from edge_sdk.vision.preprocess import Crop, Preprocessing, Preprocessor
 
 _SIDE = 224
 _CROPS = "preprocess 720p rgb to 224x224"

@@ -7,8 +7,8 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from edge_sdk.decision import top_k
-from edge_sdk.tensors import SYMMETRIC, Encoder, decode, softmax, temper
 from edge_sdk.types import Quantization, TensorSpec
+from edge_sdk.vision.tensors import SYMMETRIC, Encoder, decode, softmax, temper
 
 _SIDE = 224
 _CLASSES = 1000

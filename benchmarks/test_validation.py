@@ -11,8 +11,8 @@ pytest.importorskip("sklearn", reason="the extra [host] is not installed")
 
 from edge_sdk import Classifier, read_image
 from host_tools.data.digits import write_digits
-from host_tools.validate.stage import validate
 from host_tools.validate.statistics import drop_interval, mcnemar_p
+from host_tools.validate.validation import validate
 
 _ROUNDS = 5
 _EACH = 30  # of the ten digits

@@ -69,9 +69,9 @@ if TYPE_CHECKING:
     from edge_sdk.classifier import Classifier as Classifier
     from edge_sdk.errors import EdgeClsError as EdgeClsError
     from edge_sdk.hotswap import ReloadingClassifier as ReloadingClassifier
-    from edge_sdk.images import read_image as read_image
-    from edge_sdk.motion import Motion as Motion
-    from edge_sdk.pipeline import run as run
+    from edge_sdk.vision.images import read_image as read_image
+    from edge_sdk.loop.sampling import Motion as Motion
+    from edge_sdk.loop.run import run as run
     from edge_sdk.ports import (
         Engine as Engine,
         FrameSink as FrameSink,
@@ -81,7 +81,7 @@ if TYPE_CHECKING:
         SizedSource as SizedSource,
         TellsHealth as TellsHealth,
     )
-    from edge_sdk.preprocess import Preprocessing as Preprocessing
+    from edge_sdk.vision.preprocess import Preprocessing as Preprocessing
     from edge_sdk.records import (
         ClassificationRecord as ClassificationRecord,
         ErrorRecord as ErrorRecord,
@@ -92,7 +92,7 @@ if TYPE_CHECKING:
     )
     from edge_sdk.regions import Region as Region
     from edge_sdk.sinks.jsonl import JsonLines as JsonLines
-    from edge_sdk.smoothing import (
+    from edge_sdk.loop.decisions import (
         Exponential as Exponential,
         Hysteresis as Hysteresis,
         Majority as Majority,
@@ -107,8 +107,11 @@ if TYPE_CHECKING:
         parse_source as parse_source,
     )
     from edge_sdk.sources.video import VideoSource as VideoSource
-    from edge_sdk.statistics import LiveStatistics as LiveStatistics, RunStatistics as RunStatistics
-    from edge_sdk.tensors import Normalization as Normalization
+    from edge_sdk.loop.statistics import (
+        LiveStatistics as LiveStatistics,
+        RunStatistics as RunStatistics,
+    )
+    from edge_sdk.vision.tensors import Normalization as Normalization
     from edge_sdk.types import (
         Frame as Frame,
         Health as Health,

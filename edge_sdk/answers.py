@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from edge_sdk.decision import candidates, unknown_labels
 from edge_sdk.events import Event, Presence
+from edge_sdk.loop.decisions import Smoothing, Unsmoothed
 from edge_sdk.records import EventRecord, FrameRecord, utc_now
-from edge_sdk.smoothing import Smoothing, Unsmoothed
 from edge_sdk.types import Prediction, Ranked
 
 

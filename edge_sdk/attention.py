@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from edge_sdk.motion import Motion
+from edge_sdk.loop.sampling import Motion
 from edge_sdk.regions import Region
 
 

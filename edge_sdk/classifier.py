@@ -13,14 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_sdk.artifact import Artifact
+from edge_sdk.artifact.manifest import SelfTest
 from edge_sdk.engines import backend_for, load_runtime, open_engine
 from edge_sdk.engines.trial import try_first_in_background, try_in_child
 from edge_sdk.errors import ConcurrentUseError, EngineError, SelfTestError
-from edge_sdk.manifest import SelfTest
 from edge_sdk.ports import Engine
-from edge_sdk.preprocess import Crop, Preprocessor
-from edge_sdk.tensors import NO_TEMPERATURE, Encoder, Normalization, decode, temper
 from edge_sdk.types import Frame, Prediction, Timing
+from edge_sdk.vision.preprocess import Crop, Preprocessor
+from edge_sdk.vision.tensors import NO_TEMPERATURE, Encoder, Normalization, decode, temper
 
 # Engines differ by a few counts in int8; a damaged model or a wrong engine differs by far more.
 SELFTEST_TOLERANCE = 0.05

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from edge_sdk.errors import CorruptArtifactError
 from edge_sdk.flatbuffer import DAMAGE, INT8, UINT8, Node, root
-from edge_sdk.tensors import Normalization
+from edge_sdk.vision.tensors import Normalization
 
 
 @dataclass(frozen=True, slots=True)

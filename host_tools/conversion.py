@@ -10,7 +10,6 @@ from typing import Any
 
 from edge_sdk.errors import ConversionError
 from host_tools.data.load import Dataset
-from host_tools.keras_files import load_keras
 from host_tools.package import Description, artifact_name, write_artifact
 from host_tools.provenance import data_provenance, tool_versions, travelling_recipe
 from host_tools.quantize.checked import (
@@ -25,9 +24,10 @@ from host_tools.quantize.softmax import append_softmax
 from host_tools.recipe import ConversionRecipe, DataRecipe, Recipe, preprocessing_of
 from host_tools.repair.fine_tune import FineTuning, fine_tuned
 from host_tools.repair.ladder import Climber
-from host_tools.repair.rung import RepairBudget
-from host_tools.repair.stage import Repaired, confirm, record
+from host_tools.repair.report import Repaired, confirm, record
+from host_tools.repair.rungs import RepairBudget
 from host_tools.run_directory import TrainedModel
+from host_tools.third_party.keras import load_keras
 
 Say = Callable[[str], None]
 # What is calibrated on pictures.

@@ -9,7 +9,7 @@ from typing import Any
 
 from edge_sdk.artifact import Artifact
 from edge_sdk.classifier import Classifier
-from edge_sdk.preprocess import Crop
+from edge_sdk.vision.preprocess import Crop
 from host_tools.data.split import SplitRule
 
 

@@ -18,15 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 import edge_sdk
-from edge_sdk.container import Container, read_container
+from edge_sdk.artifact.container import Container, read_container
+from edge_sdk.artifact.manifest import LABELS_FILE, MANIFEST_FILE, Manifest, SelfTest
+from edge_sdk.artifact.onnx import DIGEST_FILE, is_onnx, metadata_entries
 from edge_sdk.errors import ConversionError
 from edge_sdk.files import write_atomically
-from edge_sdk.manifest import LABELS_FILE, MANIFEST_FILE, Manifest, SelfTest
-from edge_sdk.onnxfile import DIGEST_FILE, is_onnx, metadata_entries
-from edge_sdk.preprocess import Preprocessing
+from edge_sdk.vision.preprocess import Preprocessing
 from host_tools.quantize.trial import answers_of
+from host_tools.tflite import with_metadata
 from host_tools.tflite_metadata import tflite_metadata
-from host_tools.tflite_writer import with_metadata
 
 # Of these many synthetic pictures, the ones with the clearest answers become the self-test.
 _CANDIDATES = 24

@@ -9,7 +9,7 @@ from typing import Any
 
 import flatbuffers
 
-from edge_sdk.manifest import LABELS_FILE, MANIFEST_FILE
+from edge_sdk.artifact.manifest import LABELS_FILE, MANIFEST_FILE
 
 _METADATA_IDENTIFIER = b"M001"
 _MIN_PARSER_VERSION = "1.0.0"

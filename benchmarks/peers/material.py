@@ -10,7 +10,7 @@ import numpy as np
 from benchmarks import public_model
 from benchmarks.peers.onnx_model import write_onnx
 from edge_sdk import read_image
-from edge_sdk.preprocess import Crop, Preprocessing, preprocess
+from edge_sdk.vision.preprocess import Crop, Preprocessing, preprocess
 
 FRAME_PX = (1280, 720)
 _PICTURES = ("cat_720p.jpg", "owl.jpg", "parrot.jpg", "hot_dog.jpg", "sunflower.bmp")

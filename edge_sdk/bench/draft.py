@@ -9,8 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from edge_sdk.bench.age import measure_age
-from edge_sdk.bench.cold import cold_start, median_ms
-from edge_sdk.bench.lane import Lane
+from edge_sdk.bench.costs import cold_start, median_ms
 from edge_sdk.bench.opening import Opened, Opening, open_to_measure
 from edge_sdk.bench.operators import profile_operators
 from edge_sdk.bench.pictures import Chosen, pictures_of_artifact
@@ -18,6 +17,7 @@ from edge_sdk.bench.plan import Camera, Plan
 from edge_sdk.bench.results import ModelResult
 from edge_sdk.bench.scaling import thread_counts, thread_points
 from edge_sdk.bench.sustained import measure_energy, run_sustained
+from edge_sdk.bench.timing import Lane
 from edge_sdk.bench.turns import take_turns
 from edge_sdk.engines import parse_backend
 from edge_sdk.errors import BenchmarkError, EdgeClsError

@@ -10,7 +10,7 @@ from edge_sdk.artifact import Artifact
 from edge_sdk.classifier import Classifier
 from edge_sdk.engines import backend_for, parse_backend, runtime_version
 from edge_sdk.engines.delegated import xnnpack_share
-from edge_sdk.preprocess import Crop
+from edge_sdk.vision.preprocess import Crop
 
 _NO_XNNPACK = ("litert-noxnnpack", "onnx", "edgetpu")
 

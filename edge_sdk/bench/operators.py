@@ -8,7 +8,7 @@ import numpy as np
 
 from edge_sdk.bench.parts import OperatorProfile, OperatorTime
 from edge_sdk.engines import open_engine
-from edge_sdk.engines.slices import Slice, SliceRunner, slice_operators
+from edge_sdk.engines.operators import Slice, SliceRunner, slice_operators
 from edge_sdk.errors import CorruptArtifactError
 from edge_sdk.types import Tensor
 

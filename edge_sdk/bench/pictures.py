@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from edge_sdk.artifact import Artifact
 from edge_sdk.bench.parts import Pictures
 from edge_sdk.errors import NoFrameYetError, SourceNotFoundError, UnreadableImageError
-from edge_sdk.images import EXTENSIONS, read_image
 from edge_sdk.ports import FrameSource
 from edge_sdk.sources.folder import list_images
 from edge_sdk.types import Frame
+from edge_sdk.vision.images import EXTENSIONS, read_image
 
 # Decoded beforehand and held: enough that no cache holds them all, little for a small board.
 _MOST = 16

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edge_sdk.bench.lane import Lane
 from edge_sdk.bench.parts import Distribution, Samples, ThreadPoint
+from edge_sdk.bench.timing import Lane
 
 _ALL_UP_TO = 4
 

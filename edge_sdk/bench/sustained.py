@@ -6,8 +6,8 @@ import time
 
 import numpy as np
 
-from edge_sdk.bench.lane import Lane
 from edge_sdk.bench.parts import Energy, Sustained, Window
+from edge_sdk.bench.timing import Lane
 from edge_sdk.machine.clocks import clock_now
 from edge_sdk.machine.energy import EnergyCounter
 from edge_sdk.machine.heat import temperature

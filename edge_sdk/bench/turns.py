@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 
-from edge_sdk.bench.lane import Lane
+from edge_sdk.bench.timing import Lane
 from edge_sdk.errors import EdgeClsError
 
 # So many blocks of each model, so that there is something to compare from block to block.

@@ -13,7 +13,7 @@ from edge_sdk.terminal import own, printable
 
 if TYPE_CHECKING:
     from edge_sdk.bench.plan import Camera, Plan
-    from edge_sdk.preprocess import Crop
+    from edge_sdk.vision.preprocess import Crop
 
 PARTS = ("cold", "threads", "operators", "energy")
 _THREADS_MAX = 64
@@ -44,9 +44,9 @@ class Asked(NamedTuple):
             UsageError: threads or a camera that cannot be.
             UndescribedArtifactError: the labels cannot be read.
         """
+        from edge_sdk.artifact.description import read_labels
         from edge_sdk.bench.opening import Opening
         from edge_sdk.bench.plan import Plan
-        from edge_sdk.foreign import read_labels
         from edge_sdk.machine.facts import read_machine
 
         cores = read_machine().usable_cores

@@ -48,8 +48,8 @@ def doctor(
     import json
     import os
 
-    from edge_sdk.doctor.context import Asked, this_machine
-    from edge_sdk.doctor.examine import examine
+    from edge_sdk.device.doctor.context import Asked, this_machine
+    from edge_sdk.device.doctor.examine import examine
     from edge_sdk.systems import require_linux
 
     require_linux(
@@ -75,7 +75,7 @@ def doctor(
 
 def _folder_for_results() -> Path:
     from edge_sdk.errors import SinkSpecError
-    from edge_sdk.sinks.spool_place import default_spool
+    from edge_sdk.sinks.identity import default_spool
 
     try:
         return default_spool("mqtt", "").parent

@@ -14,7 +14,7 @@ from edge_sdk.errors import WriteError
 if TYPE_CHECKING:
     from edge_sdk.classifier import Classifier
     from edge_sdk.hotswap import ReloadingClassifier
-    from edge_sdk.preprocess import Crop
+    from edge_sdk.vision.preprocess import Crop
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from edge_sdk.attention import Attention
     from edge_sdk.cli.run_options import Source
     from edge_sdk.hotswap import ReloadingClassifier
+    from edge_sdk.loop.statistics import LiveStatistics, RunStatistics
     from edge_sdk.sinks.web.uploads import Uploads
-    from edge_sdk.statistics import LiveStatistics, RunStatistics
 
 
 @click.command()
@@ -80,9 +80,9 @@ def run(
       edgecls run trash_int8.tflite --camera
       edgecls run trash_int8.tflite --source photos/ --json
     """
-    from edge_sdk.pipeline import run as run_pipeline
-    from edge_sdk.service import Service
-    from edge_sdk.statistics import LiveStatistics
+    from edge_sdk.loop.run import run as run_pipeline
+    from edge_sdk.loop.service import Service
+    from edge_sdk.loop.statistics import LiveStatistics
 
     statistics = LiveStatistics()
     models: list[ReloadingClassifier] = []

@@ -217,7 +217,7 @@ def attention_options(function: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(function)
     def collected(**values: Any) -> Any:
         from edge_sdk.attention import Attention
-        from edge_sdk.motion import Motion
+        from edge_sdk.loop.sampling import Motion
         from edge_sdk.regions import parse_region
 
         every, max_fps, regions, motion = (
@@ -267,7 +267,7 @@ def decision_options(function: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(function)
     def collected(**values: Any) -> Any:
         from edge_sdk.answers import Decisions
-        from edge_sdk.smoothing import Hysteresis, Unsmoothed, parse_smoothing
+        from edge_sdk.loop.decisions import Hysteresis, Unsmoothed, parse_smoothing
 
         smooth, allow, deny, events = (
             values.pop(name) for name in ("smooth", "allow", "deny", "events")

@@ -12,10 +12,10 @@ import click
 if TYPE_CHECKING:
     from contextlib import ExitStack
 
+    from edge_sdk.loop.statistics import LiveStatistics
     from edge_sdk.ports import Sink
     from edge_sdk.sinks.spool import Spool, SpoolStatistics
     from edge_sdk.sinks.web.uploads import Uploads
-    from edge_sdk.statistics import LiveStatistics
 
 
 class SinkOptions(NamedTuple):

@@ -85,9 +85,9 @@ def install(
       sudo edgecls service install /opt/edgecls/trash_int8.tflite --camera \\
         --mqtt-credentials /etc/edgecls/mqtt -- --events --mqtt mqtts://broker.local
     """
+    from edge_sdk.device.unit_install import Described, Request, plan
+    from edge_sdk.device.unit_state import unit_state
     from edge_sdk.systemd_unit.control import install as put_in_place
-    from edge_sdk.systemd_unit.request import Described, Request, plan
-    from edge_sdk.systemd_unit.state import unit_state
     from edge_sdk.systemd_unit.text import unit_text
 
     if camera is not None:
@@ -138,8 +138,8 @@ def status(name: str, as_json: bool) -> None:
     Example:
       edgecls service status
     """
-    from edge_sdk.systemd_unit.plan import check_name
-    from edge_sdk.systemd_unit.state import unit_state
+    from edge_sdk.device.unit import check_name
+    from edge_sdk.device.unit_state import unit_state
 
     state = unit_state(this_host(), check_name(name))
     if as_json:
@@ -162,8 +162,8 @@ def remove(name: str, purge: bool) -> None:
     Example:
       sudo edgecls service remove
     """
+    from edge_sdk.device.unit import check_name
     from edge_sdk.systemd_unit.control import remove as take_away
-    from edge_sdk.systemd_unit.plan import check_name
 
     host = this_host()
     host.check_root(_with_sudo())
@@ -186,7 +186,7 @@ def _with_sudo() -> str:
     """This very command for root, who need not have the environment on the path."""
     import shlex
 
-    from edge_sdk.systemd_unit.request import program
+    from edge_sdk.device.unit_install import program
 
     return shlex.join(("sudo", *program(), *sys.argv[1:]))
 

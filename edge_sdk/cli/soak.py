@@ -12,7 +12,7 @@ from edge_sdk.cli.options import ModelOptions, json_option, model_options
 from edge_sdk.cli.run_options import parse_camera
 
 if TYPE_CHECKING:
-    from edge_sdk.soak import Growth, Sample, SoakReport
+    from edge_sdk.device.soak import Growth, Sample, SoakReport
 
 # Two megabytes in 100 minutes, 30 in a day: what a board with 512 MB bears until the next update.
 _MEMORY_KB = 20.0
@@ -69,9 +69,9 @@ def soak(
     """
     import json
 
-    from edge_sdk.service import Service
-    from edge_sdk.soak import judge
-    from edge_sdk.statistics import LiveStatistics
+    from edge_sdk.device.soak import judge
+    from edge_sdk.loop.service import Service
+    from edge_sdk.loop.statistics import LiveStatistics
 
     spec = None if camera is None else parse_camera(camera, model, typed=True)
     statistics = LiveStatistics()
@@ -81,9 +81,9 @@ def soak(
         import tempfile
         from contextlib import ExitStack
 
+        from edge_sdk.device.soak import Noise
+        from edge_sdk.device.soak import soak as run_soak
         from edge_sdk.sinks.jsonl import open_json_lines
-        from edge_sdk.soak import Noise
-        from edge_sdk.soak import soak as run_soak
 
         with ExitStack() as stack:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="edgecls-soak-"))

@@ -6,8 +6,8 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
-from edge_sdk.doctor.context import Context
-from edge_sdk.doctor.coral import has_coral
+from edge_sdk.device.doctor.context import Context
+from edge_sdk.device.doctor.coral import has_coral
 from edge_sdk.doctor.engines import LITERT
 from edge_sdk.doctor.findings import Finding
 from edge_sdk.doctor.packages import broken, left_out

@@ -13,11 +13,11 @@ import ssl
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from edge_sdk.deadline import Deadline, connect, send
-from edge_sdk.doctor.context import Context
+from edge_sdk.device.doctor.context import Context
 from edge_sdk.doctor.findings import Finding
 from edge_sdk.doctor.packages import broken, left_out
 from edge_sdk.errors import DeliveryError, SinkSpecError
+from edge_sdk.retry import Deadline, connect, send
 from edge_sdk.sinks.credentials import MQTT_PASSWORD, MQTT_USERNAME
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-from edge_sdk.doctor.context import Context
+from edge_sdk.device.doctor.context import Context
 from edge_sdk.doctor.findings import Finding
 
 # Of this version; the clock of a board without a battery stands years before it.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from edge_sdk.doctor.context import Context
+from edge_sdk.device.doctor.context import Context
 from edge_sdk.doctor.findings import Finding
 from edge_sdk.doctor.loading import remedy
 

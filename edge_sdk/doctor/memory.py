@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from edge_sdk.doctor.context import Context
+from edge_sdk.device.doctor.context import Context
 from edge_sdk.doctor.findings import Finding
 from edge_sdk.machine.load import read_memory
 

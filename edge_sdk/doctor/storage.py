@@ -6,7 +6,7 @@ import errno
 from collections.abc import Iterator
 from pathlib import Path
 
-from edge_sdk.doctor.context import Context
+from edge_sdk.device.doctor.context import Context
 from edge_sdk.doctor.findings import Finding, Severity
 from edge_sdk.files import size_text
 

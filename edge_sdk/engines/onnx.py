@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from edge_sdk.artifact.onnx import is_channels_first
 from edge_sdk.errors import CorruptArtifactError, EngineError, EngineNotInstalledError
-from edge_sdk.onnxfile import is_channels_first
 from edge_sdk.types import Tensor
 
 _FATAL_ONLY = 4  # what goes wrong arrives as an exception

@@ -78,9 +78,9 @@ def try_first_in_background(path: Path, backend: str) -> None:
     """
     if not _background.get():
         return
-    from edge_sdk.container import read_bytes
+    from edge_sdk.artifact.container import read_bytes
+    from edge_sdk.artifact.onnx import is_onnx
     from edge_sdk.engines import load_runtime
-    from edge_sdk.onnxfile import is_onnx
 
     data = read_bytes(path)
     if is_onnx(data, str(path)):
@@ -319,7 +319,7 @@ def _run(artifact: Artifact, backend: str) -> None:
     import numpy as np
 
     from edge_sdk.engines import open_engine
-    from edge_sdk.tensors import Encoder
+    from edge_sdk.vision.tensors import Encoder
 
     spec, engine = artifact.input, open_engine(artifact.data, backend)
     shape, kind = spec.shape, np.dtype(spec.dtype)

@@ -23,14 +23,9 @@ from edge_sdk.sinks.address import Address, options, parse_address, plain_path
 from edge_sdk.sinks.claim import Claim, NameTakenError
 from edge_sdk.sinks.credentials import MQTT_PASSWORD, MQTT_USERNAME, Credentials, mqtt_credentials
 from edge_sdk.sinks.home_assistant import discovery, object_id, topic_level
+from edge_sdk.sinks.identity import default_spool, device_name, publisher_name, service_name
 from edge_sdk.sinks.sender import Delivery, Parcel
 from edge_sdk.sinks.spool import DEFAULT_MAX_BYTES, Spool
-from edge_sdk.sinks.spool_place import (
-    default_spool,
-    device_name,
-    publisher_name,
-    service_name,
-)
 
 try:
     from paho.mqtt import client as paho

@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 
 from edge_sdk.errors import WriteError
 from edge_sdk.files import is_disk_trouble, write_atomically
-from edge_sdk.preprocess import Preprocessing, preprocess
 from edge_sdk.records import FrameRecord, Record
 from edge_sdk.sinks.frame_names import file_name, folder_name
 from edge_sdk.sinks.wanted_frames import Wanted, check, is_uncertain
 from edge_sdk.types import Frame, Health
+from edge_sdk.vision.preprocess import Preprocessing, preprocess
 
 __all__ = ["SaveFrames", "SavedFrames", "Wanted", "open_save_frames"]
 

@@ -12,18 +12,11 @@ from pathlib import Path
 from edge_sdk.errors import DeliveryError, WriteError
 from edge_sdk.files import is_disk_trouble
 from edge_sdk.records import Record, public_json
+from edge_sdk.sinks.identity import boot_id, device_name, lock, put_aside, records_boot_id, unlock
 from edge_sdk.sinks.pauses import Clock, Pauses
 from edge_sdk.sinks.sender import Parcel, Sender, WatchedSender
 from edge_sdk.sinks.spool_health import SpoolHealth, SpoolStatistics
 from edge_sdk.sinks.spool_intake import Intake
-from edge_sdk.sinks.spool_place import (
-    boot_id,
-    device_name,
-    lock,
-    put_aside,
-    records_boot_id,
-    unlock,
-)
 from edge_sdk.sinks.spool_store import SpoolBlockedError, SpoolStore, readable_rows
 from edge_sdk.sinks.sqlite_errors import is_damage
 from edge_sdk.types import Health

@@ -25,8 +25,8 @@ from pathlib import Path
 from typing import Any
 
 from edge_sdk.errors import SinkSpecError, WriteError
+from edge_sdk.sinks.identity import first_number
 from edge_sdk.sinks.sender import Parcel
-from edge_sdk.sinks.spool_place import first_number
 from edge_sdk.sinks.sqlite_errors import corrupt, is_busy, is_damage, may_pass
 
 _APPLICATION = 0x45434C53  # "ECLS", SQLite's mark for whose file it is

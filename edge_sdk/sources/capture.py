@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_sdk.errors import FrameError
-from edge_sdk.picturelimits import check_pixels
 from edge_sdk.types import PixelFormat
+from edge_sdk.vision.limits import check_pixels
 
 # OpenCV 5 has its logging's level in a module of its own, OpenCV 4 beside everything else.
 _logging: Any = getattr(cv2.utils, "logging", cv2)

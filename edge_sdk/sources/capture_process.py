@@ -140,7 +140,7 @@ def _limited_memory(max_pixels: int | None) -> contextlib.AbstractContextManager
     """
     from edge_sdk.machine.quota import limited_memory, usable_memory_bytes
     from edge_sdk.machine.system import System
-    from edge_sdk.picturelimits import MAX_PIXELS, capture_bytes
+    from edge_sdk.vision.limits import MAX_PIXELS, capture_bytes
 
     system = System()
     most = capture_bytes(max_pixels or MAX_PIXELS, usable_memory_bytes(system))

@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from edge_sdk.images import EXTENSIONS, MAX_PIXELS
 from edge_sdk.ports import FrameSource
 from edge_sdk.sources.ahead import ReadAhead
 from edge_sdk.sources.chain import Chain
 from edge_sdk.sources.folder import FolderSource
 from edge_sdk.sources.video import VideoSource
+from edge_sdk.vision.images import EXTENSIONS, MAX_PIXELS
 
 
 def open_files(paths: Sequence[Path], *, max_pixels: int = MAX_PIXELS) -> FrameSource:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edge_sdk.errors import SourceNotFoundError
-from edge_sdk.images import EXTENSIONS, MAX_PIXELS, read_image
 from edge_sdk.types import Frame
+from edge_sdk.vision.images import EXTENSIONS, MAX_PIXELS, read_image
 
 
 class FolderSource:

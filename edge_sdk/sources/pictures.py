@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_sdk.errors import SourceNotFoundError, UnreadableImageError
-from edge_sdk.images import read_image
-from edge_sdk.preprocess import Preprocessing, Preprocessor
 from edge_sdk.sources.folder import list_images
 from edge_sdk.sources.video import VideoSource
 from edge_sdk.types import Frame, PixelFormat
+from edge_sdk.vision.images import read_image
+from edge_sdk.vision.preprocess import Preprocessing, Preprocessor
 
 _log = logging.getLogger("edgecls.sources")
 

@@ -168,7 +168,7 @@ def open_source(
         from edge_sdk.sources.picamera import PiCamera
 
         return PiCamera(int(spec.target) if spec.target else None, size=size, say=say)
-    from edge_sdk.picturelimits import MAX_PIXELS
+    from edge_sdk.vision.limits import MAX_PIXELS
 
     most = MAX_PIXELS if max_pixels is None else max_pixels
     if spec.kind == "webcam":
@@ -176,7 +176,7 @@ def open_source(
 
         return Webcam(spec.target, size=size, max_pixels=most, say=say)
     if spec.kind == "stream":
-        from edge_sdk.sources.stream import Stream
+        from edge_sdk.sources.network import Stream
 
         return Stream(spec.target, max_pixels=most)
     if spec.kind == "fake":

@@ -8,10 +8,10 @@ from pathlib import Path
 import cv2
 
 from edge_sdk.errors import SourceNotFoundError, UnreadableImageError
-from edge_sdk.images import decode_image
-from edge_sdk.picturelimits import MAX_PIXELS
 from edge_sdk.sources.capture import as_frame, check_size, deliver_encoded, grab, open_capture
 from edge_sdk.types import Frame
+from edge_sdk.vision.images import decode_image
+from edge_sdk.vision.limits import MAX_PIXELS
 
 # The count in a container's head is an estimate in some formats; a file is called cut off only
 # where more than this is missing.

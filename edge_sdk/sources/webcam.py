@@ -15,12 +15,12 @@ from edge_sdk.errors import (
     SourceLostError,
     UnreadableImageError,
 )
-from edge_sdk.jpegwarnings import damage, decode_heard
-from edge_sdk.picturelimits import MAX_PIXELS
 from edge_sdk.sources.capture import as_frame, check_size, grab, open_capture, quiet
 from edge_sdk.sources.sensor_clock import on_monotonic_clock
 from edge_sdk.sources.v4l2 import list_webcams
 from edge_sdk.types import Frame
+from edge_sdk.vision.jpeg import damage, decode_heard
+from edge_sdk.vision.limits import MAX_PIXELS
 
 _log = logging.getLogger("edgecls.sources")
 

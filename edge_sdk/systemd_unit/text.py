@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from edge_sdk.device.unit import Plan
 from edge_sdk.systemd_unit.escaping import command, file_name, value, word
-from edge_sdk.systemd_unit.plan import Plan
 
 # By this line a unit of ours is known: no other is replaced or removed.
 MARK = "# Written by edgecls service install"
@@ -88,7 +88,7 @@ def _service(plan: Plan) -> list[str]:
         "KillMode=mixed",
         "TimeoutStartSec=90",
         "TimeoutStopSec=10",
-        # Fed while the loop gets on, see edge_sdk.service.
+        # Fed while the loop gets on, see edge_sdk.loop.service.
         "WatchdogSec=30",
         "Restart=on-failure",
         # Without a limit, half a minute keeps a start that fails at once to some 5 % of a Pi's core.

@@ -12,7 +12,7 @@ from wsgiref.simple_server import make_server
 
 from edge_sdk import Classifier, EdgeClsError
 from edge_sdk.errors import UnreadableImageError
-from edge_sdk.images import decode_image
+from edge_sdk.vision.images import decode_image
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment

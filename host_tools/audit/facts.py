@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from host_tools.audit.duplicates import CopyGroup
-from host_tools.audit.examine import Examination
+from host_tools.data.audit.duplicates import CopyGroup
+from host_tools.data.audit.examine import Examination
 from host_tools.data.pictures import SPLITS, Picture, Split
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from edge_sdk.errors import UnreadableImageError
 from edge_sdk.imageheader import Kind, read_header
-from edge_sdk.images import EXTENSIONS
+from edge_sdk.vision.images import EXTENSIONS
 from host_tools.data.pictures import PictureFolder
 
 # What belongs to a layout without being a picture: paths below its folder, as fnmatch reads them.

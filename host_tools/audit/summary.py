@@ -8,7 +8,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from host_tools.audit.examine import Examination
 from host_tools.audit.facts import (
     Pair,
     conflicts,
@@ -18,7 +17,8 @@ from host_tools.audit.facts import (
     pairs,
     straddling,
 )
-from host_tools.audit.findings import LONG_RATIO, TINY_PX, Finding
+from host_tools.data.audit.examine import Examination
+from host_tools.data.audit.findings import LONG_RATIO, TINY_PX, Finding
 from host_tools.data.pictures import SPLITS, Picture
 
 # What turns the direction of writing, and may make "gpj.exe" of "exe.jpg".

@@ -13,9 +13,9 @@ from host_tools.cli.options import prepared_data_options, split_option
 if TYPE_CHECKING:
     from host_tools.data.pictures import Split
     from host_tools.data.prepare import DataPlace
-    from host_tools.repair.stage import Repaired
+    from host_tools.repair.report import Repaired
 
-# Those of host_tools.recipe_keys and of host_tools.quantize.lint, here so that --help loads none of
+# Those of host_tools.recipe.keys and of host_tools.quantize.lint, here so that --help loads none of
 # it; tests compare them.
 _FORMATS = ("float32", "float16", "dynamic", "int8", "int16x8", "int4", "onnx", "onnx-int8")
 _LINT_CODES = (
@@ -131,10 +131,10 @@ def convert(
         repair_run,
     )
     from host_tools.data.prepare import load_for
-    from host_tools.keras_files import load_keras
     from host_tools.quantize.checked import CalibrationRequest
     from host_tools.recipe import ConversionRecipe
     from host_tools.run_directory import find_trained
+    from host_tools.third_party.keras import load_keras
 
     if max_drop is not None and (data is None or set(formats) - {"int8"}):
         raise click.UsageError(
@@ -173,7 +173,7 @@ def convert(
     if max_drop is None:
         paths = convert_run(trained, dataset, conversion, destination, request=request, say=say)
     else:
-        from host_tools.repair.rung import RepairBudget
+        from host_tools.repair.rungs import RepairBudget
 
         assert dataset is not None  # checked above
         budget = RepairBudget(max_drop, repair_seconds, max_class_drop=max_class_drop)
@@ -186,7 +186,7 @@ def convert(
         click.echo(path)
     if compiler is not None:
         from host_tools.cli.edgetpu import say_report
-        from host_tools.edgetpu_artifact import compile_artifact
+        from host_tools.edgetpu.artifact import compile_artifact
 
         int8 = next((path for path in paths if path.name.endswith("_int8.tflite")), None)
         if int8 is None:
@@ -226,7 +226,7 @@ def _say_table(repaired: Repaired) -> None:
 
 def _compiler(formats: tuple[str, ...]) -> Path:
     """Looked for before anything takes time."""
-    from host_tools.quantize.edgetpu import find_compiler
+    from host_tools.edgetpu.compiler import find_compiler
 
     if "int8" not in formats:
         raise click.UsageError("--edgetpu compiles the int8 artifact: add --format int8")

@@ -54,11 +54,11 @@ def check(
     """
     import json
 
-    from host_tools.audit.examine import examine
-    from host_tools.audit.findings import findings
-    from host_tools.audit.page import write_page
     from host_tools.audit.summary import to_json, to_lines
     from host_tools.cli.output import say
+    from host_tools.data.audit.examine import examine
+    from host_tools.data.audit.findings import findings
+    from host_tools.data.audit.page import write_page
     from host_tools.data.layouts import find_pictures
 
     seen = examine(find_pictures(directory, layout), bits, max_pixels, say)

@@ -33,7 +33,7 @@ def demo(out: Path) -> None:
     from edge_sdk.bench.table import table
     from edge_sdk.classifier import Classifier
     from edge_sdk.cli.output import TextLines
-    from edge_sdk.pipeline import run
+    from edge_sdk.loop.run import run
     from edge_sdk.sources.folder import FolderSource
     from host_tools.cli.output import end_with_verdict, print_comparison, say
     from host_tools.data.digits import write_digits

@@ -12,10 +12,10 @@ from edge_sdk.cli.group import GATE_FAILED
 from edge_sdk.cli.options import json_option
 
 if TYPE_CHECKING:
-    from host_tools.edgetpu_artifact import CompiledArtifact
-    from host_tools.quantize.edgetpu_check import EdgeTpuCheck
+    from host_tools.edgetpu.artifact import CompiledArtifact
+    from host_tools.edgetpu.check import EdgeTpuCheck
 
-_TIMEOUT_S = 600  # that of host_tools.quantize.edgetpu, here so that --help loads none of it
+_TIMEOUT_S = 600  # that of host_tools.edgetpu.compiler, here so that --help loads none of it
 
 
 @click.group()
@@ -44,7 +44,7 @@ def check(artifact: Path, as_json: bool) -> None:
     import json
 
     from host_tools.cli.output import say
-    from host_tools.edgetpu_artifact import check_file
+    from host_tools.edgetpu.artifact import check_file
 
     found, rescaled = check_file(artifact)
     if as_json:
@@ -87,8 +87,8 @@ def compile_(artifact: Path, out: Path | None, timeout_s: float) -> None:
       edgecls edgetpu compile runs/first/first_int8.tflite
     """
     from host_tools.cli.output import say
-    from host_tools.edgetpu_artifact import compile_artifact
-    from host_tools.quantize.edgetpu import find_compiler
+    from host_tools.edgetpu.artifact import compile_artifact
+    from host_tools.edgetpu.compiler import find_compiler
 
     compiled = compile_artifact(artifact, find_compiler(), out=out, timeout_s=timeout_s, say=say)
     say_report(compiled)

@@ -145,7 +145,7 @@ def corruptions_option(function: F) -> F:
 def team_options(function: F) -> F:
     """``--devices``, ``--nodes``, ``--node-rank`` and ``--coordinator``.
 
-    The callback is given ``meeting``, a ``host_tools.train.team.Meeting`` or None, and ``together``:
+    The callback is given ``meeting``, a ``host_tools.train.distributed.Meeting`` or None, and ``together``:
     whether Keras must run on JAX.
     """
 
@@ -155,7 +155,7 @@ def team_options(function: F) -> F:
     ) -> Any:
         meeting = None
         if nodes > 1:
-            from host_tools.train.team import Meeting
+            from host_tools.train.distributed import Meeting
 
             if coordinator is None or node_rank is None:
                 raise click.UsageError(

@@ -18,7 +18,7 @@ from host_tools.cli.options import (
 
 if TYPE_CHECKING:
     from host_tools.data.prepare import DataPlace
-    from host_tools.train.team import Meeting
+    from host_tools.train.distributed import Meeting
 
 
 @click.command()
@@ -63,7 +63,7 @@ def train(
     from host_tools.data.prepare import load_for
     from host_tools.recipe import load_recipe
     from host_tools.run_directory import RunDirectory, default_folders, take_default, taken
-    from host_tools.train.team import use_jax
+    from host_tools.train.distributed import use_jax
     from host_tools.workflow import train_run
 
     if together:

@@ -159,9 +159,9 @@ def validate(
     from host_tools.flips.page import check_extras
     from host_tools.flips.stage import write_flips
     from host_tools.validate.results import Budget
-    from host_tools.validate.scores import save_scores as write_scores
-    from host_tools.validate.stage import scores_of
-    from host_tools.validate.stage import validate as validate_artifacts
+    from host_tools.validate.saved_scores import save_scores as write_scores
+    from host_tools.validate.validation import scores_of
+    from host_tools.validate.validation import validate as validate_artifacts
 
     if flips is not None:
         check_extras()

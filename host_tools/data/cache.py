@@ -23,8 +23,8 @@ import cv2
 import edge_sdk
 from edge_sdk.errors import DatasetError, WriteError
 from edge_sdk.files import cache_folder, size_text
-from edge_sdk.images import MAX_PIXELS
-from edge_sdk.preprocess import Preprocessing
+from edge_sdk.vision.images import MAX_PIXELS
+from edge_sdk.vision.preprocess import Preprocessing
 from host_tools.data.cache_file import PictureCache, Sizes, build_cache, open_built
 from host_tools.data.decode import Unreadable, decode_all
 from host_tools.data.pictures import PictureFolder

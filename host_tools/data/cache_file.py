@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_sdk.errors import WriteError
-from edge_sdk.preprocess import Preprocessing, Preprocessor
 from edge_sdk.types import Frame
+from edge_sdk.vision.preprocess import Preprocessing, Preprocessor
 from host_tools.arrays_file import read_arrays
 from host_tools.data.decode import Unreadable, decode_all
 from host_tools.data.pictures import Picture, PictureFolder

@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 
 from edge_sdk.errors import UnreadableImageError
-from edge_sdk.images import MAX_PIXELS
 from edge_sdk.types import Frame
+from edge_sdk.vision.images import MAX_PIXELS
 from host_tools.data.pictures import Picture, read_picture
 
 # Decoding releases the GIL. A photograph of 12 megapixels is 36 MB, so few are held at a time.

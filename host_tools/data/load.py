@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_sdk.errors import DatasetError
-from edge_sdk.images import MAX_PIXELS
-from edge_sdk.preprocess import Preprocessing
+from edge_sdk.vision.images import MAX_PIXELS
+from edge_sdk.vision.preprocess import Preprocessing
 from host_tools.data.cache import CachePlace, open_cache, sizes_for
 from host_tools.data.cache_file import PictureCache
 from host_tools.data.decode import Unreadable

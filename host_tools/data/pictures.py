@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from edge_sdk.errors import DatasetError
 from edge_sdk.files import read_file
-from edge_sdk.images import EXTENSIONS, MAX_PIXELS, read_image
-from edge_sdk.picturelimits import file_bytes
 from edge_sdk.types import Frame
+from edge_sdk.vision.images import EXTENSIONS, MAX_PIXELS, read_image
+from edge_sdk.vision.limits import file_bytes
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_sdk.images import MAX_PIXELS
+from edge_sdk.vision.images import MAX_PIXELS
 from host_tools.data.augment import moves_pixels
 from host_tools.data.cache import CachePlace
 from host_tools.data.layouts import find_pictures

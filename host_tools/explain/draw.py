@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_sdk.preprocess import Preprocessing, preprocess
+from edge_sdk.vision.preprocess import Preprocessing, preprocess
 from host_tools.extras import require
 
 # From against to for the class, and from less to more important than to the other model. Both are

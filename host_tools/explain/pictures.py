@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_sdk.errors import SourceNotFoundError, UnreadableImageError, ValidationError
-from edge_sdk.images import MAX_PIXELS, read_image
-from edge_sdk.preprocess import Preprocessing, preprocess
 from edge_sdk.records import ErrorRecord
 from edge_sdk.sources.folder import list_images
+from edge_sdk.vision.images import MAX_PIXELS, read_image
+from edge_sdk.vision.preprocess import Preprocessing, preprocess
 from host_tools.data.decode import Decoded, Unreadable
 from host_tools.data.layouts import find_pictures
 from host_tools.data.pictures import Picture, PictureFolder, read_picture

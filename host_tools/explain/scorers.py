@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from edge_sdk.classifier import Classifier
 from edge_sdk.errors import ValidationError
-from edge_sdk.tensors import RAW, Normalization
 from edge_sdk.types import Frame
+from edge_sdk.vision.tensors import RAW, Normalization
 
 # Pictures in one call: enough for a processor to be busy, few enough to look at the clock between.
 BATCH = 16

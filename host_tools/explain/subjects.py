@@ -7,18 +7,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edge_sdk.artifact import Artifact
+from edge_sdk.artifact.description import parse_normalization, read_labels
 from edge_sdk.errors import UndescribedArtifactError, ValidationError
-from edge_sdk.foreign import parse_normalization, read_labels
-from edge_sdk.preprocess import Preprocessing
-from edge_sdk.tensors import RAW
+from edge_sdk.vision.preprocess import Preprocessing
+from edge_sdk.vision.tensors import RAW
 from host_tools.data.prepare import split_rule
 from host_tools.data.split import SplitRule
 from host_tools.explain.scorers import ArtifactScorer, KerasScorer, Scorer
-from host_tools.keras_files import load_keras
 from host_tools.opening import Opening, open_classifier, recorded_rule
 from host_tools.quantize.convert import input_shape
 from host_tools.recipe import preprocessing_of
 from host_tools.run_directory import find_trained
+from host_tools.third_party.keras import load_keras
 
 _ARTIFACTS = (".tflite", ".onnx")
 

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_sdk.errors import EdgeClsError, ExplanationError
-from edge_sdk.images import MAX_PIXELS
-from edge_sdk.preprocess import Preprocessing, preprocess
+from edge_sdk.vision.images import MAX_PIXELS
+from edge_sdk.vision.preprocess import Preprocessing, preprocess
 from host_tools.data.pictures import read_picture
 from host_tools.explain.draw import SIGNED, overlay
 from host_tools.explain.grad_cam import GradCam
@@ -21,9 +21,9 @@ from host_tools.explain.heat import agreement, full_colour
 from host_tools.explain.methods import Method, Methods
 from host_tools.explain.scorers import KerasScorer
 from host_tools.explain.subjects import Subject, open_subjects
-from host_tools.flips.changed import Flip
 from host_tools.opening import Opening
 from host_tools.progress import progress
+from host_tools.validate.flips import Flip
 
 
 @dataclass(frozen=True, slots=True, eq=False)

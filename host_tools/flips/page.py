@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from host_tools import pages
 from host_tools.explain.draw import SIGNED, css_gradient, enlarged, png
-from host_tools.flips.changed import WAYS, Changed
 from host_tools.flips.maps import ShownFlip
+from host_tools.validate.flips import WAYS, Changed
 from host_tools.validate.results import Comparison
 
 _WORDS = {

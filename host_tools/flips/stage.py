@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from edge_sdk.files import write_atomically
-from edge_sdk.images import MAX_PIXELS
-from host_tools.flips.changed import find_changed, to_json
+from edge_sdk.vision.images import MAX_PIXELS
 from host_tools.flips.maps import draw_flips
 from host_tools.flips.page import Section, write_page
 from host_tools.opening import Opening
 from host_tools.run_directory import taken
+from host_tools.validate.flips import find_changed, to_json
 from host_tools.validate.results import Comparison
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from edge_sdk.errors import ConversionError, RecipeError
-from host_tools.keras_files import load_keras
 from host_tools.models.head import FEATURES
 from host_tools.recipe import ModelRecipe
+from host_tools.third_party.keras import load_keras
 
 NONE, IMAGENET = "none", "imagenet"
 # The layer that marks a network trained on BGR pixels, see applications.py.

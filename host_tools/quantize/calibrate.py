@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_sdk.errors import ConversionError
-from edge_sdk.images import EXTENSIONS, MAX_PIXELS
-from edge_sdk.preprocess import Preprocessing, preprocess
+from edge_sdk.vision.images import EXTENSIONS, MAX_PIXELS
+from edge_sdk.vision.preprocess import Preprocessing, preprocess
 from host_tools.data.decode import Unreadable, decode_all
 from host_tools.data.layouts.folders import SPLIT_NAMES
 from host_tools.data.layouts.listing import first_few, pictures_below, subfolders

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_sdk.container import read_container
+from edge_sdk.artifact.container import read_container
 from edge_sdk.errors import ArtifactError, ConversionError
-from edge_sdk.images import MAX_PIXELS
+from edge_sdk.vision.images import MAX_PIXELS
 from host_tools.data.load import Dataset
 from host_tools.data.pictures import SPLITS, Split
 from host_tools.quantize.activations import Observed, observe

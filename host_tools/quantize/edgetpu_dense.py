@@ -15,7 +15,7 @@ import numpy as np
 
 from edge_sdk.errors import CorruptArtifactError
 from host_tools.quantize.edgetpu_graph import UNPACK_DAMAGE
-from host_tools.tflite_writer import pack_model, schema, unpack_model
+from host_tools.tflite import pack_model, schema, unpack_model
 
 
 def one_scale_per_dense(model: bytes, name: str) -> tuple[bytes, int]:

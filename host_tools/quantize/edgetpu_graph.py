@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from edge_sdk.artifact.tflite import summarize
 from edge_sdk.errors import CorruptArtifactError
 from edge_sdk.flatbuffer import DAMAGE
-from edge_sdk.tflite import summarize
-from host_tools.tflite_writer import schema, unpack_model
+from host_tools.tflite import schema, unpack_model
 
 # What following wild indices through the unpacked objects raises, beside DAMAGE.
 UNPACK_DAMAGE = (*DAMAGE, AttributeError, KeyError, MemoryError)

@@ -11,7 +11,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from host_tools.tflite_writer import pack_model, schema, unpack_model
+from host_tools.tflite import pack_model, schema, unpack_model
 
 # In the names that TensorFlow's converter makes of Keras layers, the part that computes.
 _COMPUTES = {

@@ -16,7 +16,7 @@ import numpy as np
 from edge_sdk.errors import ConversionError
 from host_tools.extras import muted, require
 from host_tools.progress import working
-from host_tools.tflite_writer import pack_model, schema, unpack_model
+from host_tools.tflite import pack_model, schema, unpack_model
 
 # Of pictures: uint8 values 0..255 stored as int8.
 _INPUT_SCALE, _INPUT_ZERO_POINT = 1.0, -128

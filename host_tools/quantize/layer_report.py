@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_sdk.artifact.tflite import summarize
 from edge_sdk.engines.probe import Probe
-from edge_sdk.tensors import RAW, Encoder
-from edge_sdk.tflite import summarize
+from edge_sdk.vision.tensors import RAW, Encoder
 from host_tools.progress import progress
 from host_tools.quantize.graph import Graph
 

@@ -7,7 +7,7 @@ logits are converted, and the softmax is added to the flatbuffer behind them.
 from __future__ import annotations
 
 from edge_sdk.errors import ConversionError
-from host_tools.tflite_writer import pack_model, schema, unpack_model
+from host_tools.tflite import pack_model, schema, unpack_model
 
 
 def append_softmax(flatbuffer: bytes) -> bytes:

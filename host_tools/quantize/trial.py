@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_sdk.container import summarize_model
+from edge_sdk.artifact.container import summarize_model
+from edge_sdk.artifact.onnx import is_onnx
 from edge_sdk.engines import open_engine
 from edge_sdk.errors import ArtifactError, ConversionError, EngineError
-from edge_sdk.onnxfile import is_onnx
-from edge_sdk.tensors import RAW, Encoder, decode
+from edge_sdk.vision.tensors import RAW, Encoder, decode
 
 
 def tried(model: bytes, format_: str) -> bytes:

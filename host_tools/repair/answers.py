@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_sdk.artifact.tflite import summarize
 from edge_sdk.engines import open_engine
-from edge_sdk.tensors import RAW, Encoder
-from edge_sdk.tflite import summarize
+from edge_sdk.vision.tensors import RAW, Encoder
 from host_tools.progress import progress
 
 # Keeps the logarithm of a score of zero finite; float32 scores are not known better than this.

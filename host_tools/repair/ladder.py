@@ -21,7 +21,7 @@ from host_tools.repair.answers import answers, divergence
 from host_tools.repair.free import FREE as _FREE
 from host_tools.repair.maker import Maker
 from host_tools.repair.outcome import outcome
-from host_tools.repair.rung import Candidate, Ladder, RepairBudget, Rung
+from host_tools.repair.rungs import Candidate, Ladder, RepairBudget, Rung
 from host_tools.repair.sensitivity import Sensitivity, sensitivities, steps
 from host_tools.repair.speed import latencies_ms
 

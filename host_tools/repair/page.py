@@ -12,7 +12,7 @@ from host_tools.report.plots import svg
 
 if TYPE_CHECKING:
     from host_tools.quantize.layer_report import LayerError
-    from host_tools.repair.stage import Repaired
+    from host_tools.repair.report import Repaired
 
 _LAYERS = 40
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from host_tools.repair.rung import Rung
+from host_tools.repair.rungs import Rung
 from host_tools.report.plots import BLUE, GRAY, ORANGE, figure_of
 
 

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_sdk.artifact.tflite import summarize
 from edge_sdk.engines import open_engine
-from edge_sdk.tensors import RAW, Encoder
-from edge_sdk.tflite import summarize
+from edge_sdk.vision.tensors import RAW, Encoder
 
 _WARM_UP = 3
 _FEWEST, _MOST = 15, 400

@@ -11,8 +11,8 @@ from typing import Any
 
 from edge_sdk.errors import ValidationError
 from host_tools.recipe import literal
-from host_tools.report.compared_run import FIGURES, ComparedRun, read_run
 from host_tools.report.comparison_warnings import warnings
+from host_tools.report.runs import FIGURES, ComparedRun, read_run
 
 # What numbers of repetitions are set off with.
 _SEPARATORS = " -_./"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from host_tools.report.compared_run import ComparedRun
 from host_tools.report.comparison import Group, RunComparison, Spread
+from host_tools.report.runs import ComparedRun
 
 UNKNOWN = "-"
 

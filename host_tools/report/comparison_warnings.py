@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
-from host_tools.report.compared_run import ComparedRun
+from host_tools.report.runs import ComparedRun
 
 K = TypeVar("K")
 V = TypeVar("V")

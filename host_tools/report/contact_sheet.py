@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_sdk.preprocess import Preprocessing, preprocess
+from edge_sdk.vision.preprocess import Preprocessing, preprocess
 from host_tools.data.augment import augment, mix
 from host_tools.data.load import Dataset
 from host_tools.recipe import Recipe

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from edge_sdk.errors import ValidationError
-from edge_sdk.tensors import NO_TEMPERATURE, temper
+from edge_sdk.vision.tensors import NO_TEMPERATURE, temper
+from host_tools.scores.calibrate import Gathered
 from host_tools.scores.figures import Belief, Figures, Share, believe, measure
-from host_tools.scores.gather import Gathered
 from host_tools.scores.temperature import Temperature, fit_temperature
 from host_tools.scores.threshold import Chosen, Goal, TooFew, choose
 from host_tools.validate.gates import Verdict

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_sdk.tensors import temper
+from edge_sdk.vision.tensors import temper
 from host_tools.report.plots import BLUE, GRAY, ORANGE, figure_of
 
 if TYPE_CHECKING:

@@ -10,15 +10,15 @@ from pathlib import Path
 from edge_sdk.artifact import Artifact
 from edge_sdk.classifier import Classifier
 from edge_sdk.errors import ConversionError, ValidationError
-from edge_sdk.images import MAX_PIXELS
+from edge_sdk.vision.images import MAX_PIXELS
 from host_tools.data.layouts import find_pictures
 from host_tools.data.load import Dataset
 from host_tools.extras import require
 from host_tools.opening import Opening, open_classifier, recorded_rule
 from host_tools.package import set_scores
 from host_tools.recipe import ScoresRecipe
+from host_tools.scores.calibrate import Gathered, Pictures, gather, gather_prepared
 from host_tools.scores.fit import Fitted, Wish, fit
-from host_tools.scores.gather import Gathered, Pictures, gather, gather_prepared
 from host_tools.scores.summary import advice, artifact_json
 from host_tools.scores.threshold import Goal
 

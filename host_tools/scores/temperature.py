@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_sdk.tensors import NO_TEMPERATURE
+from edge_sdk.vision.tensors import NO_TEMPERATURE
 from host_tools.extras import require
 
 # One parameter needs about ten events to be estimated by (Peduzzi et al. 1996). The event is a wrong

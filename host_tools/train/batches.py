@@ -14,7 +14,7 @@ from host_tools.data.augment import augment, mix
 from host_tools.data.load import Subset
 from host_tools.extras import require
 from host_tools.recipe import Recipe
-from host_tools.train.team import ALONE, Team
+from host_tools.train.distributed import ALONE, Team
 
 # Inputs and targets of some pictures, from their indices and the batch's own chance.
 _Draw = Callable[

@@ -17,11 +17,11 @@ from edge_sdk.errors import TrainingError
 from edge_sdk.files import write_atomically
 from host_tools.data.load import Dataset
 from host_tools.extras import require
-from host_tools.keras_files import save_keras
 from host_tools.models import build_model, with_softmax
 from host_tools.models.freeze import set_trainable
 from host_tools.recipe import Recipe, TrainingRecipe, recipe_toml
 from host_tools.run_directory import RunDirectory
+from host_tools.third_party.keras import save_keras
 from host_tools.train.checkpoint import (
     Arrays,
     Progress,
@@ -33,12 +33,12 @@ from host_tools.train.checkpoint import (
     save_checkpoint,
     set_model_arrays,
 )
+from host_tools.train.distributed import ALONE, Team, check_agreement
 from host_tools.train.interrupt import interrupt_kept
 from host_tools.train.logs import EpochLogs, history_csv
 from host_tools.train.material import Material, material_for
 from host_tools.train.objective import compile_for, load_teacher, plateau_rate
 from host_tools.train.stages import Stage, stages_of
-from host_tools.train.team import ALONE, Team, check_agreement
 from host_tools.train.watch import NotANumber, check_validation, watch, watch_validation
 
 _LOG = logging.getLogger("edgecls.train")

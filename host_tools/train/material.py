@@ -10,8 +10,8 @@ from host_tools.data.load import Dataset
 from host_tools.models.freeze import trains_head_only
 from host_tools.recipe import Recipe
 from host_tools.train.batches import feature_batches, picture_batches, plain_batches, targets_of
+from host_tools.train.distributed import Team
 from host_tools.train.stages import Stage
-from host_tools.train.team import Team
 from host_tools.train.transfer import plain_features, split_network, training_features
 
 # Small enough for the largest network, large enough not to matter.

@@ -8,9 +8,9 @@ from typing import Any
 
 from edge_sdk.errors import RecipeError
 from host_tools.extras import require
-from host_tools.keras_files import load_keras
 from host_tools.models import dtype_policy
 from host_tools.recipe import Recipe, TrainingRecipe
+from host_tools.third_party.keras import load_keras
 from host_tools.train.fused_norm import fuse_batch_norm
 from host_tools.train.stages import Stage
 

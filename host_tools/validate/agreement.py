@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_sdk.errors import ValidationError
-from edge_sdk.preprocess import Preprocessing, preprocess
+from edge_sdk.vision.preprocess import Preprocessing, preprocess
 from host_tools.data.decode import Decoded, Unreadable
 from host_tools.evaluate.figures import wilson_interval
 from host_tools.opening import Opening

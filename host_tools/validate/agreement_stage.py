@@ -9,8 +9,8 @@ from pathlib import Path
 from edge_sdk.artifact import Artifact
 from edge_sdk.engines import backend_for, parse_backend
 from edge_sdk.errors import EdgeClsError, ValidationError
-from edge_sdk.images import MAX_PIXELS
-from edge_sdk.preprocess import Preprocessing
+from edge_sdk.vision.images import MAX_PIXELS
+from edge_sdk.vision.preprocess import Preprocessing
 from host_tools.data.layouts import find_pictures
 from host_tools.opening import Opening, recorded_rule
 from host_tools.validate.agreement import MIN_AGREEMENT, Agreement, Runtime, compare_runtimes

@@ -10,9 +10,9 @@ from edge_sdk.errors import ValidationError
 from host_tools.data.decode import Decoded, Unreadable
 from host_tools.data.load import fingerprint
 from host_tools.data.pictures import Picture
+from host_tools.predict import ArtifactPredictor, Predictor
 from host_tools.validate.comparable import check_labels, check_preprocessing, label_indices
 from host_tools.validate.measure import measure
-from host_tools.validate.predictors import ArtifactPredictor, Predictor
 from host_tools.validate.results import Budget, Comparison
 
 __all__ = ["Budget", "Comparison", "compare"]

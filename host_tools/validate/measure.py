@@ -8,11 +8,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_sdk.tensors import temper
+from edge_sdk.vision.tensors import temper
 from host_tools.evaluate.calibration import calibration
 from host_tools.evaluate.figures import top5
+from host_tools.predict import ArtifactPredictor, Predictor
 from host_tools.validate.gates import judge, worst
-from host_tools.validate.predictors import ArtifactPredictor, Predictor
 from host_tools.validate.results import ArtifactResult, Budget, ClassResult, ScoreDifference
 from host_tools.validate.statistics import drop_interval, images_needed, mcnemar_p
 

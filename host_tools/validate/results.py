@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_sdk.preprocess import Preprocessing
+from edge_sdk.vision.preprocess import Preprocessing
 from host_tools.data.decode import Unreadable
 from host_tools.data.pictures import Picture
 from host_tools.evaluate.calibration import calibration

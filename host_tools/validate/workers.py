@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from edge_sdk.classifier import Classifier
 from edge_sdk.engines import runtime_version
 from edge_sdk.errors import DelegateError, EdgeClsError, EngineNotInstalledError
-from edge_sdk.tensors import NO_TEMPERATURE
 from edge_sdk.types import Frame, Prediction
+from edge_sdk.vision.tensors import NO_TEMPERATURE
 from host_tools.opening import Opening, open_classifier
 
 # For opening a model, and for each batch of pictures.

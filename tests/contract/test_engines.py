@@ -12,10 +12,10 @@ import pytest
 
 from edge_sdk.engines import litert, onnx, open_engine
 from edge_sdk.errors import CorruptArtifactError, EngineError, EngineNotInstalledError
-from edge_sdk.images import read_image
 from edge_sdk.ports import Engine
 from edge_sdk.testing import FakeEngine
 from edge_sdk.types import Tensor
+from edge_sdk.vision.images import read_image
 
 pytestmark = pytest.mark.computes
 

@@ -24,17 +24,17 @@ from edge_sdk.errors import (
     UnreadableImageError,
 )
 from edge_sdk.ports import FrameSource
-from edge_sdk.preprocess import Preprocessing, preprocess
 from edge_sdk.sources.camera import open_camera
 from edge_sdk.sources.fake import FakeCamera
 from edge_sdk.sources.folder import FolderSource, list_images
 from edge_sdk.sources.latest import LatestFrame
+from edge_sdk.sources.network import Stream
 from edge_sdk.sources.picamera import PiCamera
-from edge_sdk.sources.stream import Stream
 from edge_sdk.sources.video import VideoSource
 from edge_sdk.sources.webcam import Webcam
 from edge_sdk.testing import FakeSource
 from edge_sdk.types import Frame
+from edge_sdk.vision.preprocess import Preprocessing, preprocess
 
 # Every source below has three frames; the second picture of the broken ones cannot be read.
 _FRAMES = 3

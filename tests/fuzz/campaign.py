@@ -87,7 +87,7 @@ def bases() -> list[Base]:
 
 def _stripped(base: Base) -> Base:
     """A file of ours as another tool writes it: without metadata, which would ask for the rest."""
-    from host_tools.tflite_writer import pack_model, unpack_model
+    from host_tools.tflite import pack_model, unpack_model
 
     unpacked = unpack_model(base.data[: base.model_bytes])
     unpacked.metadata = []

@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_sdk.errors import UnreadableImageError
-from edge_sdk.images import decode_image
+from edge_sdk.vision.images import decode_image
 
 # What is promised: nothing takes longer, nothing takes more. 576 MB and what decoders keep besides.
 LIMIT_S, LIMIT_MB = 30.0, 650.0

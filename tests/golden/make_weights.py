@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from host_tools.data.digits import write_digits
-from host_tools.keras_files import load_keras
+from host_tools.third_party.keras import load_keras
 from tests.integration.depthwise import pictures_of, untrained_network
 from tests.integration.host import QUICK, edgecls, some_digits
 

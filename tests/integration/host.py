@@ -53,7 +53,7 @@ def golden_weights() -> Iterator[None]:
     The training itself runs; its model alone is another.
     """
     from host_tools import workflow
-    from host_tools.keras_files import load_keras, save_keras
+    from host_tools.third_party.keras import load_keras, save_keras
 
     usual = workflow.train
 

@@ -69,7 +69,7 @@ def as_foreign(
         path: where the copy is written, with a file of labels beside it.
         bias: added to the logits of these classes.
     """
-    from host_tools.tflite_writer import pack_model, unpack_model
+    from host_tools.tflite import pack_model, unpack_model
 
     model = unpack_model(artifact.read_bytes())
     model.metadata = []

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from edge_sdk.errors import ValidationError
-from edge_sdk.preprocess import Preprocessing
 from edge_sdk.types import Frame
+from edge_sdk.vision.preprocess import Preprocessing
 from host_tools.data.decode import Decoded, Unreadable
 from host_tools.data.pictures import Picture
 from host_tools.opening import Opening

@@ -122,9 +122,9 @@ def test_a_budget_gives_a_verdict_and_an_exit_code(
 @pytest.mark.slow
 def test_a_ruined_artifact_fails_its_gate(built: Path, digits: Path, tmp_path: Path) -> None:
     # The reference sees the pictures as they are, the "artifact" inverted: a drop beyond doubt.
-    from host_tools.keras_files import load_keras
     from host_tools.package import Description, write_artifact
     from host_tools.quantize.convert import convert
+    from host_tools.third_party.keras import load_keras
 
     model = load_keras(built / "model.keras")
     kernel = model.get_layer("logits").kernel

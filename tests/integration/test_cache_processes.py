@@ -19,8 +19,8 @@ import numpy as np
 import pytest
 
 from edge_sdk.errors import WriteError
-from edge_sdk.images import read_image
-from edge_sdk.preprocess import Preprocessing, preprocess
+from edge_sdk.vision.images import read_image
+from edge_sdk.vision.preprocess import Preprocessing, preprocess
 from host_tools.data import cache as caches
 from host_tools.data.cache import CachePlace, open_cache
 from host_tools.data.cache_file import PictureCache, Sizes
@@ -38,7 +38,7 @@ _PROCESS = """
 import os, signal, sys, time
 from pathlib import Path
 import numpy as np
-from edge_sdk.preprocess import Preprocessing
+from edge_sdk.vision.preprocess import Preprocessing
 from host_tools.data import decode
 from host_tools.data.cache import CachePlace, open_cache
 from host_tools.data.cache_file import Sizes

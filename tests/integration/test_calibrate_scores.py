@@ -14,10 +14,10 @@ import pytest
 
 from edge_sdk.artifact import Artifact
 from edge_sdk.classifier import Classifier
-from edge_sdk.images import read_image
-from edge_sdk.tensors import temper
+from edge_sdk.vision.images import read_image
+from edge_sdk.vision.tensors import temper
 from host_tools.package import add_provenance
-from host_tools.tflite_writer import pack_model, unpack_model
+from host_tools.tflite import pack_model, unpack_model
 from tests.integration.host import QUICK, edgecls, golden_weights, some_digits
 
 pytestmark = pytest.mark.computes

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 pytest.importorskip("tensorflow", reason="the extra [host] is not installed")
 
 from edge_sdk.errors import ConversionError
-from edge_sdk.preprocess import Preprocessing
+from edge_sdk.vision.preprocess import Preprocessing
 from host_tools.package import Description, write_artifact
 from host_tools.quantize.activations import observe
 from host_tools.quantize.convert import convert, float_graph
 from host_tools.quantize.equalize import equalize
 from host_tools.repair.answers import answers
-from host_tools.tflite_writer import pack_model, unpack_model
+from host_tools.tflite import pack_model, unpack_model
 
 
 def _pixels() -> NDArray[np.uint8]:

@@ -408,7 +408,7 @@ def test_a_page_says_what_it_leaves_out(digits: Path, tmp_path: Path) -> None:
 def test_batches_without_files_of_their_own_can_be_checked(
     digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from host_tools.audit.examine import examine
+    from host_tools.data.audit.examine import examine
     from host_tools.data.pictures import Picture, PictureFolder, read_picture
 
     folder = find_pictures(digits)

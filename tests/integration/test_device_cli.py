@@ -71,7 +71,7 @@ def pictures(digit_pictures: Path, tmp_path: Path) -> Path:
 def foreign(float16_artifact: Path, tmp_path: Path) -> Path:
     """The golden float model as a stranger's: no labels, no range."""
     pytest.importorskip("ai_edge_litert", reason="the extra [host] is not installed")
-    from host_tools.tflite_writer import pack_model, unpack_model
+    from host_tools.tflite import pack_model, unpack_model
 
     model = unpack_model(float16_artifact.read_bytes())
     model.metadata = []

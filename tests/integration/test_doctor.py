@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from edge_sdk.device.doctor.context import Asked, Context, this_machine
 from edge_sdk.doctor import artifacts, broker
-from edge_sdk.doctor.context import Asked, Context, this_machine
 from edge_sdk.doctor.findings import SEVERITIES, Finding
 from edge_sdk.doctor.loading import Loaded
 from edge_sdk.machine.system import System
@@ -265,7 +265,7 @@ def test_a_broker_that_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edge_sdk.doctor.context.load_module", _loads)
+    monkeypatch.setattr("edge_sdk.device.doctor.context.load_module", _loads)
 
 
 @pytest.mark.usefixtures("quick")

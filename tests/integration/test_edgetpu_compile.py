@@ -24,26 +24,26 @@ import numpy as np
 import pytest
 
 from edge_sdk import Artifact, Classifier
-from edge_sdk.container import read_container
+from edge_sdk.artifact.container import read_container
 from edge_sdk.engines import open_engine
 from edge_sdk.errors import ConversionError, DelegateError, EngineNotInstalledError
-from edge_sdk.preprocess import Preprocessing
-from edge_sdk.tensors import RAW, Encoder, decode
+from edge_sdk.vision.preprocess import Preprocessing
+from edge_sdk.vision.tensors import RAW, Encoder, decode
 from tests.integration.host import edgecls
 
 pytest.importorskip("ai_edge_litert", reason="the extra [host] is not installed")
 
-from host_tools import edgetpu_artifact
-from host_tools.edgetpu_artifact import CompiledArtifact, compile_artifact
+from host_tools.edgetpu import artifact as artifact_module
+from host_tools.edgetpu import compiler
+from host_tools.edgetpu.artifact import CompiledArtifact, compile_artifact
+from host_tools.edgetpu.check import check
+from host_tools.edgetpu.compiler import compile_model, find_compiler
 from host_tools.extras import muted
 from host_tools.package import Description, write_artifact
-from host_tools.quantize import edgetpu
-from host_tools.quantize.edgetpu import compile_model, find_compiler
-from host_tools.quantize.edgetpu_check import check
 from host_tools.quantize.edgetpu_dense import one_scale_per_dense
 from host_tools.quantize.edgetpu_graph import read_graph
 from host_tools.quantize.edgetpu_report import parse_report
-from host_tools.tflite_writer import unpack_model
+from host_tools.tflite import unpack_model
 
 _ROOT = Path(__file__).parents[2]
 _OK = "Mapped to Edge TPU"
@@ -56,8 +56,8 @@ from pathlib import Path
 
 sys.path.insert(0, {root!r})
 import numpy as np
-from host_tools.quantize.edgetpu_check import check
-from host_tools.tflite_writer import pack_model, schema, unpack_model
+from host_tools.edgetpu.check import check
+from host_tools.tflite import pack_model, schema, unpack_model
 
 out, path = Path(sys.argv[sys.argv.index("-o") + 1]), Path(sys.argv[-1])
 assert "-s" in sys.argv
@@ -415,9 +415,9 @@ def test_a_compiler_that_hangs_is_ended_with_its_children(
 def test_what_the_check_foresaw_is_told_with_the_failure(
     artifact: Path, write_compiler: WriteCompiler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from host_tools.quantize import edgetpu_check
+    from host_tools.edgetpu import check as check_module
 
-    monkeypatch.setitem(edgetpu_check.NEWEST_VERSION, "CONV_2D", 1)
+    monkeypatch.setitem(check_module.NEWEST_VERSION, "CONV_2D", 1)
     with pytest.raises(ConversionError, match=r"edgetpu check sees it: CONV_2D: version 3"):
         _compile(artifact, write_compiler("raise SystemExit(1)"))
 
@@ -488,7 +488,7 @@ def test_only_int8_artifacts_of_ours_are_compiled(
     container = read_container(artifact)
     model = unpack_model(container.data)
     model.metadata = None
-    from host_tools.tflite_writer import pack_model
+    from host_tools.tflite import pack_model
 
     foreign.write_bytes(pack_model(model))
     with pytest.raises(ConversionError, match="not an artifact of edgecls"):
@@ -499,9 +499,9 @@ def test_an_onnx_file_is_named(artifact: Path, monkeypatch: pytest.MonkeyPatch) 
     def as_onnx(path: Path) -> object:
         return replace(read_container(path), kind="onnx")
 
-    monkeypatch.setattr(edgetpu_artifact, "read_container", as_onnx)
+    monkeypatch.setattr(artifact_module, "read_container", as_onnx)
     with pytest.raises(ConversionError, match="an ONNX file"):
-        edgetpu_artifact.check_file(artifact)
+        artifact_module.check_file(artifact)
     with pytest.raises(ConversionError, match="an ONNX file"):
         _compile(artifact, artifact)
 
@@ -512,11 +512,11 @@ def test_an_onnx_file_is_named(artifact: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_a_missing_compiler_names_the_line_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("EDGETPU_COMPILER", raising=False)
     monkeypatch.setenv("PATH", "/nowhere")
-    monkeypatch.setattr(edgetpu.platform, "machine", lambda: "x86_64")
-    monkeypatch.setattr(edgetpu.sys, "platform", "linux")
+    monkeypatch.setattr(compiler.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(compiler.sys, "platform", "linux")
     with pytest.raises(EngineNotInstalledError, match="apt-get install edgetpu-compiler"):
         find_compiler()
-    monkeypatch.setattr(edgetpu.platform, "machine", lambda: "aarch64")
+    monkeypatch.setattr(compiler.platform, "machine", lambda: "aarch64")
     with pytest.raises(EngineNotInstalledError, match="x86-64 Debian and Ubuntu only") as caught:
         find_compiler()
     assert "apt-get" not in str(caught.value)

@@ -125,7 +125,7 @@ def test_pictures_of_the_model_size_pass_through_preprocessing_unchanged(
     int8_artifact: Path, crop: Any
 ) -> None:
     from edge_sdk import Preprocessing
-    from edge_sdk.preprocess import preprocess
+    from edge_sdk.vision.preprocess import preprocess
     from host_tools.explain.scorers import _frame
 
     for channels in (1, 3):

@@ -118,7 +118,7 @@ def test_features_and_a_layer_used_twice_train_as_ever(keras: Any) -> None:
 
 
 def test_what_is_saved_is_plain_keras(keras: Any, tmp_path: Path) -> None:
-    from host_tools.keras_files import load_keras, save_keras
+    from host_tools.third_party.keras import load_keras, save_keras
     from host_tools.train.fused_norm import fuse_batch_norm
 
     network = _network(keras, learns=True)

@@ -281,7 +281,7 @@ def test_a_keras_file_that_asks_for_gigabytes_is_refused(
 def test_weights_that_are_not_numbers_do_not_convert(
     built: Path, digits: Path, tmp_path: Path
 ) -> None:
-    from host_tools.keras_files import load_keras
+    from host_tools.third_party.keras import load_keras
 
     model = load_keras(built / "model.keras")
     kernel = model.get_layer("logits").kernel
@@ -401,7 +401,7 @@ def test_half_a_checkpoint_is_refused(built: Path, digits: Path, tmp_path: Path)
 
 
 def test_copies_of_a_picture_fall_on_one_side_of_the_split(digits: Path, tmp_path: Path) -> None:
-    from edge_sdk.preprocess import Preprocessing
+    from edge_sdk.vision.preprocess import Preprocessing
     from host_tools.data.layouts import find_pictures
     from host_tools.data.load import Loading, load_dataset
     from host_tools.data.split import SplitRule

@@ -46,7 +46,7 @@ def stranger(int8_artifact: Path) -> bytes:
 
 
 def _changed(model: bytes, change: Callable[[Any], None], *, keep: bool = False) -> bytes:
-    from host_tools.tflite_writer import pack_model, unpack_model
+    from host_tools.tflite import pack_model, unpack_model
 
     unpacked = unpack_model(model)
     if not keep:

@@ -11,10 +11,9 @@ import pytest
 
 from edge_sdk import Artifact, Classifier, Preprocessing, read_image
 from edge_sdk.errors import RecipeError
-from edge_sdk.preprocess import preprocess
-from host_tools import recipe_keys
+from edge_sdk.vision.preprocess import preprocess
 from host_tools.extras import require
-from host_tools.recipe import Recipe, recipe_from
+from host_tools.recipe import Recipe, keys, recipe_from
 from tests.integration.host import edgecls
 
 _ALPHA_035 = "weights/mobilenet_v2_weights_tf_dim_ordering_tf_kernels_0.35_224_no_top.h5"
@@ -161,12 +160,12 @@ def test_every_architecture_of_a_recipe_can_be_built_and_the_other_way_round() -
     from host_tools.models import ARCHITECTURES
     from host_tools.models.applications import APPLICATIONS
 
-    assert tuple(ARCHITECTURES) == recipe_keys.ARCHITECTURES
-    assert tuple(APPLICATIONS) == recipe_keys.APPLICATIONS
+    assert tuple(ARCHITECTURES) == keys.ARCHITECTURES
+    assert tuple(APPLICATIONS) == keys.APPLICATIONS
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("architecture", recipe_keys.ARCHITECTURES)
+@pytest.mark.parametrize("architecture", keys.ARCHITECTURES)
 def test_an_architecture_is_what_it_is_taken_for(
     architecture: str, digits: Path, keras: Any
 ) -> None:
@@ -335,7 +334,7 @@ def _layers_of_backbone(network: Any) -> list[tuple[str, Any]]:
     "architecture",
     [
         pytest.param(name, marks=() if name in _LIGHT else pytest.mark.slow)
-        for name in recipe_keys.APPLICATIONS
+        for name in keys.APPLICATIONS
     ],
 )
 def test_weights_from_a_file_are_in_the_network_that_imagenet_is_in(
@@ -354,8 +353,8 @@ def test_weights_from_a_file_are_in_the_network_that_imagenet_is_in(
 def test_efficientnet_answers_alike_with_weights_from_a_file(
     suffix: str, no_download: Path, keras: Any, digits: Path, tmp_path: Path
 ) -> None:
-    from host_tools.keras_files import save_keras
     from host_tools.models import with_softmax
+    from host_tools.third_party.keras import save_keras
 
     keras.utils.set_random_seed(3)
     original = keras.applications.EfficientNetB0(
@@ -409,8 +408,8 @@ def test_efficientnet_answers_alike_with_weights_from_a_file(
 def test_a_head_is_built_saved_and_loaded(
     head: dict[str, Any], digits: Path, keras: Any, tmp_path: Path
 ) -> None:
-    from host_tools.keras_files import load_keras, save_keras
     from host_tools.models import with_softmax
+    from host_tools.third_party.keras import load_keras, save_keras
 
     network = _ours("small-cnn", 16, width=0.25, **head)
     model = with_softmax(network)
@@ -514,7 +513,7 @@ def test_exactly_the_layers_asked_for_learn(
     trainable: str, train_batch_norm: bool, learnt: set[str], trained: Path, digits: Path,
     tmp_path: Path,
 ) -> None:  # fmt: skip
-    from host_tools.keras_files import load_keras
+    from host_tools.third_party.keras import load_keras
 
     before = {
         layer.name: layer.get_weights() for layer in load_keras(trained / "model.keras").layers
@@ -564,8 +563,8 @@ def test_a_model_of_ours_is_pretrained_weights_for_its_like(
     architecture: str, digits: Path, keras: Any, tmp_path: Path
 ) -> None:
     # Keras numbers the layers it names itself on and on: the second network has other names.
-    from host_tools.keras_files import save_keras
     from host_tools.models import with_softmax
+    from host_tools.third_party.keras import save_keras
 
     first = _ours(architecture)
     save_keras(with_softmax(first), tmp_path / "model.keras")

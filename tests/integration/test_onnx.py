@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from edge_sdk import Artifact, Classifier, EdgeClsError, read_image
-from edge_sdk.container import read_container
+from edge_sdk.artifact.container import read_container
 from edge_sdk.errors import ConversionError, CorruptArtifactError, EngineError
 from tests.integration.host import edgecls
 
@@ -116,7 +116,7 @@ def _scores(path: Path, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
 def test_float_answers_as_keras_does_and_int8_nearly(
     built: Path, digits: Path, floating: Path, integer: Path
 ) -> None:
-    from host_tools.keras_files import load_keras
+    from host_tools.third_party.keras import load_keras
 
     pictures = sorted(digits.rglob("*.png"))[::10]
     pixels = np.stack([np.asarray(read_image(picture).pixels) for picture in pictures])
@@ -245,7 +245,7 @@ def test_int8_needs_pictures(built: Path, tmp_path: Path) -> None:
 
 def test_a_model_that_does_not_convert_is_our_error() -> None:
     from host_tools.extras import require
-    from host_tools.quantize.onnx_export import to_onnx
+    from host_tools.quantize.onnx import to_onnx
 
     keras = require("keras")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from host_tools.tflite_writer import pack_model, unpack_model
+from host_tools.tflite import pack_model, unpack_model
 from tests.integration.run_process import COMMAND, ROOT
 from tests.other_systems import MODULES, NAMES, SYSTEMS, site
 

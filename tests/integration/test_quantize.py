@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 pytest.importorskip("tensorflow", reason="the extra [host] is not installed")
 
+from edge_sdk.artifact.tflite import summarize
 from edge_sdk.engines.probe import Probe
 from edge_sdk.errors import ConversionError, CorruptArtifactError, EngineError
-from edge_sdk.tflite import summarize
 from host_tools.quantize.activations import Observed, observe, ranges
 from host_tools.quantize.bias_correction import correct_biases, rounded
 from host_tools.quantize.convert import convert, float_graph

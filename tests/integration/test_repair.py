@@ -18,9 +18,9 @@ from host_tools.data.prepare import DataPlace, load_for
 from host_tools.quantize.int8 import Treatment
 from host_tools.recipe import ConversionRecipe, DataRecipe, Recipe
 from host_tools.repair import ladder
-from host_tools.repair.rung import RepairBudget
+from host_tools.repair.report import Repaired
+from host_tools.repair.rungs import RepairBudget
 from host_tools.repair.speed import latencies_ms
-from host_tools.repair.stage import Repaired
 from host_tools.run_directory import find_trained
 from tests.integration.depthwise import made_hard, separable_network
 from tests.integration.host import edgecls

@@ -26,7 +26,7 @@ from host_tools.report.page import write_page
 from host_tools.report.pictures import Answered, draw_sheets
 from host_tools.report.stage import predictor, write_report
 from host_tools.run_directory import RunDirectory, find_trained
-from host_tools.validate.scores import load_scores
+from host_tools.validate.saved_scores import load_scores
 from tests.integration.host import QUICK, edgecls
 
 # Markup, a formula of matplotlib's that is broken, quotes; and a letter that its font lacks.

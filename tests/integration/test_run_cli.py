@@ -18,9 +18,9 @@ import pytest
 
 from edge_sdk import open_camera
 from edge_sdk.cli.run_sinks import SinkOptions
+from edge_sdk.loop.statistics import LiveStatistics
+from edge_sdk.sinks.identity import default_spool, lock
 from edge_sdk.sinks.jsonl import open_json_lines
-from edge_sdk.sinks.spool_place import default_spool, lock
-from edge_sdk.statistics import LiveStatistics
 from tests.integration.host import edgecls
 from tests.integration.run_process import COMMAND, ROOT, start, whole_lines
 
@@ -506,7 +506,7 @@ def test_a_label_file_in_latin_1_is_said_with_what_to_type(
 @pytest.fixture
 def foreign_model(float16_artifact: Path, tmp_path: Path) -> Path:
     pytest.importorskip("ai_edge_litert", reason="the extra [host] is not installed")
-    from host_tools.tflite_writer import pack_model, unpack_model
+    from host_tools.tflite import pack_model, unpack_model
 
     model = unpack_model(float16_artifact.read_bytes())
     model.metadata = []

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_sdk.service import END_S
+from edge_sdk.loop.service import END_S
 from tests.integration.run_process import ROOT, start, until, whole_lines
 
 # What is promised is two seconds; the rest is for a machine that does other things as well.
@@ -177,7 +177,7 @@ _STUCK = textwrap.dedent(
     """
     import ctypes, sys
     from edge_sdk import service
-    from edge_sdk.service import Service
+    from edge_sdk.loop.service import Service
 
     service.END_S = {end_s}
 
@@ -342,7 +342,7 @@ def test_a_camera_that_is_away_for_a_while_is_waited_for(
 _HANGS = textwrap.dedent(
     """
     import threading, time
-    from edge_sdk.service import Service
+    from edge_sdk.loop.service import Service
 
     steps = 0
     def work():
@@ -376,7 +376,7 @@ def test_the_watchdog_is_not_fed_by_a_loop_that_hangs(systemd: _Systemd) -> None
 def test_outside_the_main_thread_the_work_is_simply_done() -> None:
     import threading
 
-    from edge_sdk.service import Service
+    from edge_sdk.loop.service import Service
 
     done: list[int] = []
     handlers = [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)]

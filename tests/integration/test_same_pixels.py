@@ -14,16 +14,16 @@ from numpy.typing import NDArray
 
 from edge_sdk.artifact import Artifact
 from edge_sdk.classifier import Classifier
-from edge_sdk.images import read_image
-from edge_sdk.preprocess import CROPS, Preprocessing
 from edge_sdk.testing import FakeEngine
 from edge_sdk.types import Tensor
+from edge_sdk.vision.images import read_image
+from edge_sdk.vision.preprocess import CROPS, Preprocessing
 from host_tools.data.decode import Decoded, decode_all
 from host_tools.data.layouts import find_pictures
 from host_tools.data.load import Dataset, Loading, load_dataset
 from host_tools.data.split import SplitRule
+from host_tools.predict import ArtifactPredictor, KerasPredictor
 from host_tools.quantize.calibrate import drawn
-from host_tools.validate.predictors import ArtifactPredictor, KerasPredictor
 
 pytestmark = pytest.mark.computes
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_sdk.systemd_unit import plan, request
+from edge_sdk.device import unit, unit_install
 from edge_sdk.systemd_unit.control import Answer, Host
 from tests.integration.host import edgecls
 from tests.integration.run_process import ROOT
@@ -27,7 +27,7 @@ _CLI = importlib.import_module("edge_sdk.cli.service")
 @pytest.fixture(autouse=True)
 def _readable_program(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where this checkout lies is no part of the tests."""
-    monkeypatch.setattr(request, "program_folders", lambda: ())
+    monkeypatch.setattr(unit_install, "program_folders", lambda: ())
 
 
 @pytest.fixture
@@ -113,9 +113,9 @@ def test_a_folder_that_services_do_not_see_is_shown_to_it(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # In place of /tmp and homes, since the tests' own folders and the checkout may lie anywhere.
-    monkeypatch.setattr(plan, "_HIDDEN", (tmp_path,))
-    monkeypatch.setattr(request, "_EMPTIED", (tmp_path,))
-    monkeypatch.setattr(request, "program", lambda: ("/usr/bin/env", "edgecls"))
+    monkeypatch.setattr(unit, "_HIDDEN", (tmp_path,))
+    monkeypatch.setattr(unit_install, "_EMPTIED", (tmp_path,))
+    monkeypatch.setattr(unit_install, "program", lambda: ("/usr/bin/env", "edgecls"))
     result = edgecls("service", "install", model, "--dry-run")
     assert f'BindReadOnlyPaths="{model.parent}"' in result.stdout.splitlines()
     assert f"{model.parent} is emptied when the machine starts" in result.stderr
@@ -261,13 +261,15 @@ def test_who_is_not_root_gets_the_command_to_type(
     monkeypatch.setattr("sys.argv", ["edgecls", "service", "install", str(model)])
     result = edgecls("service", "install", model)
     assert result.exit_code == 1
-    words = shlex.join(("sudo", *request.program(), "service", "install", str(model)))
+    words = shlex.join(("sudo", *unit_install.program(), "service", "install", str(model)))
     assert f"Type: {words}" in result.stderr
     assert not any(path.is_file() for path in machine.rglob("*"))
 
 
 def test_a_program_of_one_user_is_refused(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("site.getusersitepackages", lambda: str(Path(request.__file__).parents[2]))
+    monkeypatch.setattr(
+        "site.getusersitepackages", lambda: str(Path(unit_install.__file__).parents[2])
+    )
     result = edgecls("service", "install", model, "--dry-run")
     assert result.exit_code == 1
     assert "the service has another user" in result.stderr

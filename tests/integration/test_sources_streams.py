@@ -17,12 +17,12 @@ from edge_sdk.errors import (
     SourceLostError,
     UnreadableImageError,
 )
-from edge_sdk.preprocess import Preprocessing, preprocess
 from edge_sdk.sources.camera import open_camera
 from edge_sdk.sources.latest import LatestFrame
+from edge_sdk.sources.network import Stream
 from edge_sdk.sources.specification import open_source
-from edge_sdk.sources.stream import Stream
 from edge_sdk.types import Frame
+from edge_sdk.vision.preprocess import Preprocessing, preprocess
 
 _HERE = Path(__file__).parent
 _SYSTEM_PYTHON = "/usr/bin/python3"

@@ -18,7 +18,7 @@ _SHIM = Path(__file__).with_name("v4l2_shim.c")
 _PROGRAM = """
 import json, sys, time
 from edge_sdk.errors import EdgeClsError
-from edge_sdk.preprocess import Preprocessing, preprocess
+from edge_sdk.vision.preprocess import Preprocessing, preprocess
 from edge_sdk.sources.v4l2 import _webcam
 from edge_sdk.sources.webcam import Webcam
 

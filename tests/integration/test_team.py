@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from host_tools.train.team import Team
+from host_tools.train.distributed import Team
 from tests.integration.host import edgecls, some_digits
 
 pytest.importorskip("tensorflow", reason="the extra [host] is not installed")

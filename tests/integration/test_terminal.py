@@ -55,7 +55,7 @@ def picture(digit_pictures: Path, tmp_path: Path) -> Path:
 def foreign(float16_artifact: Path, tmp_path: Path) -> tuple[object, ...]:
     """A third-party model whose labels are commands to a terminal, and how it is opened."""
     pytest.importorskip("ai_edge_litert", reason="the extra [host] is not installed")
-    from host_tools.tflite_writer import pack_model, unpack_model
+    from host_tools.tflite import pack_model, unpack_model
 
     model = unpack_model(float16_artifact.read_bytes())
     model.metadata = []

@@ -62,7 +62,7 @@ def _train(recipe: Recipe, pictures: Path, out: Path, *, all_of_it: bool = False
 
 
 def _weights(path: Path) -> list[Any]:
-    from host_tools.keras_files import load_keras
+    from host_tools.third_party.keras import load_keras
 
     return [np.array(weight) for weight in load_keras(path).weights]
 
@@ -286,7 +286,7 @@ def test_a_training_that_diverges_at_once_has_nothing_to_keep(digits: Path, tmp_
 def test_a_training_that_diverges_keeps_its_best_weights_and_the_run_before(
     digits: Path, tmp_path: Path
 ) -> None:
-    from host_tools.keras_files import load_keras
+    from host_tools.third_party.keras import load_keras
     from host_tools.train.batches import plain_batches
 
     out = tmp_path / "run"
@@ -401,7 +401,7 @@ def _every_step(monkeypatch: pytest.MonkeyPatch) -> list[list[Any]]:
 def test_an_average_of_the_weights_is_kept_and_does_not_change_the_training(
     digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from host_tools.keras_files import load_keras
+    from host_tools.third_party.keras import load_keras
 
     steps = _every_step(monkeypatch)
     plain = _recipe(training={"epochs": 3})
@@ -425,7 +425,7 @@ def test_an_average_of_the_weights_is_kept_and_does_not_change_the_training(
 
 @pytest.mark.slow
 def test_averaged_weights_are_the_ones_validated(digits: Path, tmp_path: Path) -> None:
-    from host_tools.keras_files import load_keras
+    from host_tools.third_party.keras import load_keras
     from host_tools.train.batches import plain_batches
 
     recipe = _recipe(training={"epochs": 2, "ema": 0.95})
@@ -443,7 +443,7 @@ def test_averaged_weights_are_the_ones_validated(digits: Path, tmp_path: Path) -
 def test_a_training_in_half_precision_keeps_a_float32_model(
     precision: str, digits: Path, tmp_path: Path
 ) -> None:
-    from host_tools.keras_files import load_keras
+    from host_tools.third_party.keras import load_keras
 
     recipe = _recipe(training={"epochs": 3, "precision": precision, "batch_size": 16})
     history = _train(recipe, digits, tmp_path / "run")

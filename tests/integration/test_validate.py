@@ -15,7 +15,7 @@ import pytest
 
 from edge_sdk import Artifact, Classifier, read_image
 from edge_sdk.errors import MissingExtraError
-from host_tools.validate.scores import load_scores, save_scores
+from host_tools.validate.saved_scores import load_scores, save_scores
 from tests.integration.host import edgecls, some_digits
 from tests.integration.runtimes import as_foreign
 
@@ -111,7 +111,7 @@ def test_no_flips_are_said(
 def test_a_keras_reference_has_grad_cam_too(
     built: Path, digits: Path, float16_artifact: Path, tmp_path: Path
 ) -> None:
-    from host_tools.keras_files import load_keras
+    from host_tools.third_party.keras import load_keras
 
     other = tmp_path / "other"
     shutil.copytree(built, other)
@@ -308,7 +308,7 @@ def test_a_keras_reference_without_probabilities_is_refused(
     value: float | None, part: str, built: Path, digits: Path, tmp_path: Path
 ) -> None:
     from host_tools.extras import require
-    from host_tools.keras_files import load_keras
+    from host_tools.third_party.keras import load_keras
 
     run = tmp_path / "run"
     shutil.copytree(built, run)

@@ -26,19 +26,19 @@ _DOORS: dict[str, tuple[str, ...]] = {
     "click": ("edge_sdk/cli/", "host_tools/cli/"),
     "ai_edge_litert": (
         "edge_sdk/engines/litert.py",
-        "edge_sdk/engines/slices.py",
-        "host_tools/tflite_writer.py",
+        "edge_sdk/engines/operators.py",
+        "host_tools/tflite.py",
     ),
     "tflite_runtime": ("edge_sdk/engines/litert.py",),
     "paho": ("edge_sdk/sinks/mqtt.py",),
     "prometheus_client": ("edge_sdk/sinks/metrics.py",),
-    "onnxruntime": ("edge_sdk/engines/onnx.py", "host_tools/quantize/onnx_export.py"),
-    "onnx": ("host_tools/quantize/onnx_export.py",),
-    "tf2onnx": ("host_tools/quantize/onnx_export.py",),
+    "onnxruntime": ("edge_sdk/engines/onnx.py", "host_tools/quantize/onnx.py"),
+    "onnx": ("host_tools/quantize/onnx.py",),
+    "tf2onnx": ("host_tools/quantize/onnx.py",),
     "picamera2": ("edge_sdk/sources/picamera.py",),
     "flatbuffers": (
         "edge_sdk/flatbuffer.py",
-        "host_tools/tflite_writer.py",
+        "host_tools/tflite.py",
         "host_tools/tflite_metadata.py",
     ),
     "tensorflow": (
@@ -56,7 +56,7 @@ _DOORS: dict[str, tuple[str, ...]] = {
         "host_tools/train/",
         "host_tools/quantize/",
         "host_tools/explain/grad_cam.py",
-        "host_tools/keras_files.py",
+        "host_tools/third_party/keras.py",
         "host_tools/repair/fine_tune.py",
     ),
     "litert_quantizer": ("host_tools/quantize/integer.py",),
@@ -71,7 +71,7 @@ _DOORS: dict[str, tuple[str, ...]] = {
 # Law 3: who may crop, resize or convert colours. The other two draw pictures of their own.
 _PIXEL_CALLS = ("cv2.resize", "cv2.cvtColor", "cv2.warpAffine", "cv2.remap")
 _PIXEL_DOORS = (
-    "edge_sdk/preprocess.py",
+    "edge_sdk/vision/preprocess.py",
     "host_tools/data/augment/geometry.py",
     "host_tools/data/digits.py",
     "host_tools/package.py",
@@ -104,13 +104,13 @@ _MUTABLE = ("Progress",)
 _ON_LINUX = (
     "edge_sdk/systems.py",
     "edge_sdk/doctor/",
-    "edge_sdk/soak.py",
+    "edge_sdk/device/soak.py",
     *(
         f"edge_sdk/sources/{name}.py"
         for name in ("capture_child", "capture_process", "shared_frames", "supervised", "v4l2")
     ),
     "edge_sdk/systemd_unit/",
-    "host_tools/quantize/edgetpu.py",
+    "host_tools/edgetpu/compiler.py",
 )
 # Beside systems.py: what a library is called.
 _ASKS_WHERE = ("edge_sdk/engines/edgetpu.py",)
@@ -118,7 +118,7 @@ _ASKS_WHERE = ("edge_sdk/engines/edgetpu.py",)
 _ASKED_FOR = {
     "edge_sdk/machine/load.py": ("sysconf",),
     "edge_sdk/sinks/claim.py": ("AF_UNIX", "SO_PEERCRED"),
-    "edge_sdk/sinks/spool_place.py": ("clock_gettime_ns",),
+    "edge_sdk/sinks/identity.py": ("clock_gettime_ns",),
     "edge_sdk/sources/sensor_clock.py": ("clock_gettime_ns", "CLOCK_BOOTTIME"),
     "edge_sdk/systemd.py": ("AF_UNIX",),
 }
@@ -247,7 +247,7 @@ _CHECKS: tuple[_Check, ...] = (
 _BREACHES: list[tuple[_Check, str, str]] = [
     (_foreign_doors, "edge_sdk/classifier.py", "import ai_edge_litert.interpreter"),
     (_foreign_doors, "edge_sdk/sources/webcam.py", "import picamera2"),
-    (_foreign_doors, "edge_sdk/pipeline.py", "def f():\n    from click import echo"),
+    (_foreign_doors, "edge_sdk/loop/run.py", "def f():\n    from click import echo"),
     (_foreign_doors, "host_tools/data/load.py", "tf = require('tensorflow')"),
     (_one_preprocessing, "host_tools/data/load.py", "import cv2\nx = cv2.resize(y, (1, 1))"),
     (_one_preprocessing, "host_tools/models/own.py", "x = layers.Lambda(lambda y: y)"),
@@ -290,11 +290,11 @@ def test_the_repository_keeps_the_law(check: _Check) -> None:
 @pytest.mark.parametrize(
     ("module", "line", "contract"),
     [
-        ("edge_sdk/pipeline.py", "import host_tools.recipe", "The host stands on"),
+        ("edge_sdk/loop/run.py", "import host_tools.recipe", "The host stands on"),
         ("edge_sdk/types.py", "import edge_sdk.artifact", "The layers of edge_sdk"),
         ("edge_sdk/new_file.py", "", "The layers of edge_sdk"),
-        ("host_tools/recipe.py", "import host_tools.workflow", "The layers of host_tools"),
-        ("edge_sdk/images.py", "import keras", "No TensorFlow on the device"),
+        ("host_tools/recipe/__init__.py", "import host_tools.workflow", "The layers of host_tools"),
+        ("edge_sdk/vision/images.py", "import keras", "No TensorFlow on the device"),
     ],
 )
 def test_import_linter_catches_a_breach_of_layers(

@@ -69,4 +69,4 @@ def test_a_checker_knows_the_types_and_refuses_other_names(tmp_path: Path) -> No
     assert checked.returncode == 1, checked.stdout + checked.stderr
     assert [line.split(":")[1] for line in lines if ": error:" in line] == ["2", "3"]
     assert any("edge_sdk.types.Health" in line for line in lines)
-    assert any("edge_sdk.statistics.RunStatistics" in line for line in lines)
+    assert any("edge_sdk.loop.statistics.RunStatistics" in line for line in lines)

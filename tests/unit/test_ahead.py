@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from edge_sdk.artifact import Artifact
 from edge_sdk.classifier import Classifier
 from edge_sdk.errors import NoFrameYetError, SourceLostError, UnreadableImageError
-from edge_sdk.pipeline import run
+from edge_sdk.loop.run import run
 from edge_sdk.ports import FrameSource
 from edge_sdk.sources.ahead import ReadAhead
 from edge_sdk.sources.chain import Chain

@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 
 from edge_sdk import Artifact, Classifier, EdgeClsError, read_image
-from edge_sdk.container import read_container
+from edge_sdk.artifact.container import read_container
+from edge_sdk.artifact.description import parse_labels, parse_normalization, read_labels
 from edge_sdk.errors import (
     ArtifactError,
     CorruptArtifactError,
@@ -25,8 +26,7 @@ from edge_sdk.errors import (
     UndescribedArtifactError,
     UnsupportedArtifactError,
 )
-from edge_sdk.foreign import parse_labels, parse_normalization, read_labels
-from edge_sdk.tensors import RAW, SYMMETRIC, UNIT, Encoder, Normalization
+from edge_sdk.vision.tensors import RAW, SYMMETRIC, UNIT, Encoder, Normalization
 
 _DIGITS = tuple("0123456789")
 _MODEL_BYTES = 87_824
@@ -53,7 +53,7 @@ def _with_manifest(source: Path, target: Path, change: Callable[[dict[str, Any]]
 def _foreign(source: Path, target: Path, change: Callable[[Any], None] = lambda _: None) -> Path:
     """The model of an artifact of ours as a stranger's: no metadata, nothing behind it."""
     pytest.importorskip("ai_edge_litert", reason="the extra [host] is not installed")
-    from host_tools.tflite_writer import pack_model, unpack_model
+    from host_tools.tflite import pack_model, unpack_model
 
     model = unpack_model(source.read_bytes())
     model.metadata = []

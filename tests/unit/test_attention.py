@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from edge_sdk.attention import Attention, Pace
 from edge_sdk.errors import FrameError
-from edge_sdk.motion import Motion, MotionGate
-from edge_sdk.preprocess import Preprocessing, preprocess
+from edge_sdk.loop.sampling import Motion, MotionGate
 from edge_sdk.regions import Region, parse_region, view
 from edge_sdk.types import Frame, PixelFormat
+from edge_sdk.vision.preprocess import Preprocessing, preprocess
 
 # Regions
 

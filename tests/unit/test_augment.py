@@ -22,7 +22,7 @@ from host_tools.data.cache_file import PictureCache
 from host_tools.data.load import Subset
 from host_tools.data.pictures import Picture
 from host_tools.recipe import AugmentationRecipe, Recipe, TrainingRecipe
-from host_tools.recipe_keys import FILL_MODES
+from host_tools.recipe.keys import FILL_MODES
 from host_tools.train.batches import (
     Targets,
     feature_batches,

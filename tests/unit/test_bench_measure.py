@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from edge_sdk import Classifier, Frame
+from edge_sdk.artifact.tflite import summarize
 from edge_sdk.bench.age import measure_age
-from edge_sdk.bench.lane import Lane
 from edge_sdk.bench.measure import measure
 from edge_sdk.bench.opening import Opening
 from edge_sdk.bench.operators import profile_operators
@@ -26,8 +26,9 @@ from edge_sdk.bench.plan import Camera, Plan
 from edge_sdk.bench.scaling import thread_counts
 from edge_sdk.bench.stored import parse_benchmark
 from edge_sdk.bench.sustained import slowdown_percent
+from edge_sdk.bench.timing import Lane
 from edge_sdk.bench.turns import BLOCKS_LEAST, BLOCKS_MOST, take_turns
-from edge_sdk.engines.slices import slice_operators
+from edge_sdk.engines.operators import slice_operators
 from edge_sdk.errors import (
     DelegateError,
     EdgeClsError,
@@ -40,7 +41,6 @@ from edge_sdk.machine.energy import open_energy
 from edge_sdk.machine.system import System
 from edge_sdk.sources.fake import FakeCamera
 from edge_sdk.testing import FakeSource
-from edge_sdk.tflite import summarize
 
 # Whatever the machine's load: 20 turns of as many runs as a block may have.
 _ALL_TURNS = {"seconds": 20.0, "precision_percent": 1e9}

@@ -14,9 +14,9 @@ import pytest
 from numpy.typing import NDArray
 
 from edge_sdk.errors import DatasetError, WriteError
-from edge_sdk.images import MAX_PIXELS, read_image
-from edge_sdk.preprocess import Preprocessing, preprocess
 from edge_sdk.types import Frame
+from edge_sdk.vision.images import MAX_PIXELS, read_image
+from edge_sdk.vision.preprocess import Preprocessing, preprocess
 from host_tools.data import cache as caches
 from host_tools.data import cache_file
 from host_tools.data.cache import CachePlace, open_cache, sizes_for

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from edge_sdk.errors import ConversionError
-from edge_sdk.preprocess import Preprocessing
+from edge_sdk.vision.preprocess import Preprocessing
 from host_tools.data.cache_file import PictureCache
 from host_tools.data.load import Subset
 from host_tools.data.pictures import Picture

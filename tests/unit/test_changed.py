@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_sdk.preprocess import Preprocessing
+from edge_sdk.vision.preprocess import Preprocessing
 from host_tools.data.pictures import Picture
-from host_tools.flips.changed import WAYS, find_changed, to_json
+from host_tools.validate.flips import WAYS, find_changed, to_json
 from host_tools.validate.results import ArtifactResult, Comparison, ScoreDifference
 
 _LABELS = ("cat", "dog", "cow")

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from edge_sdk.errors import ValidationError
-from edge_sdk.preprocess import Preprocessing
-from edge_sdk.tensors import temper
+from edge_sdk.vision.preprocess import Preprocessing
+from edge_sdk.vision.tensors import temper
 from host_tools.validate.comparable import check_labels, check_preprocessing, label_indices
 from host_tools.validate.measure import score_difference
 from host_tools.validate.rows import Rows

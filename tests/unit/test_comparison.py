@@ -19,7 +19,6 @@ from edge_sdk.errors import (
     TrainingError,
     ValidationError,
 )
-from host_tools.report.compared_run import FIGURES, ComparedRun, read_run
 from host_tools.report.comparison import (
     RunComparison,
     Spread,
@@ -39,6 +38,7 @@ from host_tools.report.comparison_page import (
 from host_tools.report.comparison_plots import looks
 from host_tools.report.comparison_table import COLUMNS, Form, group_cells, to_lines
 from host_tools.report.comparison_warnings import warnings
+from host_tools.report.runs import FIGURES, ComparedRun, read_run
 
 _OLD: dict[str, Any] = {
     "schema": 1,

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_sdk.container import Container, read_container
+from edge_sdk.artifact.container import Container, read_container
 from edge_sdk.errors import ArtifactNotFoundError, CorruptArtifactError, UnsupportedArtifactError
 from edge_sdk.machine import quota
 

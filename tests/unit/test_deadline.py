@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from edge_sdk.deadline import Deadline, DeadlineReader, connect, send
+from edge_sdk.retry import Deadline, DeadlineReader, connect, send
 
 
 class Clock:

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from edge_sdk.doctor import coral
-from edge_sdk.doctor.context import Asked, Context, Python, User
-from edge_sdk.doctor.examine import CHECKS, examine
+from edge_sdk.device.doctor import coral
+from edge_sdk.device.doctor.context import Asked, Context, Python, User
+from edge_sdk.device.doctor.examine import CHECKS, examine
 from edge_sdk.doctor.findings import SEVERITIES, Finding
 from edge_sdk.doctor.loading import Loaded
 from edge_sdk.doctor.probing import Disk

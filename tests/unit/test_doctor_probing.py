@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_sdk.doctor.context import Asked, this_machine
+from edge_sdk.device.doctor.context import Asked, this_machine
 from edge_sdk.doctor.loading import Loaded, load_library, load_module, remedy
 from edge_sdk.doctor.probing import look_at_disk, open_device
 
@@ -99,7 +99,7 @@ def test_a_module_is_loaded_once_however_many_ask(monkeypatch: pytest.MonkeyPatc
         time.sleep(0.05)
         return Loaded("1")
 
-    monkeypatch.setattr("edge_sdk.doctor.context.load_module", slow)
+    monkeypatch.setattr("edge_sdk.device.doctor.context.load_module", slow)
     context = this_machine(Asked())
     with ThreadPoolExecutor(4) as pool:
         answers = list(pool.map(context.load, ["numpy", "cv2"] * 4))

@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from host_tools.audit import duplicates, likeness
-from host_tools.audit.duplicates import close_pairs, exact_copies, near_copies
+from host_tools.audit import likeness
 from host_tools.audit.likeness import likeness_asked, perceptual_hashes
+from host_tools.data.audit import duplicates
+from host_tools.data.audit.duplicates import close_pairs, exact_copies, near_copies
 
 pytestmark = pytest.mark.computes
 

@@ -15,16 +15,16 @@ from hypothesis import strategies as st
 
 pytest.importorskip("ai_edge_litert", reason="the extra [host] is not installed")
 
-from edge_sdk.container import read_container
+from edge_sdk.artifact.container import read_container
+from edge_sdk.artifact.tflite import summarize
 from edge_sdk.engines import open_engine
 from edge_sdk.errors import ArtifactError, ConversionError, CorruptArtifactError
-from edge_sdk.tflite import summarize
-from host_tools.quantize import edgetpu_check
-from host_tools.quantize.edgetpu_check import OperatorVerdict, check
+from host_tools.edgetpu import check as check_module
+from host_tools.edgetpu.check import OperatorVerdict, check
+from host_tools.edgetpu.rules import SUPPORTED
 from host_tools.quantize.edgetpu_dense import one_scale_per_dense
 from host_tools.quantize.edgetpu_graph import Operator, Tensor, read_graph
-from host_tools.quantize.edgetpu_rules import SUPPORTED
-from host_tools.tflite_writer import pack_model, schema, unpack_model
+from host_tools.tflite import pack_model, schema, unpack_model
 
 _DOCUMENT = Path(__file__).parents[2] / "docs" / "edgetpu.md"
 _S = schema()
@@ -341,7 +341,7 @@ def test_the_first_stretch_is_tensorflow_lites(
     )
     unsupported = {i for i in range(count) if not able[i]}
     expected = _greedy_first_subset(able, parents)
-    assert edgetpu_check._first_stretch(operators, unsupported) == expected
+    assert check_module._first_stretch(operators, unsupported) == expected
 
 
 def _greedy_first_subset(able: list[bool], parents: dict[int, set[int]]) -> set[int]:

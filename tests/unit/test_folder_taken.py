@@ -13,8 +13,8 @@ import pytest
 pytest.importorskip("filelock", reason="the extra [host] is not installed")
 
 from edge_sdk.errors import FolderInUseError, WriteError
-from host_tools.keras_files import save_keras, sweep_unfinished
 from host_tools.run_directory import default_folders, take_default, taken
+from host_tools.third_party.keras import save_keras, sweep_unfinished
 
 _HOLD = """
 import sys

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from edge_sdk.errors import UnreadableImageError
 from edge_sdk.imageheader import read_header
-from edge_sdk.images import EXTENSIONS, decode_image, read_image
+from edge_sdk.vision.images import EXTENSIONS, decode_image, read_image
 
 pytestmark = pytest.mark.computes
 

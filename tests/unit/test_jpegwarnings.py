@@ -16,8 +16,8 @@ import pytest
 from numpy.typing import NDArray
 
 from edge_sdk.errors import UnreadableImageError
-from edge_sdk.images import decode_image, read_image
-from edge_sdk.jpegwarnings import damage, decode_heard, warnings_are_heard
+from edge_sdk.vision.images import decode_image, read_image
+from edge_sdk.vision.jpeg import damage, decode_heard, warnings_are_heard
 
 _PROGRESSIVE = (cv2.IMWRITE_JPEG_PROGRESSIVE, 1)
 _RESTARTS = (cv2.IMWRITE_JPEG_RST_INTERVAL, 2)
@@ -205,7 +205,7 @@ def test_a_warning_while_another_picture_is_being_decoded_is_not_its_own() -> No
 _ELSEWHERE = """
 import ctypes, os, sys, threading
 import cv2, numpy as np
-from edge_sdk.jpegwarnings import decode_heard
+from edge_sdk.vision.jpeg import decode_heard
 libc = ctypes.CDLL(None)
 stderr = ctypes.c_void_p.in_dll(libc, "stderr")
 before = stderr.value

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from edge_sdk.errors import ConversionError
-from host_tools.keras_files import load_keras
+from host_tools.third_party.keras import load_keras
 
 keras = pytest.importorskip("keras", reason="the extra [host] is not installed")
 

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edge_sdk.artifact.manifest import Manifest, parse_manifest
 from edge_sdk.errors import CorruptArtifactError, UnsupportedArtifactError
-from edge_sdk.manifest import Manifest, parse_manifest
 
 _GOLDEN = Path(__file__).parents[1] / "golden" / "digits_int8.tflite"
 

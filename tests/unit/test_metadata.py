@@ -11,10 +11,10 @@ import flatbuffers
 import numpy as np
 import pytest
 
+from edge_sdk.artifact.tflite import summarize
 from edge_sdk.errors import CorruptArtifactError
 from edge_sdk.metadata import Metadata, read_metadata
-from edge_sdk.tensors import RAW, SYMMETRIC, Normalization
-from edge_sdk.tflite import summarize
+from edge_sdk.vision.tensors import RAW, SYMMETRIC, Normalization
 
 _NORMALIZATION_OPTIONS, _SCORE_CALIBRATION_OPTIONS = 1, 2
 _DESCRIPTIONS, _AXIS_LABELS, _VALUE_LABELS = 1, 2, 3

@@ -13,8 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_sdk import Artifact, Classifier, onnxfile, protobuf
-from edge_sdk.container import read_container
+from edge_sdk import Artifact, Classifier, protobuf
+from edge_sdk.artifact import onnx
+from edge_sdk.artifact.container import read_container
+from edge_sdk.artifact.onnx import PRODUCER, is_onnx, metadata_entries, read_onnx
 from edge_sdk.engines import backend_for
 from edge_sdk.errors import (
     ArtifactError,
@@ -24,10 +26,9 @@ from edge_sdk.errors import (
     UnsupportedArtifactError,
     WrongBackendError,
 )
-from edge_sdk.onnxfile import PRODUCER, is_onnx, metadata_entries, read_onnx
 from edge_sdk.protobuf import Message, encode_field
-from edge_sdk.tensors import RAW
 from edge_sdk.types import Quantization
+from edge_sdk.vision.tensors import RAW
 
 _DIGITS = tuple("0123456789")
 _FLOAT, _UINT8, _INT8 = 1, 2, 3
@@ -321,7 +322,7 @@ def test_work_does_not_grow_with_inputs_times_operators(monkeypatch: pytest.Monk
             looked += 1
             return "Relu"
 
-    monkeypatch.setattr(onnxfile, "_Node", Counted)
+    monkeypatch.setattr(onnx, "_Node", Counted)
     images = b"".join(encode_field(11, _value(f"i{n}", _UINT8, (1, 8, 8, 3))) for n in range(50))
     nodes = encode_field(1, _node("Relu", "a", "b")) * 50
     read_onnx(_integer(1, 8) + encode_field(7, images + nodes), "x")

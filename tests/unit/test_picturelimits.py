@@ -12,15 +12,9 @@ import pytest
 
 from edge_sdk.errors import UnreadableImageError
 from edge_sdk.imageheader import ImageHeader, read_header
-from edge_sdk.images import decode_image, read_image
 from edge_sdk.machine.system import System
-from edge_sdk.picturelimits import (
-    MAX_PIXELS,
-    DecodingRoom,
-    capture_bytes,
-    check_pixels,
-    file_bytes,
-)
+from edge_sdk.vision.images import decode_image, read_image
+from edge_sdk.vision.limits import MAX_PIXELS, DecodingRoom, capture_bytes, check_pixels, file_bytes
 
 
 def _machine(root: Path, available_bytes: int, group_limit: int | None = None) -> System:

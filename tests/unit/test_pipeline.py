@@ -28,13 +28,13 @@ from edge_sdk.errors import (
     SourceLostError,
     UnreadableImageError,
 )
-from edge_sdk.motion import Motion
-from edge_sdk.pipeline import BROKEN_FRAMES_MAX, run
+from edge_sdk.loop.decisions import Majority
+from edge_sdk.loop.run import BROKEN_FRAMES_MAX, run
+from edge_sdk.loop.sampling import Motion
+from edge_sdk.loop.statistics import LiveStatistics
 from edge_sdk.ports import FrameSink, TellsHealth
 from edge_sdk.records import EventRecord, FrameRecord, HealthRecord
 from edge_sdk.regions import Region
-from edge_sdk.smoothing import Majority
-from edge_sdk.statistics import LiveStatistics
 from edge_sdk.testing import FakeEngine, FakeSource, MemorySink
 from edge_sdk.types import Frame, Health, PixelFormat, Prediction, Ranked, Tensor
 

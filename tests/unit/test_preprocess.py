@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from edge_sdk.errors import FrameError
-from edge_sdk.preprocess import CROPS, Crop, Preprocessing, Preprocessor, preprocess
 from edge_sdk.types import Frame, PixelFormat
+from edge_sdk.vision.preprocess import CROPS, Crop, Preprocessing, Preprocessor, preprocess
 
 pytestmark = pytest.mark.computes
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_sdk.errors import RecipeError
-from edge_sdk.preprocess import Preprocessing
+from edge_sdk.vision.preprocess import Preprocessing
 from host_tools.cli import main
 from host_tools.recipe import (
     ConversionRecipe,

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edge_sdk.loop.statistics import WINDOW, LiveStatistics
 from edge_sdk.records import FrameRecord, HealthRecord
-from edge_sdk.statistics import WINDOW, LiveStatistics
 
 
 class _Clock:

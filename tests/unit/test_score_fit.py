@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 pytest.importorskip("scipy", reason="the extra [host] is not installed")
 
 from edge_sdk.errors import ValidationError
-from edge_sdk.tensors import softmax, temper
+from edge_sdk.vision.tensors import softmax, temper
+from host_tools.scores.calibrate import Gathered, Known
 from host_tools.scores.figures import believe, measure, share
 from host_tools.scores.fit import Wish, fit
-from host_tools.scores.gather import Gathered, Known
 from host_tools.scores.summary import advice
 from host_tools.scores.temperature import LEAST_MISTAKES, fit_temperature
 from host_tools.scores.threshold import (

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from edge_sdk.errors import IdentityInUseError, SinkSpecError
-from edge_sdk.sinks import spool_place
+from edge_sdk.sinks import identity
 from edge_sdk.sinks.claim import Claim, NameTakenError
 from edge_sdk.sinks.home_assistant import discovery, object_id
 
@@ -27,9 +27,9 @@ def _no_names(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_single_run_keeps_the_name_of_its_device() -> None:
-    assert spool_place.service_name() is None
-    assert spool_place.publisher_name("pi", None) == "pi"
-    assert spool_place.publisher_name("pi", "gate") == "pi-gate"
+    assert identity.service_name() is None
+    assert identity.publisher_name("pi", None) == "pi"
+    assert identity.publisher_name("pi", "gate") == "pi-gate"
 
 
 @pytest.mark.parametrize(
@@ -46,28 +46,28 @@ def test_a_service_is_called_after_its_unit(
     folder: str, name: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("STATE_DIRECTORY", folder)
-    assert spool_place.service_name() is None  # a container's, not systemd's
+    assert identity.service_name() is None  # a container's, not systemd's
     monkeypatch.setenv("INVOCATION_ID", "0" * 32)
-    assert spool_place.service_name() == name
+    assert identity.service_name() == name
     monkeypatch.setenv("EDGECLS_SERVICE", "door")
-    assert spool_place.service_name() == "door"
-    assert spool_place.service_name("given") == "given"
+    assert identity.service_name() == "door"
+    assert identity.service_name("given") == "given"
 
 
 @pytest.mark.parametrize("name", ["a/b", "+", "ä", "x" * 49, " "])
 def test_a_name_that_no_topic_can_hold_is_refused(name: str) -> None:
     with pytest.raises(SinkSpecError, match="--name gate"):
-        spool_place.service_name(name)
+        identity.service_name(name)
 
 
 def test_named_runs_of_one_user_have_spools_of_their_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    places = {spool_place.default_spool("mqtt", "mqtt://b", name) for name in (None, "a", "b")}
+    places = {identity.default_spool("mqtt", "mqtt://b", name) for name in (None, "a", "b")}
     assert len(places) == 3
     monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "gate"))  # what waits there is found again
-    assert spool_place.default_spool("mqtt", "u", "gate") == spool_place.default_spool("mqtt", "u")
+    assert identity.default_spool("mqtt", "u", "gate") == identity.default_spool("mqtt", "u")
 
 
 def test_home_assistant_keeps_two_services_apart() -> None:

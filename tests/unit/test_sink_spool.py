@@ -26,7 +26,7 @@ from edge_sdk.errors import (
     WriteError,
 )
 from edge_sdk.records import ErrorRecord, HealthRecord
-from edge_sdk.sinks import spool_place
+from edge_sdk.sinks import identity
 from edge_sdk.sinks.pauses import Clock, Pauses
 from edge_sdk.sinks.sender import Delivery, Parcel, WatchedSender
 from edge_sdk.sinks.spool import Spool
@@ -347,7 +347,7 @@ def test_somebody_elses_file_is_left_alone(kind: str, path: Path) -> None:
 def test_a_second_process_is_refused_and_told_by_whom(path: Path) -> None:
     other = (
         "import sys, time\n"
-        "from edge_sdk.sinks.spool_place import lock\n"
+        "from edge_sdk.sinks.identity import lock\n"
         "from pathlib import Path\n"
         "lock(Path(sys.argv[1])); print('ready', flush=True); time.sleep(60)\n"
     )
@@ -475,24 +475,24 @@ def test_a_busy_spool_keeps_its_log_small(receiver: _Receiver, path: Path) -> No
 def test_where_spools_stand(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("STATE_DIRECTORY", "")
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    first = spool_place.default_spool("mqtt", "mqtt://a")
+    first = identity.default_spool("mqtt", "mqtt://a")
     assert first.parent == tmp_path / "edgecls"
-    assert first != spool_place.default_spool("mqtt", "mqtt://b")
+    assert first != identity.default_spool("mqtt", "mqtt://b")
     monkeypatch.setenv("STATE_DIRECTORY", f"{tmp_path}/s:{tmp_path}/t")
-    assert spool_place.default_spool("mqtt", "mqtt://a") == tmp_path / "s" / first.name
+    assert identity.default_spool("mqtt", "mqtt://a") == tmp_path / "s" / first.name
 
 
 def test_a_device_has_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EDGECLS_DEVICE", "gate")
-    assert spool_place.device_name() == "gate"
-    assert spool_place.device_name("door") == "door"
+    assert identity.device_name() == "gate"
+    assert identity.device_name("door") == "door"
     monkeypatch.delenv("EDGECLS_DEVICE")
-    assert spool_place.device_name()
+    assert identity.device_name()
 
 
 def test_without_a_boot_id_each_start_has_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spool_place, "_BOOT_ID", Path("/nonexistent"))
-    assert spool_place.boot_id() != spool_place.boot_id()
+    monkeypatch.setattr(identity, "_BOOT_ID", Path("/nonexistent"))
+    assert identity.boot_id() != identity.boot_id()
 
 
 # Whoever else has the database: the loop does not wait

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from edge_sdk.decision import candidates, unknown_labels
-from edge_sdk.smoothing import (
+from edge_sdk.loop.decisions import (
     Exponential,
     Hysteresis,
     Majority,

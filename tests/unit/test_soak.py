@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from benchmarks.soak import Leaking, met
 from edge_sdk.classifier import Classifier
-from edge_sdk.soak import Noise, Sample, judge, soak, take_sample
+from edge_sdk.device.soak import Noise, Sample, judge, soak, take_sample
 from edge_sdk.testing import MemorySink
 from edge_sdk.trend import Slope, theil_sen, verdict, worst
 

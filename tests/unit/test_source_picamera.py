@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 
 from edge_sdk.cli.group import exit_code
 from edge_sdk.errors import CameraNotFoundError, SourceLostError
-from edge_sdk.preprocess import Preprocessing, preprocess
 from edge_sdk.sources import picamera
 from edge_sdk.sources.picamera import PiCamera
 from edge_sdk.sources.sensor_modes import choose_mode, covering
 from edge_sdk.sources.specification import open_source
 from edge_sdk.types import Frame
+from edge_sdk.vision.preprocess import Preprocessing, preprocess
 from tests.unit.fake_picamera2 import IMX219 as _IMX219
 from tests.unit.fake_picamera2 import IMX708 as _IMX708
 from tests.unit.fake_picamera2 import RED as _RED

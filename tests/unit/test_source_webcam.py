@@ -22,12 +22,12 @@ from edge_sdk.errors import (
     SourceLostError,
     UnreadableImageError,
 )
-from edge_sdk.preprocess import Preprocessing, preprocess
 from edge_sdk.sources import v4l2, webcam
 from edge_sdk.sources.sensor_clock import on_monotonic_clock
 from edge_sdk.sources.v4l2 import V4L2Device, list_webcams
 from edge_sdk.sources.webcam import Webcam
 from edge_sdk.types import Frame
+from edge_sdk.vision.preprocess import Preprocessing, preprocess
 
 _Answer = tuple[bool, NDArray[Any] | None] | Exception
 

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from edge_sdk.device import unit
+from edge_sdk.device.unit import Plan, visible_folders, why_unreadable
+from edge_sdk.device.unit_state import UnitState, unit_state
 from edge_sdk.errors import SystemctlError, SystemdNotFoundError, UnitAccessError, UnitNotFoundError
-from edge_sdk.systemd_unit import control, plan
+from edge_sdk.systemd_unit import control
 from edge_sdk.systemd_unit.control import Answer, Host, install, remove
-from edge_sdk.systemd_unit.plan import Plan, visible_folders, why_unreadable
-from edge_sdk.systemd_unit.state import UnitState, unit_state
 from edge_sdk.systemd_unit.text import unit_text
 
 _TEXT = unit_text(Plan("edgecls", ("/bin/true",), Path("/opt/edgecls/trash_int8.tflite")))
@@ -324,7 +325,7 @@ def test_what_everybody_may_read_and_what_not(tmp_path: Path) -> None:
 def test_hidden_folders_are_shown_and_no_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plan, "_HIDDEN", (tmp_path,))  # wherever temporary files lie
+    monkeypatch.setattr(unit, "_HIDDEN", (tmp_path,))  # wherever temporary files lie
     models = tmp_path / "models"
     inner = models / "inner"
     inner.mkdir(parents=True)

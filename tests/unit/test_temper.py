@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from edge_sdk.artifact import Artifact
+from edge_sdk.artifact.manifest import SelfTest
 from edge_sdk.classifier import Classifier
 from edge_sdk.errors import EngineError, SelfTestError
-from edge_sdk.manifest import SelfTest
-from edge_sdk.tensors import TEMPERATURES, softmax, temper
 from edge_sdk.testing import FakeEngine
+from edge_sdk.vision.tensors import TEMPERATURES, softmax, temper
 
 pytestmark = pytest.mark.computes
 

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from edge_sdk.tensors import (
+from edge_sdk.types import Quantization, TensorSpec
+from edge_sdk.vision.tensors import (
     RAW,
     SYMMETRIC,
     UNIT,
@@ -21,7 +22,6 @@ from edge_sdk.tensors import (
     implied_normalization,
     softmax,
 )
-from edge_sdk.types import Quantization, TensorSpec
 
 pytestmark = pytest.mark.computes
 

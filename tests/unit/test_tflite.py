@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edge_sdk.artifact.tflite import EDGETPU_OPERATOR, ModelSummary, summarize
 from edge_sdk.errors import ArtifactError, CorruptArtifactError, UnsupportedArtifactError
-from edge_sdk.tflite import EDGETPU_OPERATOR, ModelSummary, summarize
 from edge_sdk.types import Quantization, TensorSpec
 
 # name: input, output, dtype of both, ends in a softmax, legacy weights, for the Edge TPU
@@ -62,7 +62,7 @@ def _model(schema: ModuleType, operators: list[tuple[int, list[int], list[int]]]
 
 
 def _packed(model: Any) -> bytes:
-    from host_tools.tflite_writer import pack_model
+    from host_tools.tflite import pack_model
 
     return pack_model(model)
 

@@ -15,10 +15,10 @@ import cv2
 import numpy as np
 
 from edge_sdk.errors import FrameError
-from edge_sdk.preprocess import Preprocessing, preprocess
+from edge_sdk.loop.statistics import LiveStatistics
 from edge_sdk.records import EventRecord, FrameRecord, HealthRecord, Record, public_json
-from edge_sdk.statistics import LiveStatistics
 from edge_sdk.types import Frame
+from edge_sdk.vision.preprocess import Preprocessing, preprocess
 
 _LOG = logging.getLogger("edgecls.web")
 

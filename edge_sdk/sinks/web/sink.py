@@ -7,6 +7,7 @@ import socket
 from pathlib import Path
 
 from edge_sdk.errors import WriteError
+from edge_sdk.loop.statistics import LiveStatistics
 from edge_sdk.records import FrameRecord, Record
 from edge_sdk.sinks.address import host_and_port, is_loopback
 from edge_sdk.sinks.credentials import WEB_TOKEN
@@ -17,7 +18,6 @@ from edge_sdk.sinks.web.access import Access, open_access
 from edge_sdk.sinks.web.live import Live
 from edge_sdk.sinks.web.requests import HEADERS, LIMITS, Site
 from edge_sdk.sinks.web.uploads import Uploads
-from edge_sdk.statistics import LiveStatistics
 from edge_sdk.types import Frame
 
 _LOG = logging.getLogger("edgecls.web")

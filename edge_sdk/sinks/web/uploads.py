@@ -12,9 +12,9 @@ from typing import Any, NamedTuple, Protocol
 from edge_sdk.answers import Decisions, Seen, Stream
 from edge_sdk.artifact import Artifact
 from edge_sdk.errors import EdgeClsError, UnreadableImageError
-from edge_sdk.images import decode_image
 from edge_sdk.records import public_json, public_text
 from edge_sdk.types import Frame, Prediction
+from edge_sdk.vision.images import decode_image
 
 _LOG = logging.getLogger("edgecls.web")
 

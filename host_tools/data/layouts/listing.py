@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Collection
 from pathlib import Path
 
-from edge_sdk.images import EXTENSIONS
+from edge_sdk.vision.images import EXTENSIONS
 
 _TOLD = 3
 _LOOPS: set[str] = set()  # a folder is listed several times, each link is logged once

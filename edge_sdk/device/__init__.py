@@ -1,0 +1,1 @@
+"""The machine itself: facts, findings, its service, whether it leaks."""

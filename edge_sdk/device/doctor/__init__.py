@@ -1,0 +1,1 @@
+"""Findings about a device, each with the command that mends it."""

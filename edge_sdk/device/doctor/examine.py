@@ -1,0 +1,71 @@
+"""The table of checks, and asking them all."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+from edge_sdk.device.doctor import board, cameras, coral, installation, service
+from edge_sdk.device.doctor.context import Context
+from edge_sdk.doctor import artifacts, broker, clock, engines, memory, packages, picamera, storage
+from edge_sdk.doctor.findings import Check, Finding, worst_first
+
+_LOG = logging.getLogger("edgecls.doctor")
+# Most wait for a child process, a disk or a network.
+_AT_ONCE = 4
+
+CHECKS: tuple[Check, ...] = (
+    installation.board,
+    installation.version,
+    installation.wheels,
+    installation.environment,
+    installation.emulation,
+    packages.numpy,
+    packages.opencv,
+    packages.flatbuffers,
+    engines.litert,
+    engines.tflite_runtime,
+    engines.onnxruntime,
+    picamera.picamera2,
+    picamera.connected,
+    cameras.permission,
+    cameras.busy,
+    cameras.webcams,
+    coral.library,
+    coral.usb,
+    coral.pci,
+    board.throttling,
+    board.heat,
+    board.governor,
+    memory.room,
+    memory.swap,
+    storage.spool,
+    clock.date,
+    clock.synchronized,
+    service.unit,
+    broker.reachable,
+    artifacts.models,
+)
+
+
+def examine(context: Context, checks: tuple[Check, ...] = CHECKS) -> tuple[Finding, ...]:
+    """Asks every check; the gravest findings come first."""
+    with ThreadPoolExecutor(_AT_ONCE, "doctor") as pool:
+        answers = pool.map(lambda check: tuple(_asked(check, context)), checks)
+        return worst_first(finding for found in answers for finding in found)
+
+
+def _asked(check: Check, context: Context) -> Iterator[Finding]:
+    """A check's findings; one that fails itself is a finding, too."""
+    try:
+        yield from check(context)
+    except Exception as error:  # noqa: BLE001  # whatever a strange machine makes of it
+        name = f"{check.__module__.rpartition('.')[2]}.{getattr(check, '__name__', 'check')}"
+        _LOG.debug("%s failed", name, exc_info=True)
+        yield Finding(
+            "warning",
+            f"the check {name} failed itself ({type(error).__name__}: {error})",
+            "what it looks at is unknown; it is a bug, please report what the command prints",
+            "edgecls -vv doctor",
+        )

@@ -1,0 +1,301 @@
+"""Running for hours, to see whether memory, descriptors or threads grow."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_sdk.loop.run import Classifies, run
+from edge_sdk.loop.statistics import LiveStatistics
+from edge_sdk.ports import FrameSource, Sink
+from edge_sdk.systems import require_linux
+from edge_sdk.trend import Slope, Verdict, theil_sen, verdict, worst
+from edge_sdk.types import Frame
+
+# At the start buffers are made and caches fill; that is no leak.
+_WARMUP_SHARE = 0.25
+_WARMUP_MAX_S = 60.0
+_SAMPLES = 2000
+# More than any of these files has.
+_READ_BYTES = 16_384
+GROWING = ("rss_bytes", "private_bytes", "descriptors", "threads")
+_NOISE = 8
+
+
+class Sample(NamedTuple):
+    """What the process, and those it started, hold at one moment.
+
+    Attributes:
+        seconds: since the start.
+        frames: classified so far.
+        rss_bytes: resident memory of this process.
+        private_bytes: memory of all that is no file's: what a leak adds to.
+        pss_bytes: resident memory of all, what is shared counted in parts; 0 where Linux does not
+            tell. It moves with what else runs on the machine.
+        descriptors, threads: of all.
+    """
+
+    seconds: float
+    frames: int
+    rss_bytes: int
+    private_bytes: int
+    pss_bytes: int
+    descriptors: int
+    threads: int
+
+
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """How one quantity behaved after the warm-up.
+
+    Attributes:
+        name: of the field of ``Sample``.
+        first, last, highest: its values.
+        per_minute: its slope with a 95 % interval.
+        per_million: the same per million frames; None without frames.
+        budget: the slope per minute that is allowed; None: it is only told.
+        verdict: None without a budget.
+    """
+
+    name: str
+    first: float
+    last: float
+    highest: float
+    per_minute: Slope
+    per_million: Slope | None
+    budget: float | None
+    verdict: Verdict | None
+
+
+@dataclass(frozen=True, slots=True)
+class SoakReport:
+    """What a soak came to; ``pss_bytes`` is the highest after the warm-up."""
+
+    seconds: float
+    frames: int
+    samples: int
+    warmup_s: float
+    pss_bytes: int
+    growths: tuple[Growth, ...]
+    verdict: Verdict
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON object, ready for ``json.dumps``: an interval without bounds is null."""
+        return {
+            "schema": 1,
+            "type": "soak",
+            "seconds": self.seconds,
+            "frames": self.frames,
+            "samples": self.samples,
+            "warmup_s": self.warmup_s,
+            "pss_bytes": self.pss_bytes,
+            "growth": [_growth_json(growth) for growth in self.growths],
+            "verdict": self.verdict,
+        }
+
+
+def _growth_json(growth: Growth) -> dict[str, Any]:
+    return {
+        "name": growth.name,
+        "first": growth.first,
+        "last": growth.last,
+        "highest": growth.highest,
+        "per_minute": _slope_json(growth.per_minute),
+        "per_million_frames": _slope_json(growth.per_million),
+        "budget_per_minute": growth.budget,
+        "verdict": growth.verdict,
+    }
+
+
+def _slope_json(slope: Slope | None) -> dict[str, float | None] | None:
+    if slope is None:
+        return None
+    return {name: x if np.isfinite(x) else None for name, x in slope._asdict().items()}
+
+
+def judge(samples: Sequence[Sample], budgets: dict[str, float]) -> SoakReport:
+    """What samples say about growth; pure.
+
+    Args:
+        samples: in the order of time. The first quarter, a minute at most, is warm-up.
+        budgets: growth allowed per minute, by the name of a field of ``Sample``.
+    """
+    seconds = samples[-1].seconds if samples else 0.0
+    warmup_s = min(_WARMUP_MAX_S, _WARMUP_SHARE * seconds)
+    kept = [sample for sample in samples if sample.seconds >= warmup_s]
+    minutes = np.array([sample.seconds / 60 for sample in kept])
+    millions = np.array([sample.frames / 1e6 for sample in kept])
+    growths = []
+    for name in GROWING if kept else ():
+        values = np.array([float(getattr(sample, name)) for sample in kept])
+        slope, budget = theil_sen(minutes, values), budgets.get(name)
+        growths.append(
+            Growth(
+                name=name,
+                first=values[0].item(),
+                last=values[-1].item(),
+                highest=values.max().item(),
+                per_minute=slope,
+                per_million=theil_sen(millions, values) if kept[-1].frames else None,
+                budget=budget,
+                verdict=None if budget is None else verdict(slope, budget),
+            )
+        )
+    verdicts = [growth.verdict for growth in growths if growth.verdict is not None]
+    return SoakReport(
+        seconds,
+        samples[-1].frames if samples else 0,
+        len(samples),
+        warmup_s,
+        max((sample.pss_bytes for sample in kept), default=0),
+        tuple(growths),
+        worst(verdicts) if verdicts else "inconclusive",
+    )
+
+
+def soak(
+    source: FrameSource,
+    classifier: Classifies,
+    sinks: Sequence[Sink],
+    *,
+    seconds: float,
+    stop: threading.Event | None = None,
+    statistics: LiveStatistics | None = None,
+    limit: int | None = None,
+    tick: Callable[[Sample], None] = lambda _sample: None,
+) -> list[Sample]:
+    """Runs the loop for a time, and looks at the process meanwhile, 2,000 times at most.
+
+    Args:
+        source, classifier, sinks, limit: as for ``run``.
+        seconds: how long.
+        stop: ends it earlier.
+        statistics: filled as the run goes on.
+        tick: is shown every sample, in another thread.
+
+    Raises:
+        UnsupportedSystemError: this is not Linux, whose /proc says what a process holds.
+        Exception: as ``run``.
+    """
+    require_linux("watching a process for what it holds", "Run edgecls soak on the device")
+    live = statistics or LiveStatistics()
+    ended = threading.Event()
+    # Made and touched before: what looks for growth must not grow.
+    table = np.full((_SAMPLES, len(Sample._fields)), -1, np.float64)
+    until_s = time.monotonic() + seconds
+    every_s = max(0.25, 1.05 * seconds / _SAMPLES)
+
+    def watch() -> None:
+        began_s = time.monotonic()
+        last = False
+        for row in table:
+            sample = take_sample(time.monotonic() - began_s, live.frames)
+            row[:] = sample
+            tick(sample)
+            if last:
+                return
+            last = ended.wait(every_s)
+
+    watcher = threading.Thread(target=watch, name="edgecls-soak", daemon=True)
+    watcher.start()
+    try:
+        run(
+            source,
+            classifier,
+            sinks,
+            limit=limit,
+            statistics=live,
+            stop=lambda: time.monotonic() >= until_s or (stop is not None and stop.is_set()),
+        )
+    finally:
+        ended.set()
+        watcher.join()
+    rows = table[table[:, 0] >= 0]
+    return [Sample(row[0], *(int(x) for x in row[1:])) for row in rows.tolist()]
+
+
+class Noise:
+    """A source without end and without a camera: a few pictures of noise, over and over."""
+
+    def __init__(self, width: int = 640, height: int = 480) -> None:
+        random = np.random.default_rng(0)
+        self._pictures: list[NDArray[np.uint8]] = [
+            random.integers(0, 256, (height, width, 3), np.uint8) for _ in range(_NOISE)
+        ]
+        self._index = 0
+        self._closed = False
+
+    def read(self) -> Frame | None:
+        """The next picture; None after ``close()``."""
+        if self._closed:
+            return None
+        index, self._index = self._index, self._index + 1
+        return Frame(self._pictures[index % _NOISE], "rgb", index, time.monotonic_ns(), "noise")
+
+    def close(self) -> None:
+        """Ends the source."""
+        self._closed = True
+
+
+def take_sample(seconds: float, frames: int) -> Sample:
+    """Looks at this process and its descendants, through Linux's ``/proc``."""
+    pids = _family(os.getpid())
+    return Sample(
+        seconds=seconds,
+        frames=frames,
+        rss_bytes=_bytes(f"/proc/{os.getpid()}/status", "VmRSS:"),
+        private_bytes=sum(
+            _bytes(f"/proc/{pid}/status", "RssAnon:") + _bytes(f"/proc/{pid}/status", "RssShmem:")
+            for pid in pids
+        ),
+        pss_bytes=sum(_bytes(f"/proc/{pid}/smaps_rollup", "Pss:") for pid in pids),
+        descriptors=sum(_entries(f"/proc/{pid}/fd") for pid in pids),
+        threads=sum(_entries(f"/proc/{pid}/task") for pid in pids),
+    )
+
+
+def _family(pid: int) -> list[int]:
+    """A process and its descendants."""
+    found = [pid]
+    for task in _listed(f"/proc/{pid}/task"):
+        for child in _read(f"/proc/{pid}/task/{task}/children").split():
+            found += _family(int(child))
+    return found
+
+
+def _entries(path: str) -> int:
+    return len(_listed(path))
+
+
+def _bytes(path: str, field: str) -> int:
+    for line in _read(path).splitlines():
+        if line.startswith(field):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+# Without pathlib, which keeps the parts of every path: what looks for leaks must have none.
+
+
+def _listed(path: str) -> list[str]:
+    with contextlib.suppress(OSError):  # the process has ended meanwhile
+        return os.listdir(path)  # noqa: PTH208
+    return []
+
+
+def _read(path: str) -> str:
+    with contextlib.suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            return os.read(descriptor, _READ_BYTES).decode("ascii", "replace")
+        finally:
+            os.close(descriptor)
+    return ""

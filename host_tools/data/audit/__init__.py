@@ -1,0 +1,1 @@
+"""The audit of a data set before training: ``edgecls data check``."""

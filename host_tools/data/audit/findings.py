@@ -1,0 +1,285 @@
+"""What an examination means: findings for people, each with what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from host_tools.audit.facts import (
+    across_groups,
+    conflicts,
+    counts,
+    imbalance,
+    leaked,
+    split_by_chance,
+    straddling,
+)
+from host_tools.data.audit.examine import Examination
+from host_tools.data.layouts.listing import first_few
+from host_tools.data.pictures import SPLITS
+
+Severity = Literal["error", "warning", "note"]
+
+TINY_PX = 32
+LONG_RATIO = 4
+IMBALANCED = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something a person should know.
+
+    Attributes:
+        severity: error: figures measured on this data set would be wrong; warning: they may be, or
+            pictures are lost; note: worth knowing.
+        what: was found.
+        why: it matters.
+        fix: what to do about it, or None.
+    """
+
+    severity: Severity
+    what: str
+    why: str
+    fix: str | None
+
+
+def findings(seen: Examination) -> tuple[Finding, ...]:
+    """All findings, the gravest first."""
+    found = [
+        *_leaks(seen),
+        *_files(seen),
+        *_copies(seen),
+        *_classes(seen),
+        *_shapes(seen),
+    ]
+    order = ("error", "warning", "note")
+    return tuple(sorted(found, key=lambda finding: order.index(finding.severity)))
+
+
+def _leaks(seen: Examination) -> Iterator[Finding]:
+    why = "a model is tested on what it has learnt by heart, and the accuracy comes out too high"
+    exact = leaked(seen, seen.exact)
+    if exact:
+        yield Finding(
+            "error",
+            f"{_n(exact, 'picture', 'pictures')} of validation or test with an exact copy in an earlier "
+            f"split ({_first(seen, exact)})",
+            why,
+            "delete them from one of the splits, or put all pictures into one folder per class and let "
+            "edgecls split them: it keeps copies together",
+        )
+    near = leaked(seen, seen.near.groups) - exact if seen.near else set()
+    if near:
+        yield Finding(
+            "error",
+            f"{_n(near, 'picture', 'pictures')} of validation or test with a near copy in an earlier "
+            f"split ({_first(seen, near)})",
+            why,
+            "look at the pairs with --page data-check.html, and delete one picture of each, best in "
+            "training; --near 0 looks for exact copies only",
+        )
+    groups = straddling(seen)
+    if groups:
+        yield Finding(
+            "error",
+            f"{_n(groups, 'group has', 'groups have')} pictures in several splits ({first_few(groups)})",
+            "pictures of one patient or scene are alike, and testing on a known one flatters the model",
+            "move every group to one split, or remove the split column and let edgecls split by group",
+        )
+
+
+def _files(seen: Examination) -> Iterator[Finding]:
+    if seen.unreadable:
+        first = seen.unreadable[0]
+        yield Finding(
+            "warning",
+            f"{_n(seen.unreadable, 'picture', 'pictures')} cannot be read (first {first.picture.path}: "
+            f"{first.reason})",
+            "training leaves them out",
+            "copy them again, or delete them",
+        )
+    if seen.misnamed:
+        first_misnamed = seen.misnamed[0]
+        yield Finding(
+            "note",
+            f"{_n(seen.misnamed, 'picture is', 'pictures are')} of another format than the name says "
+            f"(first {first_misnamed.path}: {first_misnamed.kind})",
+            "edgecls reads them all the same; other programs may not",
+            "rename them",
+        )
+    strays = seen.strays
+    if strays.foreign:
+        yield Finding(
+            "warning",
+            f"{_n(strays.foreign, 'picture is', 'pictures are')} in a format that edgecls does not "
+            f"read (first {strays.foreign[0]})",
+            "training does not see them",
+            "convert them to JPEG or PNG",
+        )
+    if strays.unlabelled:
+        yield Finding(
+            "warning",
+            f"{_n(strays.unlabelled, 'picture belongs', 'pictures belong')} to no class "
+            f"(first {strays.unlabelled[0]})",
+            "the layout does not read them, and training does not see them",
+            "move them to the folder of their class (or name them in the table), or delete them",
+        )
+    if strays.others:
+        yield Finding(
+            "note",
+            f"{_n(strays.others, 'file is', 'files are')} not read (first {strays.others[0]})",
+            "no layout knows them; a lost label file would look like this, too",
+            None,
+        )
+
+
+def _copies(seen: Examination) -> Iterator[Finding]:
+    odd = conflicts(seen)
+    if odd:
+        group = odd[0]
+        names = sorted({seen.folder.classes[seen.pictures[i].label] for i in group.members})
+        yield Finding(
+            "warning",
+            f"{_n(odd, 'picture stands', 'pictures stand')} in several classes, copy for copy "
+            f"(first {seen.pictures[group.members[0]].path}: {' and '.join(names)})",
+            "one of the labels is wrong, and the model cannot learn both",
+            "delete the wrong ones",
+        )
+    spare = sum(len(group.members) - 1 for group in seen.exact)
+    if spare:
+        yield Finding(
+            "note",
+            f"{spare:,} {'picture is an' if spare == 1 else 'pictures are'} exact "
+            f"{'copy' if spare == 1 else 'copies'} of others",
+            "they count more than others in training; splits that edgecls cuts keep them together",
+            "delete all but one",
+        )
+    mixed_up = across_groups(seen)
+    if mixed_up:
+        first = seen.pictures[mixed_up[0].members[0]].path
+        names = sorted({seen.pictures[i].group or "" for i in mixed_up[0].members} - {""})
+        yield Finding(
+            "warning",
+            f"{_n(mixed_up, 'picture stands', 'pictures stand')} in several groups, copy for copy "
+            f"(first {first}: {' and '.join(names)})",
+            "splits that edgecls cuts keep these groups together; one of the names may be wrong",
+            "correct the names of the groups in the table, or delete the copies",
+        )
+    if seen.near is None:
+        return
+    if not seen.near.complete:
+        yield Finding(
+            "note",
+            "nearly all pictures look alike, and not all pairs were compared",
+            "there may be more near copies than are told here",
+            "a smaller --near compares fewer pairs",
+        )
+    together = [g for g in seen.near.groups if not leaked(seen, [g])]
+    alike = {index for group in together for index in group.members}
+    if alike:
+        chance = split_by_chance(seen)
+        mixed = sum(len({seen.pictures[i].label for i in g.members}) > 1 for g in together)
+        classes = f"; {mixed} of the groups stand in several classes" if mixed else ""
+        yield Finding(
+            "warning" if chance or mixed else "note",
+            f"{len(alike):,} pictures are near copies of each other, in "
+            f"{_n(together, 'group', 'groups')} ({_first(seen, alike)}{classes})",
+            "edgecls cuts the missing splits by chance and may separate them, so that the accuracy comes "
+            "out too high"
+            if chance
+            else "they count more than others in training",
+            "look at the pairs with --page data-check.html, and keep one picture of each group",
+        )
+
+
+def _classes(seen: Examination) -> Iterator[Finding]:
+    names = seen.folder.classes
+    by_class = counts(seen)
+    if len(names) < 2:
+        yield Finding(
+            "warning",
+            f"only one class, {names[0]}",
+            "a classifier needs at least two",
+            "put a folder of other pictures beside it",
+        )
+    ready = seen.folder.ready_splits
+    for split in SPLITS:
+        lacking = [n for n, c in zip(names, by_class, strict=True) if not c[split]]
+        if split in ready and lacking:
+            yield Finding(
+                "warning",
+                f"no pictures that can be read in {split} for {first_few(lacking)}",
+                "training stops there"
+                if split == "train"
+                else "nobody will know how well the model does on them",
+                f"add some to {split}",
+            )
+    emptied = [n for n, c in zip(names, by_class, strict=True) if not c]
+    if emptied and not ready:
+        yield Finding(
+            "warning",
+            f"no picture that can be read for {first_few(emptied)}",
+            "training stops there",
+            "copy them again, or delete the class",
+        )
+    ratio = imbalance(seen)
+    if ratio is not None and ratio >= IMBALANCED:
+        trained = [count["train"] + count[None] for count in by_class]
+        most, least = trained.index(max(trained)), trained.index(min(trained))
+        yield Finding(
+            "note",
+            f"{names[most]} has {max(trained):,} training pictures, {names[least]} has "
+            f"{min(trained):,}: {ratio:.0f} to 1",
+            "a model is right most of the time by naming the large classes",
+            'set training.class_weights = "balanced" in the recipe, and judge by the class-by-class '
+            "figures",
+        )
+
+
+def _shapes(seen: Examination) -> Iterator[Finding]:
+    short, long = seen.sizes.min(axis=1), seen.sizes.max(axis=1)
+    for odd, what, why, fix in (
+        (
+            short < TINY_PX,
+            f"under {TINY_PX} pixels high or wide",
+            "there is little to see in them once they are enlarged",
+            "check that they are no thumbnails or icons",
+        ),
+        (
+            long > LONG_RATIO * short,
+            f"more than {LONG_RATIO} times as long as wide",
+            "the centre crop shows a small part of them",
+            "crop them to what matters, or delete them",
+        ),
+    ):
+        rows = odd.nonzero()[0]
+        if len(rows):
+            first = rows[0]
+            yield Finding(
+                "note",
+                f"{_n(rows, 'picture is', 'pictures are')} {what} (first {seen.pictures[first].path}: "
+                f"{seen.sizes[first, 0]} x {seen.sizes[first, 1]})",
+                why,
+                fix,
+            )
+    share = seen.gray.mean()
+    if 0 < share < 1:
+        n = int(seen.gray.sum())
+        first = int(seen.gray.argmax())
+        yield Finding(
+            "note",
+            f"{n:,} of {len(seen.gray):,} pictures {'is' if n == 1 else 'are'} without colours (first "
+            f"{seen.pictures[first].path})",
+            "harmless where they are spread over the classes; else a model learns gray as a class",
+            None,
+        )
+
+
+def _n(things: Collection[object], one: str, many: str) -> str:
+    return f"{len(things):,} {one if len(things) == 1 else many}"
+
+
+def _first(seen: Examination, pictures: Collection[int]) -> str:
+    """Where the first of some pictures lies."""
+    return f"first {seen.pictures[min(pictures)].path}"

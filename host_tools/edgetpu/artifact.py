@@ -1,0 +1,138 @@
+"""From an int8 artifact to the same artifact compiled for the Edge TPU."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edge_sdk.artifact.container import Container, read_container
+from edge_sdk.artifact.manifest import SelfTest
+from edge_sdk.artifact.tflite import EDGETPU_OPERATOR
+from edge_sdk.errors import ConversionError
+from host_tools.edgetpu.check import EdgeTpuCheck, check
+from host_tools.edgetpu.compiler import TIMEOUT_S, compile_model
+from host_tools.package import write_variant
+from host_tools.quantize.edgetpu_dense import one_scale_per_dense
+from host_tools.quantize.edgetpu_report import CompilerReport
+from host_tools.quantize.trial import answers_of
+
+_SUFFIX = "_edgetpu"
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledArtifact:
+    """A file written, and what the compiler said of it."""
+
+    path: Path
+    report: CompilerReport
+
+
+def check_file(path: Path) -> tuple[EdgeTpuCheck, int]:
+    """Foretells what the compiler would say of a file as ``compile_artifact`` hands it over.
+
+    Returns:
+        The check, and how many dense layers are given one scale before.
+
+    Raises:
+        ArtifactError: no such file, or a bad one.
+        ConversionError: it is compiled already, or no ``.tflite``.
+    """
+    container = read_container(path)
+    _check_tflite(path, container)
+    prepared, changed = one_scale_per_dense(container.data[: container.model_bytes], str(path))
+    return check(prepared, str(path)), changed
+
+
+def compile_artifact(
+    path: Path,
+    compiler: Path,
+    *,
+    out: Path | None = None,
+    timeout_s: float = TIMEOUT_S,
+    say: Callable[[str], None],
+) -> CompiledArtifact:
+    """Compiles an int8 artifact of ours and writes the result as an artifact.
+
+    Labels, preprocessing, threshold and TFLite Metadata are the int8 artifact's; the answers of the
+    self-test are those of the very model the compiler was given, computed on the CPU. Validation
+    figures are left behind: nobody has measured the compiled file yet.
+
+    Args:
+        path: ``<name>_int8.tflite``.
+        compiler: from ``find_compiler``.
+        out: folder for ``<name>_int8_edgetpu.tflite``; None: beside ``path``.
+        timeout_s: seconds that the compiler may take.
+        say: told what a person should know.
+
+    Raises:
+        ArtifactError: no such file, or a bad one.
+        ConversionError: not an int8 artifact of ours, or the compiler does not compile it.
+        WriteError: the disk is full.
+    """
+    source = read_container(path)
+    _check_kind(path, source)
+    model, changed = one_scale_per_dense(source.data[: source.model_bytes], str(path))
+    if changed:
+        say(
+            f"{changed} dense {'layers were' if changed > 1 else 'layer was'} given one scale for all "
+            "weights, as the compiler knows them"
+        )
+    say(f"compiling {path} for the Edge TPU")
+    try:
+        compiled, report = compile_model(model, compiler, timeout_s=timeout_s)
+    except ConversionError as error:
+        raise ConversionError(f"{path}: {error}{_foretold(model, path)}") from error
+    assert source.manifest is not None  # checked above
+    kept = {k: v for k, v in source.manifest.provenance.items() if k != "validation"}
+    record = {
+        **report.to_json(),
+        "dense_layers_rescaled": changed,
+        "source_sha256": hashlib.sha256(source.data).hexdigest(),
+    }
+    written = (out or path.parent) / f"{path.stem}{_SUFFIX}.tflite"
+    answers = _answers(model, source.manifest.selftest)
+    write_variant(written, compiled, source, answers, {**kept, "edgetpu": record})
+    say(f"wrote {written}, {written.stat().st_size:,} bytes")
+    return CompiledArtifact(written, report)
+
+
+def _check_tflite(path: Path, source: Container) -> None:
+    if source.kind != "tflite":
+        raise ConversionError(
+            f"{path}: an {source.kind.upper()} file; the Edge TPU compiler reads int8 .tflite files: "
+            "give the one that edgecls convert --format int8 writes"
+        )
+
+
+def _check_kind(path: Path, source: Container) -> None:
+    _check_tflite(path, source)
+    if EDGETPU_OPERATOR in source.summary.operators:
+        raise ConversionError(
+            f"{path}: is compiled for the Edge TPU already; give the int8 file it was made from"
+        )
+    if source.manifest is None:
+        raise ConversionError(
+            f"{path}: not an artifact of edgecls, so there are no labels to carry over; run "
+            "edgetpu_compiler on it yourself, and give --labels where it is run"
+        )
+    if source.manifest.format != "int8":
+        raise ConversionError(
+            f"{path}: a {source.manifest.format} artifact; the Edge TPU computes with 8 bits: edgecls "
+            "convert MODEL --data DIR --format int8 --edgetpu"
+        )
+
+
+def _foretold(model: bytes, path: Path) -> str:
+    refused = check(model, str(path)).refused
+    if not refused:
+        return f"; to see what is asked of the Edge TPU: edgecls edgetpu check {path}"
+    told = "; ".join(sorted({f"{o.operator}: {o.reason}; {o.remedy}" for o in refused}))
+    return f". As edgecls edgetpu check sees it: {told}"
+
+
+def _answers(model: bytes, selftest: SelfTest) -> SelfTest:
+    return SelfTest(selftest.pixels, np.stack(answers_of(model, [*selftest.pixels], "int8")))

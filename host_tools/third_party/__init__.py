@@ -1,0 +1,1 @@
+"""Models that others made: opened without running their code."""

@@ -1,0 +1,176 @@
+"""Opens what is to be compared, chooses the pictures, and compares."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+from edge_sdk.artifact import Artifact
+from edge_sdk.artifact.description import parse_normalization
+from edge_sdk.classifier import Classifier
+from edge_sdk.engines import backend_for
+from edge_sdk.errors import DelegateError, ValidationError, WrongBackendError
+from edge_sdk.vision.images import MAX_PIXELS
+from edge_sdk.vision.tensors import RAW
+from host_tools.data.decode import Decoded, Unreadable
+from host_tools.data.layouts import find_pictures
+from host_tools.data.pictures import Picture, file_digest
+from host_tools.data.prepare import split_rule
+from host_tools.data.split import SplitRule
+from host_tools.opening import Opening, open_classifier, recorded_rule
+from host_tools.predict import ArtifactPredictor, KerasPredictor, Predictor, SavedPredictor
+from host_tools.progress import progress
+from host_tools.recipe import preprocessing_of
+from host_tools.run_directory import find_trained
+from host_tools.third_party.keras import load_keras
+from host_tools.validate.choice import decoded, pictures_of
+from host_tools.validate.compare import Budget, Comparison, compare
+from host_tools.validate.saved_scores import SavedScores, load_scores
+
+
+def validate(
+    artifacts: Sequence[Path],
+    reference: Path,
+    data: Path,
+    *,
+    layout: str = "auto",
+    split: str | None = None,
+    budget: Budget | None = None,
+    opening: Opening | None = None,
+    max_pixels: int = MAX_PIXELS,
+    any_preprocessing: bool = False,
+    say: Callable[[str], None] = lambda _: None,
+) -> Comparison:
+    """Measures what each artifact lost against the reference, on the same pictures.
+
+    Args:
+        artifacts: ``.tflite`` or ``.onnx`` files.
+        reference: a ``.keras`` file or run directory, a ``.tflite`` or ``.onnx``, or saved scores
+            (``.npz``).
+        data: labelled pictures.
+        layout: how they lie there, see ``find_pictures``.
+        split: ``train``, ``validation``, ``test`` or ``all``. Default: the pictures whose scores
+            were saved; else test, where the folder or the model's recipe has such a split; else
+            all.
+        budget: for the verdicts.
+        opening: for models edgecls did not make.
+        max_pixels: larger pictures are left out.
+        any_preprocessing: compare models even where they look at pictures differently.
+        say: told what a person should know.
+
+    Raises:
+        ArtifactError: a model that does not open.
+        ValidationError: things that cannot be compared.
+        DatasetError: a folder that is no data set.
+        MissingExtraError: a Keras reference without the extra ``[host]``.
+    """
+    folder = find_pictures(data, layout)
+    opening = opening or Opening()
+    with ExitStack() as stack:
+        predictors = [
+            stack.enter_context(open_classifier(path, opening, say)) for path in artifacts
+        ]
+        other, other_rule = _open_reference(reference, opening, predictors[0], say)
+        stack.callback(other.close)
+        rule = other_rule or first_rule(classifier.artifact for classifier in predictors)
+        if split is None and isinstance(other, SavedPredictor):
+            pictures: Sequence[Picture] = [p for p in folder.pictures if other.knows(p)]
+            say(f"{len(pictures)} of the {len(other)} pictures with saved scores are in {data}")
+            chosen_pictures = decoded(pictures, max_pixels)
+        else:
+            chosen_pictures = pictures_of(folder, split, rule, max_pixels, say)
+            if isinstance(other, SavedPredictor):
+                chosen_pictures = _known(chosen_pictures, other)
+        result = compare(
+            other,
+            [ArtifactPredictor(classifier) for classifier in predictors],
+            chosen_pictures,
+            folder.classes,
+            budget or Budget(),
+            any_preprocessing=any_preprocessing,
+        )
+        _say_if_other_data(predictors, result, say)
+        return result
+
+
+def scores_of(comparison: Comparison) -> SavedScores:
+    """The reference's scores, ready to be saved for a device."""
+    pictures = comparison.pictures
+    return SavedScores(
+        reference=comparison.reference_path,
+        labels=comparison.labels,
+        files=tuple(map(file_digest, progress(pictures, "hashing pictures", len(pictures)))),
+        scores=comparison.reference_scores,
+        preprocessing=comparison.preprocessing,
+    )
+
+
+def _open_reference(
+    path: Path, opening: Opening, first: Classifier, say: Callable[[str], None]
+) -> tuple[Predictor, SplitRule | None]:
+    if path.suffix in (".tflite", ".onnx"):
+        classifier = open_classifier(path, _for_reference(path, opening, say), say)
+        return ArtifactPredictor(classifier), recorded_rule(classifier.artifact)
+    if path.suffix == ".npz":
+        return SavedPredictor(path, load_scores(path)), None
+    trained = find_trained(path)
+    # A bare .keras file has neither labels nor preprocessing; the artifact made from it has both.
+    labels = trained.labels or first.labels
+    how = preprocessing_of(trained.recipe) if trained.recipe else first.artifact.preprocessing
+    normalization = RAW
+    if trained.recipe is None and opening.normalize is not None:
+        normalization = parse_normalization(opening.normalize)
+    model = load_keras(trained.path)
+    if model.outputs[0].shape[-1] != len(labels):
+        raise ValidationError(
+            f"{path}: gives {model.outputs[0].shape[-1]} scores, the artifact has {len(labels)} labels"
+        )
+    rule = split_rule(trained.recipe) if trained.recipe else None
+    return KerasPredictor(trained.path, model, labels, how, normalization), rule
+
+
+def _for_reference(path: Path, opening: Opening, say: Callable[[str], None]) -> Opening:
+    """The backend is the artifacts'; a reference that it does not run has its own on the CPU."""
+    try:
+        backend_for(Artifact.open(path), opening.backend)
+    except (DelegateError, WrongBackendError):
+        say(f"{path}: backend {opening.backend} does not run it; the reference runs on the CPU")
+        return replace(opening, backend="cpu")
+    return opening
+
+
+def first_rule(artifacts: Iterable[Artifact]) -> SplitRule | None:
+    """How the pictures of the first artifact that says so were split for training."""
+    rules = (recorded_rule(artifact) for artifact in artifacts)
+    return next((rule for rule in rules if rule is not None), None)
+
+
+def _known(
+    pictures: Iterator[Decoded | Unreadable], saved: SavedPredictor
+) -> Iterator[Decoded | Unreadable]:
+    for item in pictures:
+        if not isinstance(item, Unreadable) and not saved.knows(item.picture):
+            raise ValidationError(
+                f"{item.picture.path}: its scores were not saved in {saved.path}; leave --split off "
+                "to validate on the pictures whose scores were"
+            )
+        yield item
+
+
+def _say_if_other_data(
+    classifiers: Sequence[Classifier], result: Comparison, say: Callable[[str], None]
+) -> None:
+    for classifier in classifiers:
+        manifest = classifier.artifact.manifest
+        try:
+            known = manifest.provenance["data"]["fingerprints"] if manifest else {}
+        except (KeyError, TypeError):
+            continue
+        if known and result.fingerprint not in known.values():
+            say(
+                f"{classifier.artifact.path}: these are other pictures than the splits it was made "
+                "with; the figures describe them, not the training data set"
+            )
+            return
