@@ -39,7 +39,7 @@ from edge_sdk import (
     open_camera,
     run,
 )
-from edge_sdk.bench.parts import Age
+from edge_sdk.bench.results import Age
 from edge_sdk.ports import FrameSource
 from edge_sdk.sinks.jsonl import open_json_lines
 

@@ -20,16 +20,16 @@ import numpy as np
 
 from edge_sdk.classifier import Classifier
 from host_tools.conversion import convert_run
-from host_tools.data.prepare import DataPlace, load_for
+from host_tools.data.load import DataPlace, load_for
 from host_tools.extras import require
 from host_tools.models import build_model, with_softmax
-from host_tools.models.freeze import set_trainable
+from host_tools.models.head import set_trainable
 from host_tools.recipe import AugmentationRecipe, DataRecipe, ModelRecipe, Recipe, TrainingRecipe
 from host_tools.recipe.keys import ARCHITECTURES, ConversionRecipe
 from host_tools.run_directory import RunDirectory, find_trained
 from host_tools.third_party.keras import save_keras
+from host_tools.train.batches import material_for
 from host_tools.train.distributed import ALONE
-from host_tools.train.material import material_for
 from host_tools.train.objective import compile_for
 from host_tools.train.stages import stages_of
 

@@ -19,10 +19,10 @@ from typing import Any
 from benchmarks.public_model import GOLDEN
 from edge_sdk import Classifier, Frame
 from edge_sdk.bench.compare import change_interval, judge
-from edge_sdk.bench.draft import begin_draft
-from edge_sdk.bench.opening import Opening
+from edge_sdk.bench.measure import begin_draft
+from edge_sdk.bench.plan import Opening
 from edge_sdk.bench.results import ModelResult
-from edge_sdk.bench.turns import take_turns
+from edge_sdk.bench.timing import take_turns
 from edge_sdk.machine.watch import Watch
 
 BUDGET = 10.0

@@ -25,11 +25,10 @@ from ai_edge_litert.interpreter import Interpreter
 from benchmarks.public_model import PUBLIC_DATA
 from edge_sdk import Frame
 from edge_sdk.artifact import Artifact
-from edge_sdk.bench.draft import begin_draft
-from edge_sdk.bench.opening import Opening
-from edge_sdk.bench.parts import Samples
-from edge_sdk.bench.timing import Lane
-from edge_sdk.bench.turns import take_turns
+from edge_sdk.bench.measure import begin_draft
+from edge_sdk.bench.plan import Opening
+from edge_sdk.bench.results import Samples
+from edge_sdk.bench.timing import Lane, take_turns
 
 WITHIN = 0.03
 LEAST_MS = 1.0

@@ -21,11 +21,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from host_tools.data.load import Dataset
-from host_tools.data.prepare import DataPlace, load_for
+from host_tools.data.load import DataPlace, Dataset, load_for
 from host_tools.extras import require
 from host_tools.models import build_model
-from host_tools.models.freeze import set_trainable
+from host_tools.models.head import set_trainable
 from host_tools.recipe import Recipe, load_recipe
 from host_tools.run_directory import RunDirectory
 from host_tools.third_party.keras import load_keras

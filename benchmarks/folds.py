@@ -24,8 +24,7 @@ from numpy.typing import NDArray
 from edge_sdk.classifier import Classifier
 from host_tools.conversion import convert_run
 from host_tools.data.layouts import find_pictures
-from host_tools.data.load import Dataset
-from host_tools.data.prepare import DataPlace, load_for
+from host_tools.data.load import DataPlace, Dataset, load_for
 from host_tools.extras import require
 from host_tools.recipe import Recipe, load_recipe
 from host_tools.run_directory import RunDirectory, find_trained

@@ -17,13 +17,13 @@ from typing import Any
 
 import numpy as np
 
-from host_tools.data.prepare import DataPlace, load_for
+from host_tools.data.load import DataPlace, load_for
 from host_tools.extras import require
 from host_tools.models import build_model
-from host_tools.models.freeze import set_trainable
+from host_tools.models.head import set_trainable
 from host_tools.recipe import AugmentationRecipe, DataRecipe, ModelRecipe, Recipe, TrainingRecipe
+from host_tools.train.batches import material_for
 from host_tools.train.distributed import ALONE
-from host_tools.train.material import material_for
 from host_tools.train.objective import compile_for
 from host_tools.train.stages import stages_of
 

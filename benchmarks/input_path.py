@@ -22,8 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from host_tools.data.load import Subset
-from host_tools.data.prepare import DataPlace, load_for
+from host_tools.data.load import DataPlace, Subset, load_for
 from host_tools.extras import require
 from host_tools.recipe import AugmentationRecipe, DataRecipe, Recipe
 from host_tools.train.batches import picture_batches, targets_of

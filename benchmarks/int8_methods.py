@@ -23,14 +23,13 @@ from numpy.typing import NDArray
 from edge_sdk.artifact.tflite import summarize
 from edge_sdk.engines import open_engine
 from edge_sdk.vision.tensors import RAW, Encoder
-from host_tools.data.load import Dataset
-from host_tools.data.prepare import DataPlace, load_for
+from host_tools.data.load import DataPlace, Dataset, load_for
 from host_tools.extras import muted, require
 from host_tools.quantize.activations import observe
 from host_tools.quantize.calibrate import drawn_from
 from host_tools.quantize.convert import _logits_model, float_graph
+from host_tools.quantize.graph import append_softmax
 from host_tools.quantize.int8 import Treatment, quantized
-from host_tools.quantize.softmax import append_softmax
 from host_tools.run_directory import find_trained
 from host_tools.third_party.keras import load_keras
 from host_tools.validate.statistics import drop_interval

@@ -129,7 +129,7 @@ _CLI = "from host_tools.cli import main\nmain(prog_name='edgecls')"
 _WRITER = """
 import json, os, sys, time
 from edge_sdk.errors import DeliveryError
-from edge_sdk.records import ErrorRecord
+from edge_sdk.types import ErrorRecord
 from edge_sdk.sinks.sender import Delivery
 from edge_sdk.sinks.spool import Spool
 folder, mode, spool, start, stop, pause = sys.argv[1:]

@@ -5,10 +5,10 @@
     leak     50 kB a minute kept on purpose: ten minutes must find it
 
 The model is the digits' in int8, the JSON lines are rotated, and the spool's receiver acknowledges
-whatever it is handed. Judged is the upper end of the 95 % interval of the slope (``edge_sdk/trend.py``)
-of this process's resident memory and of the private memory of all processes, after a warm-up of a
-minute; of the leak, the verdict that ``edgecls soak`` gives without options. Prints JSON; exit code 1:
-missed.
+whatever it is handed. Judged is the upper end of the 95 % interval of the slope (see
+``edge_sdk/device/soak.py``) of this process's resident memory and of the private memory of all
+processes, after a warm-up of a minute; of the leak, the verdict that ``edgecls soak`` gives without
+options. Prints JSON; exit code 1: missed.
 """
 
 from __future__ import annotations

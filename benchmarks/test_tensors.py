@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from edge_sdk.decision import top_k
+from edge_sdk.loop.decisions import top_k
 from edge_sdk.types import Quantization, TensorSpec
 from edge_sdk.vision.tensors import SYMMETRIC, Encoder, decode, softmax, temper
 

@@ -10,7 +10,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 pytest.importorskip("keras", reason="the extra [host] is not installed")
 
-from host_tools.data.cache_file import PictureCache
+from host_tools.data.cache import PictureCache
 from host_tools.data.load import Subset
 from host_tools.data.pictures import Picture
 from host_tools.recipe import AugmentationRecipe, DataRecipe, Recipe

@@ -22,16 +22,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from edge_sdk import open_camera
+from edge_sdk import open_camera, retry
 from edge_sdk.errors import NoFrameYetError
-from edge_sdk.sources import patience
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cycles", type=int, default=100)
     arguments = parser.parse_args()
-    patience.LONGEST_S = 0.2
+    retry.CAMERA_LONGEST_S = 0.2
     with tempfile.TemporaryDirectory() as folder:
         for i in range(8):
             noise = np.random.default_rng(i).integers(0, 256, (360, 640, 3), np.uint8)

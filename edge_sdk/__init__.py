@@ -19,15 +19,26 @@ __version__ = "0.1.0"
 # The public names, by the module that each is imported from when it is first used. Type checkers need
 # statements: tests/laws keeps those below the same.
 _NAMES = {
-    "answers": ("Decisions",),
     "artifact": ("Artifact",),
-    "attention": ("Attention",),
     "classifier": ("Classifier",),
     "errors": ("EdgeClsError",),
     "hotswap": ("ReloadingClassifier",),
-    "images": ("read_image",),
-    "motion": ("Motion",),
-    "pipeline": ("run",),
+    "loop.decisions": (
+        "Decisions",
+        "Exponential",
+        "Hysteresis",
+        "Majority",
+    ),
+    "loop.run": ("run",),
+    "loop.sampling": (
+        "Attention",
+        "Motion",
+        "Region",
+    ),
+    "loop.statistics": (
+        "LiveStatistics",
+        "RunStatistics",
+    ),
     "ports": (
         "Engine",
         "FrameSink",
@@ -37,41 +48,56 @@ _NAMES = {
         "SizedSource",
         "TellsHealth",
     ),
-    "preprocess": ("Preprocessing",),
-    "records": (
-        "ClassificationRecord",
-        "ErrorRecord",
-        "EventRecord",
-        "FrameRecord",
-        "HealthRecord",
-        "Record",
-    ),
-    "regions": ("Region",),
     "sinks.jsonl": ("JsonLines",),
-    "smoothing": ("Exponential", "Hysteresis", "Majority"),
     "sources.camera": ("open_camera",),
     "sources.fake": ("FakeCamera",),
     "sources.folder": ("FolderSource",),
     "sources.latest": ("LatestFrame",),
-    "sources.specification": ("SourceSpec", "open_source", "parse_source"),
+    "sources.specification": (
+        "SourceSpec",
+        "open_source",
+        "parse_source",
+    ),
     "sources.video": ("VideoSource",),
-    "statistics": ("LiveStatistics", "RunStatistics"),
-    "tensors": ("Normalization",),
-    "types": ("Frame", "Health", "Prediction", "Quantization", "Ranked", "TensorSpec", "Timing"),
+    "types": (
+        "ClassificationRecord",
+        "ErrorRecord",
+        "EventRecord",
+        "Frame",
+        "FrameRecord",
+        "Health",
+        "HealthRecord",
+        "Prediction",
+        "Quantization",
+        "Ranked",
+        "Record",
+        "TensorSpec",
+        "Timing",
+    ),
+    "vision.images": ("read_image",),
+    "vision.preprocess": ("Preprocessing",),
+    "vision.tensors": ("Normalization",),
 }
 
 __all__ = sorted(name for names in _NAMES.values() for name in names)
 
 if TYPE_CHECKING:
-    from edge_sdk.answers import Decisions as Decisions
     from edge_sdk.artifact import Artifact as Artifact
-    from edge_sdk.attention import Attention as Attention
     from edge_sdk.classifier import Classifier as Classifier
     from edge_sdk.errors import EdgeClsError as EdgeClsError
     from edge_sdk.hotswap import ReloadingClassifier as ReloadingClassifier
-    from edge_sdk.vision.images import read_image as read_image
-    from edge_sdk.loop.sampling import Motion as Motion
+    from edge_sdk.loop.decisions import (
+        Decisions as Decisions,
+        Exponential as Exponential,
+        Hysteresis as Hysteresis,
+        Majority as Majority,
+    )
     from edge_sdk.loop.run import run as run
+    from edge_sdk.loop.sampling import Attention as Attention, Motion as Motion, Region as Region
+    from edge_sdk.loop.statistics import (
+        LiveStatistics as LiveStatistics,
+        RunStatistics as RunStatistics,
+    )
     from edge_sdk.ports import (
         Engine as Engine,
         FrameSink as FrameSink,
@@ -81,22 +107,7 @@ if TYPE_CHECKING:
         SizedSource as SizedSource,
         TellsHealth as TellsHealth,
     )
-    from edge_sdk.vision.preprocess import Preprocessing as Preprocessing
-    from edge_sdk.records import (
-        ClassificationRecord as ClassificationRecord,
-        ErrorRecord as ErrorRecord,
-        EventRecord as EventRecord,
-        FrameRecord as FrameRecord,
-        HealthRecord as HealthRecord,
-        Record as Record,
-    )
-    from edge_sdk.regions import Region as Region
     from edge_sdk.sinks.jsonl import JsonLines as JsonLines
-    from edge_sdk.loop.decisions import (
-        Exponential as Exponential,
-        Hysteresis as Hysteresis,
-        Majority as Majority,
-    )
     from edge_sdk.sources.camera import open_camera as open_camera
     from edge_sdk.sources.fake import FakeCamera as FakeCamera
     from edge_sdk.sources.folder import FolderSource as FolderSource
@@ -107,20 +118,24 @@ if TYPE_CHECKING:
         parse_source as parse_source,
     )
     from edge_sdk.sources.video import VideoSource as VideoSource
-    from edge_sdk.loop.statistics import (
-        LiveStatistics as LiveStatistics,
-        RunStatistics as RunStatistics,
-    )
-    from edge_sdk.vision.tensors import Normalization as Normalization
     from edge_sdk.types import (
+        ClassificationRecord as ClassificationRecord,
+        ErrorRecord as ErrorRecord,
+        EventRecord as EventRecord,
         Frame as Frame,
+        FrameRecord as FrameRecord,
         Health as Health,
+        HealthRecord as HealthRecord,
         Prediction as Prediction,
         Quantization as Quantization,
         Ranked as Ranked,
+        Record as Record,
         TensorSpec as TensorSpec,
         Timing as Timing,
     )
+    from edge_sdk.vision.images import read_image as read_image
+    from edge_sdk.vision.preprocess import Preprocessing as Preprocessing
+    from edge_sdk.vision.tensors import Normalization as Normalization
 else:  # a checker that saw this would take any name for a public one
 
     def __getattr__(name: str) -> object:

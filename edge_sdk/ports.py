@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 from edge_sdk.types import Frame, Health, Tensor
 
 if TYPE_CHECKING:  # a classifier alone needs no records
-    from edge_sdk.records import FrameRecord, Record
+    from edge_sdk.types import FrameRecord, Record
 
 
 @runtime_checkable

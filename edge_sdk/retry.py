@@ -1,4 +1,4 @@
-"""One limit of time over all that a client does on a network: connect, send, and read.
+"""Limits of time and retries: how long an attempt may take, and when the next one is made.
 
 A time-out of a socket is for one call. A peer that sends a byte before each of them is over holds the
 client for as long as it likes, and a name with four addresses takes four of them.
@@ -7,6 +7,7 @@ client for as long as it likes, and a name with four addresses takes four of the
 from __future__ import annotations
 
 import io
+import random
 import socket
 import time
 from collections.abc import Callable
@@ -115,3 +116,119 @@ class DeadlineReader(io.RawIOBase):
         """Gives the descriptor back."""
         self._file.close()
         super().close()
+
+
+FIRST_S, LAST_S = 0.5, 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """Time as a spool sees it; tests give another one.
+
+    Attributes:
+        now_s: monotonic seconds.
+        sleep: waits for so many seconds.
+    """
+
+    now_s: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+
+
+class Pauses:
+    """Pauses that grow: 0.5 s, 1, 2, 4, 8, 16, then 30 s, each shortened by up to half at random.
+
+    The jitter keeps a hundred devices from coming back at the same moment.
+
+    Args:
+        chance: gives numbers in 0..1; 1 means a pause of full length.
+    """
+
+    def __init__(self, chance: Callable[[], float] = random.random) -> None:
+        self._chance = chance
+        self._next_s = FIRST_S
+
+    def pause_s(self, asked_s: float = 0.0) -> float:
+        """The next pause in seconds; never shorter than what the receiver asked for.
+
+        Args:
+            asked_s: such as in a ``Retry-After``; 0: nothing was asked.
+        """
+        pause_s = self._next_s * (0.5 + 0.5 * self._chance())
+        self._next_s = min(2 * self._next_s, LAST_S)
+        return max(asked_s, pause_s)
+
+    def reset(self) -> None:
+        """Begins with the shortest pause again: an attempt succeeded."""
+        self._next_s = FIRST_S
+
+
+# The longest wait, the start of a process and of a camera together stay below five seconds.
+CAMERA_FIRST_S, CAMERA_LONGEST_S = 0.5, 3.5
+JITTER = 0.25
+STABLE_S = 10.0
+
+# Whoever comes back after a long time gives the camera this long before it is blamed.
+_AT_LEAST_S = 0.2
+
+
+class BackOff:
+    """Waits of 0.5, 1, 2, 3.5, 3.5... seconds, each shortened by up to a quarter at random.
+
+    What works for ten seconds starts over with the shortest wait; what dies sooner does not.
+
+    Args:
+        chance: gives numbers in 0..1; 0 means a wait of full length.
+    """
+
+    def __init__(self, chance: Callable[[], float] = random.random) -> None:
+        self._chance = chance
+        self._failures = 0
+        self._since_s: float | None = None
+
+    def failed(self) -> float:
+        """Counts a failure; seconds to wait before the next attempt."""
+        self._since_s = None
+        wait_s = min(CAMERA_LONGEST_S, CAMERA_FIRST_S * 2.0 ** min(self._failures, 16))
+        self._failures += 1
+        return wait_s * (1 - JITTER * self._chance())
+
+    def works(self, now_s: float) -> None:
+        """Counts a sign of life."""
+        if self._since_s is None:
+            self._since_s = now_s
+        if now_s - self._since_s >= STABLE_S:
+            self._failures = 0
+
+
+class Silence:
+    """How long a child has given no sign of life, and whether that is too long.
+
+    Only who has listened may complain: after a pause of the reader (a slow model, a stopped
+    process) the child gets a moment to be heard.
+
+    Args:
+        limit_s: seconds that are too long.
+        since_s: monotonic seconds of the last sign of life; None: now.
+    """
+
+    def __init__(self, limit_s: float, since_s: float | None = None) -> None:
+        self._limit_s = limit_s
+        self._since_s = time.monotonic() if since_s is None else since_s
+        self._listened_s = 0.0
+
+    def seconds(self, now_s: float) -> float:
+        """How long it has lasted."""
+        return now_s - self._since_s
+
+    def too_long(self, now_s: float) -> bool:
+        """Whether the child is to be given up."""
+        enough = min(_AT_LEAST_S, self._limit_s)
+        return self.seconds(now_s) >= self._limit_s and self._listened_s >= enough
+
+    def patience(self, now_s: float) -> float:
+        """Seconds to listen before asking ``too_long`` again."""
+        return max(_AT_LEAST_S, self._since_s + self._limit_s - now_s)
+
+    def listened(self, seconds: float) -> None:
+        """Counts what was spent listening in vain."""
+        self._listened_s += seconds

@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from edge_sdk.errors import EngineError, SinkError
-from edge_sdk.records import Record
-from edge_sdk.types import Frame, Tensor
+from edge_sdk.types import Frame, Record, Tensor
 
 
 class FakeSource:

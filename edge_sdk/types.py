@@ -1,14 +1,14 @@
-"""The values that travel between the parts: frames in, predictions out."""
+"""The values that travel between the parts: frames in, predictions and records out."""
 
 from __future__ import annotations
 
+import datetime as dt
+import re
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-
-from edge_sdk.decision import top_k
 
 PixelFormat = Literal["rgb", "bgr", "rgba", "gray", "i420"]
 
@@ -90,6 +90,18 @@ class Ranked(NamedTuple):
     score: float
 
 
+def top_k(scores: NDArray[np.float32], k: int) -> tuple[int, ...]:
+    """Indices of the k highest of ``scores`` ``(C,)``, best first; ties keep label order.
+
+    Raises:
+        ValueError: ``k`` is below 1.
+    """
+    if k < 1:
+        raise ValueError(f"top_k needs k of at least 1, got {k}")
+    order = np.argsort(-scores, kind="stable")[:k]
+    return tuple(int(i) for i in order)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Prediction:
     """What a classifier says about one frame.
@@ -122,3 +134,199 @@ class Prediction:
         """The best label, or None ("unknown") where its score is below the threshold."""
         best = int(self.scores.argmax())
         return self.labels[best] if self.scores[best] >= self.threshold else None
+
+
+SCHEMA = 1
+
+
+def utc_now() -> str:
+    """The time as ISO 8601 in UTC with milliseconds."""
+    return dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds")
+
+
+@dataclass(frozen=True, slots=True)
+class FrameRecord:
+    """One classified frame of a running loop; times in milliseconds, ``age_ms`` None if unknown.
+
+    ``region`` is the part of the frame that was classified, None for all of it.
+    """
+
+    ts: str
+    frame: int
+    source: str
+    label: str | None
+    score: float
+    topk: tuple[Ranked, ...]
+    capture_ms: float
+    preprocess_ms: float
+    inference_ms: float
+    postprocess_ms: float
+    age_ms: float | None
+    model: str
+    region: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON object, ready for ``json.dumps``; it has a region only where there is one."""
+        content = {
+            "schema": SCHEMA,
+            "type": "frame",
+            "ts": self.ts,
+            "frame": self.frame,
+            "source": self.source,
+            "label": self.label,
+            "score": self.score,
+            "topk": [ranked._asdict() for ranked in self.topk],
+            "latency_ms": {
+                "capture": self.capture_ms,
+                "preprocess": self.preprocess_ms,
+                "inference": self.inference_ms,
+                "postprocess": self.postprocess_ms,
+            },
+            "age_ms": self.age_ms,
+            "model": self.model,
+        }
+        return content if self.region is None else {**content, "region": self.region}
+
+
+@dataclass(frozen=True, slots=True)
+class EventRecord:
+    """A label appeared or left.
+
+    Attributes:
+        ts: when the frame that showed it was classified.
+        source: ``FrameRecord.source`` of that frame.
+        what: ``appeared`` or ``left``.
+        label: of what.
+        score: when it appeared; when it left, the highest it had.
+        seconds: how long it had been there; 0 when it appeared.
+        region: as in ``FrameRecord``.
+    """
+
+    ts: str
+    source: str
+    what: str
+    label: str
+    score: float
+    seconds: float
+    region: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON object, ready for ``json.dumps``; it has a region only where there is one."""
+        content = {
+            "schema": SCHEMA,
+            "type": "event",
+            "ts": self.ts,
+            "source": self.source,
+            "what": self.what,
+            "label": self.label,
+            "score": self.score,
+            "seconds": self.seconds,
+        }
+        return content if self.region is None else {**content, "region": self.region}
+
+
+@dataclass(frozen=True, slots=True)
+class HealthRecord:
+    """Something an operator should know, such as a picture that could not be read."""
+
+    ts: str
+    source: str
+    what: str
+    detail: str
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON object, ready for ``json.dumps``."""
+        return {
+            "schema": SCHEMA,
+            "type": "health",
+            "ts": self.ts,
+            "source": self.source,
+            "what": self.what,
+            "detail": self.detail,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class ClassificationRecord:
+    """The answer for one image file."""
+
+    path: str
+    label: str | None
+    score: float
+    topk: tuple[Ranked, ...]
+
+    @classmethod
+    def of(cls, path: str, prediction: Prediction, top_k: int) -> ClassificationRecord:
+        """What ``prediction`` says about the image at ``path``."""
+        return cls(path, prediction.label, prediction.score, prediction.top(top_k))
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON object, ready for ``json.dumps``."""
+        return {
+            "schema": SCHEMA,
+            "type": "classification",
+            "path": self.path,
+            "label": self.label,
+            "score": self.score,
+            "topk": [ranked._asdict() for ranked in self.topk],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorRecord:
+    """An image file that has no answer, and why."""
+
+    path: str
+    error: str
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON object, ready for ``json.dumps``."""
+        return {"schema": SCHEMA, "type": "error", "path": self.path, "error": self.error}
+
+
+Record = FrameRecord | EventRecord | HealthRecord | ClassificationRecord | ErrorRecord
+
+
+# The values of a record that may name files of this machine: wholly, or within a sentence.
+_NAMES = ("source", "model", "path")
+_SENTENCES = ("detail", "error")
+# The folders of an absolute path, which may have blanks within, from a slash before which no word,
+# URL or other path stands; and those of a relative one whose file has an ending.
+_FOLDERS = re.compile(
+    r"(?<![\w/.~%\])])/(?!/)(?:[^\s/;\"'](?:(?!: )[^\n/;\"'])*(?<!\s)/)*(?=[^\s/])"
+    r"|(?<![\w/.:~%-])(?:[\w.~-]+/)+(?=[\w-]+(?:\.\w+)*\.[A-Za-z]\w{0,7}\b)"
+)
+
+
+def public_json(record: Record) -> dict[str, Any]:
+    """``to_json()`` for readers on other machines: files are named, their folders are not.
+
+    Whatever sends records to a page, a broker or a server uses this; what stays on the device's own
+    disk or standard output has the whole paths.
+    """
+    content = record.to_json()
+    for key in _NAMES:
+        if key in content:
+            content[key] = _file_name(content[key])
+    for key in _SENTENCES:
+        if key in content:
+            content[key] = public_text(content[key])
+    return content
+
+
+def public_text(text: str) -> str:
+    """A sentence in which paths have become the names of their files.
+
+    Devices (``/dev/video0``) stay: they are the same on every machine.
+    """
+    return _FOLDERS.sub(lambda found: found[0] if found[0].startswith("/dev/") else "", text)
+
+
+def _file_name(name: str) -> str:
+    """The last part of a path; URLs, devices and other names stay as they are."""
+    if "://" in name or name.startswith("/dev/"):
+        return name
+    if name.startswith("fake:"):  # fake:PATH?fps=30
+        path, mark, options = name.removeprefix("fake:").partition("?")
+        return f"fake:{_file_name(path)}{mark}{options}"
+    return name.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1] or name

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_sdk.files import read_file, size_text
-from edge_sdk.machine.quota import usable_memory_bytes
-from edge_sdk.machine.system import System
+from edge_sdk.machine.board import System
+from edge_sdk.machine.load import usable_memory_bytes
 
 # What numpy and zipfile raise on a damaged file: a flipped bit may claim encryption or another
 # compression.

@@ -10,17 +10,18 @@ from typing import Any
 
 from edge_sdk.errors import ConversionError
 from host_tools.data.load import Dataset
-from host_tools.package import Description, artifact_name, write_artifact
-from host_tools.provenance import data_provenance, tool_versions, travelling_recipe
-from host_tools.quantize.checked import (
-    CalibrationRequest,
-    CheckedCalibration,
-    checked_calibration,
+from host_tools.package import (
+    Description,
+    artifact_name,
+    data_provenance,
+    tool_versions,
+    travelling_recipe,
+    write_artifact,
 )
 from host_tools.quantize.convert import convert, float_graph, input_shape
-from host_tools.quantize.graph import Graph
+from host_tools.quantize.graph import Graph, append_softmax
 from host_tools.quantize.int8 import Treatment, quantized
-from host_tools.quantize.softmax import append_softmax
+from host_tools.quantize.lint import CalibrationRequest, CheckedCalibration, checked_calibration
 from host_tools.recipe import ConversionRecipe, DataRecipe, Recipe, preprocessing_of
 from host_tools.repair.fine_tune import FineTuning, fine_tuned
 from host_tools.repair.ladder import Climber

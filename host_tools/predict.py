@@ -1,7 +1,11 @@
-"""Whatever can be asked for scores: an artifact, a Keras model, or scores that were saved."""
+"""Any model, opened and asked for scores: an artifact, a Keras model, scores that were saved."""
 
 from __future__ import annotations
 
+import io
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -10,13 +14,182 @@ from numpy.typing import NDArray
 
 from edge_sdk.artifact import Artifact
 from edge_sdk.classifier import Classifier
-from edge_sdk.errors import ValidationError
-from edge_sdk.vision.preprocess import Preprocessing, preprocess
+from edge_sdk.errors import ArtifactNotFoundError, ValidationError
+from edge_sdk.files import write_atomically
+from edge_sdk.vision.preprocess import CROPS, Crop, Preprocessing, preprocess
 from edge_sdk.vision.tensors import RAW, Normalization
-from host_tools.data.decode import Decoded
-from host_tools.data.pictures import Picture, file_digest
-from host_tools.validate.rows import Rows
-from host_tools.validate.saved_scores import SavedScores
+from host_tools.arrays_file import read_arrays
+from host_tools.data.pictures import Decoded, Picture, file_digest
+from host_tools.data.split import SplitRule
+
+_SCHEMA = 1
+# DamagedArraysError is a ValueError; the rest is of arrays that do not fit.
+_DAMAGE = (OSError, ValueError, KeyError, TypeError, OverflowError)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SavedScores:
+    """What the file holds.
+
+    Attributes:
+        reference: the model the scores come from.
+        labels: C names.
+        files: SHA-256 of N picture files, in hexadecimal.
+        scores: ``(N, C)`` float32 probabilities.
+        preprocessing: that the pictures went through; None where the file does not say.
+    """
+
+    reference: str
+    labels: tuple[str, ...]
+    files: tuple[str, ...]
+    scores: NDArray[np.float32]
+    preprocessing: Preprocessing | None = None
+
+
+def save_scores(path: Path, saved: SavedScores) -> None:
+    """Writes scores as ``.npz``, atomically.
+
+    Raises:
+        WriteError: the disk is full.
+    """
+    how = saved.preprocessing
+    more: dict[str, Any] = (
+        {} if how is None else {"preprocessing": np.array(json.dumps(asdict(how)))}
+    )
+    buffer = io.BytesIO()
+    np.savez_compressed(
+        buffer,
+        **more,
+        schema=np.array(_SCHEMA),
+        reference=np.array(saved.reference),
+        labels=np.array(saved.labels),
+        files=np.array(saved.files),
+        scores=saved.scores,
+    )
+    write_atomically(path, buffer.getvalue())
+
+
+def load_scores(path: Path) -> SavedScores:
+    """Reads what ``save_scores`` wrote.
+
+    Raises:
+        ArtifactNotFoundError: no such file.
+        ValidationError: damaged, or of a newer schema.
+    """
+    if not path.is_file():
+        raise ArtifactNotFoundError(f"{path}: there is no such file of scores")
+    try:
+        file = read_arrays(path)
+        if int(file["schema"]) > _SCHEMA:
+            raise ValidationError(
+                f"{path}: written by a newer edgecls; pip install --upgrade edgecls"
+            )
+        saved = SavedScores(
+            reference=str(file["reference"]),
+            labels=tuple(str(label) for label in file["labels"]),
+            files=tuple(str(digest) for digest in file["files"]),
+            scores=np.asarray(file["scores"], np.float32),
+            preprocessing=_preprocessing(file.get("preprocessing")),
+        )
+    except ValidationError:
+        raise
+    except _DAMAGE as error:
+        raise ValidationError(
+            f"{path}: not scores saved by edgecls validate --save-scores ({error})"
+        ) from error
+    if saved.scores.shape != (len(saved.files), len(saved.labels)):
+        raise ValidationError(
+            f"{path}: {saved.scores.shape} scores for {len(saved.files)} pictures and "
+            f"{len(saved.labels)} labels; save them again"
+        )
+    if not np.isfinite(saved.scores).all():
+        raise ValidationError(f"{path}: holds scores that are no numbers; save them again")
+    return saved
+
+
+def _preprocessing(text: NDArray[Any] | None) -> Preprocessing | None:
+    if text is None:
+        return None
+    read = json.loads(str(text))
+    how = Preprocessing(
+        int(read["width"]), int(read["height"]), int(read["channels"]), read["crop"]
+    )
+    if how.crop not in CROPS:
+        raise ValueError(f"no crop is called {how.crop!r}")
+    return how
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """How models are opened: the backend, and what foreign ones do not say of themselves."""
+
+    backend: str = "cpu"
+    threads: int = 1
+    labels: Path | None = None
+    normalize: str | None = None
+    crop: Crop | None = None
+
+
+def open_classifier(path: Path, opening: Opening, say: Callable[[str], None]) -> Classifier:
+    """Opens a ``.tflite`` and says what was assumed about it.
+
+    Raises:
+        ArtifactError: a file that does not open, or that labels or a range must be given for.
+        EngineError: the backend is missing, or is not the one the file was compiled for.
+    """
+    classifier = Classifier.open(
+        path,
+        opening.backend,
+        threads=opening.threads,
+        labels=opening.labels,
+        normalize=opening.normalize,
+        crop=opening.crop,
+    )
+    for note in classifier.artifact.notes:
+        say(note)
+    return classifier
+
+
+def recorded_rule(artifact: Artifact) -> SplitRule | None:
+    """How the artifact's pictures were split for training; provenance of any version will do."""
+    try:
+        data: Any = artifact.manifest.provenance["recipe"]["data"] if artifact.manifest else {}
+        return SplitRule(float(data["validation"]), float(data["test"]), int(data["seed"]))
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+_FIRST = 64
+
+
+class Rows:
+    """One ``(N, columns)`` float32 array that grows in place: as much memory as it needs, hardly more.
+
+    100,000 pictures of 1,000 classes are 400 MB, of ten classes 4 MB.
+    """
+
+    def __init__(self, columns: int) -> None:
+        self._kept = np.empty((_FIRST, columns), np.float32)
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def add(self, rows: NDArray[np.float32]) -> None:
+        """Takes ``(n, columns)`` more."""
+        needed = self._count + len(rows)
+        if needed > len(self._kept):
+            # A quarter more than needed. What ``all`` gave before is a part of the old array.
+            bigger = np.empty((needed + needed // 4, self._kept.shape[1]), np.float32)
+            bigger[: self._count] = self._kept[: self._count]
+            self._kept = bigger
+        self._kept[self._count : needed] = rows
+        self._count = needed
+
+    def all(self) -> NDArray[np.float32]:
+        """``(N, columns)``, all that came in so far."""
+        return self._kept[: self._count]
+
 
 _BATCH = 64
 # How far from 1 a softmax in half precision may add up to.

@@ -11,24 +11,21 @@ from typing import Any
 from edge_sdk.errors import DatasetError, TrainingError
 from edge_sdk.files import write_atomically
 from host_tools.conversion import convert_run
-from host_tools.data.load import Dataset
-from host_tools.data.prepare import DataPlace, load_for
+from host_tools.data.load import DataPlace, Dataset, load_for
 from host_tools.evaluate.robustness import Predict
 from host_tools.models.anatomy import layers_of, stages_of_network
-from host_tools.opening import Opening
-from host_tools.package import add_provenance
-from host_tools.provenance import describe_data, tool_versions
+from host_tools.package import add_provenance, describe_data, tool_versions
+from host_tools.predict import Opening, save_scores
 from host_tools.recipe import Recipe, recipe_to, recipe_toml
-from host_tools.report.contact_sheet import contact_sheet, jpeg
-from host_tools.report.stage import predictor, scores_on, write_report
+from host_tools.report.page import predictor, scores_on, write_report
+from host_tools.report.pictures import contact_sheet, jpeg
 from host_tools.run_directory import RunDirectory, find_trained, taken
-from host_tools.scores.stage import calibrate_built
+from host_tools.scores.calibrate import calibrate_built
 from host_tools.third_party.keras import load_keras, sweep_unfinished
 from host_tools.train.checkpoint import holds_unfinished
 from host_tools.train.distributed import ALONE, Meeting, Team, joined
 from host_tools.train.fit import train
-from host_tools.validate.compare import Budget, Comparison
-from host_tools.validate.saved_scores import save_scores
+from host_tools.validate.measure import Budget, Comparison
 from host_tools.validate.validation import scores_of, validate
 
 Say = Callable[[str], None]

@@ -13,13 +13,12 @@ from pathlib import Path
 from edge_sdk.artifact.container import Container, Kind, parse_container, read_container
 from edge_sdk.artifact.description import parse_labels, parse_normalization, read_labels
 from edge_sdk.artifact.manifest import Manifest
-from edge_sdk.artifact.tflite import EDGETPU_OPERATOR, ModelSummary
+from edge_sdk.artifact.tflite import EDGETPU_OPERATOR, Metadata, ModelSummary
 from edge_sdk.errors import (
     CorruptArtifactError,
     UndescribedArtifactError,
     UnsupportedArtifactError,
 )
-from edge_sdk.metadata import Metadata
 from edge_sdk.types import Quantization, TensorSpec
 from edge_sdk.vision.preprocess import Crop, Preprocessing
 from edge_sdk.vision.tensors import Normalization, implied_normalization

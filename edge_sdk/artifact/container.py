@@ -18,14 +18,13 @@ from typing import Literal
 
 from edge_sdk.artifact.manifest import LABELS_FILE, MANIFEST_FILE, Manifest, parse_manifest
 from edge_sdk.artifact.onnx import DIGEST_FILE, PRODUCER, is_onnx, read_onnx
-from edge_sdk.artifact.tflite import ModelSummary, summarize
+from edge_sdk.artifact.tflite import Metadata, ModelSummary, read_metadata, summarize
 from edge_sdk.errors import (
     ArtifactNotFoundError,
     CorruptArtifactError,
     UnsupportedArtifactError,
 )
 from edge_sdk.files import read_file
-from edge_sdk.metadata import Metadata, read_metadata
 from edge_sdk.vision.tensors import RAW
 
 Kind = Literal["tflite", "onnx"]
@@ -172,8 +171,8 @@ def _check_size(path: Path, size: int) -> None:
             f"{path}: {size / 1e9:.1f} GB, no model file has more than "
             f"{_MODEL_LIMIT_BYTES / 1e9:.1f} GB; name a .tflite or .onnx file"
         )
-    from edge_sdk.machine.quota import usable_memory_bytes
-    from edge_sdk.machine.system import System
+    from edge_sdk.machine.board import System
+    from edge_sdk.machine.load import usable_memory_bytes
 
     room = usable_memory_bytes(System())
     if room is not None and size * _COPIES > room:

@@ -1,4 +1,4 @@
-"""Axes and marks for small inline SVG pictures; a device has no plotting library.
+"""Charts as small inline SVG pictures; a device has no plotting library.
 
 A picture is drawn 360 units wide, the width of a telephone, so that its text stays readable there;
 colours come from the page's style sheet, so that light and dark both work. Whatever text is put in

@@ -1,4 +1,4 @@
-"""Cold start and memory: fresh processes that open a model, answer once, and tell about themselves."""
+"""What a model costs beside its latency: start, memory, heat, energy, age of a decision, operators."""
 
 from __future__ import annotations
 
@@ -7,14 +7,31 @@ import os
 import subprocess
 import sys
 import time
+import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 import edge_sdk
-from edge_sdk.bench.opening import Opening
-from edge_sdk.errors import BenchmarkError
+from edge_sdk.bench.plan import Opening
+from edge_sdk.bench.results import Age, Energy, OperatorProfile, OperatorTime, Sustained, Window
+from edge_sdk.bench.timing import Lane
+from edge_sdk.classifier import Classifier
+from edge_sdk.engines import open_engine
+from edge_sdk.engines.operators import Slice, SliceRunner, slice_operators
+from edge_sdk.errors import (
+    BenchmarkError,
+    CorruptArtifactError,
+    FrameError,
+    NoFrameYetError,
+    UnreadableImageError,
+)
+from edge_sdk.machine.board import System
+from edge_sdk.machine.power import EnergyCounter, clock_now, temperature
+from edge_sdk.ports import FrameSource, LiveSource
+from edge_sdk.types import Frame, Tensor
 
 _TIMEOUT_S = 300
 # Memory may still grow after the first answer: buffers of later runs.
@@ -126,3 +143,254 @@ def cold_start(opening: Opening, picture: Path | None) -> ColdStart:
 def median_ms(starts: tuple[float, ...]) -> float | None:
     """The median of some cold starts; None of none."""
     return float(np.median(starts)) if starts else None
+
+
+_WINDOWS = 30
+_WINDOW_LEAST_S = 0.5
+_QUARTER = 4
+_IDLE_S = 1.0
+
+
+def run_sustained(lane: Lane, seconds: float, system: System) -> Sustained:
+    """Classifies without a pause, and looks at clock and temperature between windows.
+
+    Args:
+        lane: what classifies; its samples stay as they are.
+        seconds: how long; a cooler takes minutes to warm through.
+        system: where clock and temperature are read.
+    """
+    window_s = max(seconds / _WINDOWS, _WINDOW_LEAST_S)
+    windows: list[Window] = []
+    began_s = time.perf_counter()
+    while (at_s := time.perf_counter() - began_s) < seconds or not windows:
+        taken = lane.busy(window_s)
+        spent_s = time.perf_counter() - began_s - at_s
+        windows.append(
+            Window(
+                at_s=at_s,
+                runs=len(taken),
+                p50_ms=float(np.median(taken)),
+                fps=len(taken) / spent_s,
+                cpu_mhz=clock_now(system),
+                temperature_c=temperature(system),
+            )
+        )
+    return Sustained(time.perf_counter() - began_s, tuple(windows), slowdown_percent(windows))
+
+
+def slowdown_percent(windows: list[Window]) -> float:
+    """Median latency of the last quarter of the windows against the first."""
+    quarter = max(1, len(windows) // _QUARTER)
+    first = float(np.median([window.p50_ms for window in windows[:quarter]]))
+    last = float(np.median([window.p50_ms for window in windows[-quarter:]]))
+    return 100 * (last / first - 1)
+
+
+def measure_energy(lane: Lane, seconds: float, counter: EnergyCounter) -> Energy:
+    """Watches an energy counter for a second of rest and some of work.
+
+    Args:
+        lane: what classifies; its samples stay as they are.
+        seconds: of work.
+        counter: the machine's.
+    """
+    before_j, before_s = counter.joules(), time.perf_counter()
+    time.sleep(_IDLE_S)
+    idle_j, idle_s = counter.joules(), time.perf_counter()
+    runs = len(lane.busy(seconds))
+    busy_j, busy_s = counter.joules(), time.perf_counter()
+    idle_watts = (idle_j - before_j) / (idle_s - before_s)
+    return Energy(
+        source=counter.name,
+        seconds=busy_s - idle_s,
+        runs=runs,
+        joules_per_run=(busy_j - idle_j - idle_watts * (busy_s - idle_s)) / runs,
+        busy_watts=(busy_j - idle_j) / (busy_s - idle_s),
+        idle_watts=idle_watts,
+    )
+
+
+# What waits in a camera's queue when it is opened is older than what comes later.
+_SETTLE_FRAMES = 5
+_NO_TIMES = "this camera gives no timestamps, so ages are not known"
+
+
+def measure_age(
+    source: FrameSource,
+    classifier: Classifier,
+    *,
+    camera: str,
+    seconds: float,
+    between: Callable[[], object] = lambda: None,
+) -> Age:
+    """Classifies a camera's frames as ``edgecls run`` does, and tells how old each answer was.
+
+    A duplicate has the timestamp of the frame before; where there are no timestamps, its pixels.
+
+    Args:
+        source: an open camera; stays open.
+        classifier: what classifies; stays open.
+        camera: what to call the source in the report.
+        seconds: how long, after the first few frames, which do not count.
+        between: called after every frame.
+
+    Raises:
+        SourceError: the camera is lost.
+        EngineError: an inference failed.
+    """
+    tally = _Tally(source)
+    until_s, began_s = float("inf"), 0.0
+    seen = 0
+    asked_s = time.monotonic()
+    while time.monotonic() < until_s:
+        began_ns = time.monotonic_ns()
+        try:
+            frame = source.read()
+            if frame is None:
+                break
+            captured_ns = time.monotonic_ns()
+            classifier.classify(frame)
+            answered_ns = time.monotonic_ns()
+        except NoFrameYetError:
+            if seen < _SETTLE_FRAMES and time.monotonic() - asked_s > seconds:
+                break
+            continue
+        except (UnreadableImageError, FrameError):
+            tally.unreadable += 1
+            continue
+        seen += 1
+        if seen <= _SETTLE_FRAMES:
+            tally.begin(frame)
+            began_s = time.monotonic()
+            until_s = began_s + seconds if seen == _SETTLE_FRAMES else until_s
+        else:
+            tally.add(frame, (captured_ns - began_ns) / 1e6, answered_ns)
+        between()
+    return tally.result(camera, time.monotonic() - began_s if seen else 0.0)
+
+
+class _Tally:
+    """Counts; drops are counted from ``begin`` on."""
+
+    def __init__(self, source: FrameSource) -> None:
+        self._source = source
+        self._dropped_before = self._dropped()
+        self._age_ms: list[float] = []
+        self._capture_ms: list[float] = []
+        self._last: tuple[int, int | None] | None = None
+        self._duplicates = 0
+        self.unreadable = 0
+
+    def begin(self, frame: Frame) -> None:
+        self._dropped_before = self._dropped()
+        self._last = _mark(frame)
+
+    def add(self, frame: Frame, capture_ms: float, answered_ns: int) -> None:
+        mark = _mark(frame)
+        self._duplicates += mark == self._last
+        self._last = mark
+        self._capture_ms.append(capture_ms)
+        if frame.timestamp_ns is not None:
+            self._age_ms.append((answered_ns - frame.timestamp_ns) / 1e6)
+
+    def result(self, camera: str, seconds: float) -> Age:
+        frames = len(self._capture_ms)
+        return Age(
+            camera=camera,
+            frames=frames,
+            seconds=seconds,
+            dropped=self._dropped() - self._dropped_before,
+            duplicates=self._duplicates,
+            unreadable=self.unreadable,
+            age_ms=tuple(self._age_ms),
+            capture_ms=tuple(self._capture_ms),
+            note=_NO_TIMES if frames and not self._age_ms else "",
+        )
+
+    def _dropped(self) -> int:
+        return self._source.dropped if isinstance(self._source, LiveSource) else 0
+
+
+def _mark(frame: Frame) -> tuple[int, int | None]:
+    """Two frames with the same mark are the same."""
+    if frame.timestamp_ns is not None:
+        return 0, frame.timestamp_ns
+    return zlib.crc32(frame.pixels.tobytes()), None
+
+
+_ROUNDS_MIN, _ROUNDS_MAX = 3, 50
+# The first run after another operator finds its weights out of the cache, as in the whole model;
+# the clock itself takes as long as a small operator: so it is read around several runs.
+_SHORT_NS, _REPEAT = 50_000, 5
+
+
+def profile_operators(
+    model: bytes, tensor: Tensor, *, backend: str, threads: int, seconds: float
+) -> OperatorProfile:
+    """Times each operator alone, in turns with the whole model; the shortest of many rounds counts.
+
+    Shortest, since whatever else runs on the machine only ever adds, and adds more to what takes
+    longer (the documentation of Python's ``timeit`` says so of its repetitions): shares stay right.
+
+    Args:
+        model: the bytes of a ``.tflite`` file.
+        tensor: an input of the whole model, as it stores it.
+        backend: a CPU backend of TensorFlow Lite; the operators run in LiteRT.
+        threads: for one inference.
+        seconds: how long at most, loading aside; three rounds are made in any case.
+
+    Raises:
+        EngineNotInstalledError: LiteRT is missing.
+        EngineError: the model cannot be cut.
+    """
+    xnnpack = not backend.endswith("-noxnnpack")
+    runners: list[tuple[Slice, SliceRunner]] = []
+    alone_cannot: list[str] = []
+    for piece in slice_operators(model):
+        try:
+            runners.append((piece, SliceRunner(piece.model, threads=threads, xnnpack=xnnpack)))
+        except CorruptArtifactError:
+            alone_cannot.append(piece.operator)
+    whole = open_engine(model, backend, threads=threads)
+    times = np.zeros((_ROUNDS_MAX, len(runners)))
+    wholes = np.zeros(_ROUNDS_MAX)
+    clock, until_s, rounds = time.perf_counter_ns, time.perf_counter() + seconds, 0
+    try:
+        for row in range(_ROUNDS_MAX):
+            for column, (_, runner) in enumerate(runners):
+                times[row, column] = _timed(runner)
+            whole.infer(tensor)
+            began = clock()
+            whole.infer(tensor)
+            wholes[row] = clock() - began
+            rounds = row + 1
+            if rounds >= _ROUNDS_MIN and time.perf_counter() > until_s:
+                break
+    finally:
+        whole.close()
+    shortest = times[:rounds].min(axis=0) / 1e6 if runners else np.zeros(0)
+    total = float(shortest.sum())
+    return OperatorProfile(
+        operators=tuple(
+            OperatorTime(piece.index, piece.operator, piece.output, float(ms), float(ms) / total)
+            for (piece, _), ms in zip(runners, shortest, strict=True)
+        ),
+        sum_ms=total,
+        whole_ms=float(wholes[:rounds].min()) / 1e6,
+        note=f"could not run alone: {', '.join(sorted(set(alone_cannot)))}" if alone_cannot else "",
+    )
+
+
+def _timed(runner: SliceRunner) -> float:
+    """Nanoseconds of one run; the mean of several where one is short."""
+    run, clock = runner.run, time.perf_counter_ns
+    run()
+    began = clock()
+    run()
+    taken = clock() - began
+    if taken >= _SHORT_NS:
+        return taken
+    began = clock()
+    for _ in range(_REPEAT):
+        run()
+    return (clock() - began) / _REPEAT

@@ -9,11 +9,12 @@ from functools import lru_cache
 from pathlib import PurePath
 from typing import NamedTuple
 
-from edge_sdk.bench.parts import Distribution, Samples
-from edge_sdk.bench.results import Benchmark, ModelResult
+from edge_sdk.bench.results import Benchmark, Distribution, ModelResult, Samples
 from edge_sdk.machine.board import one_line
 
 NOTHING = "–"  # noqa: RUF001
+
+
 _LONGEST_NAME = 60
 
 

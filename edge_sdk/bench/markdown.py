@@ -20,7 +20,7 @@ from edge_sdk.bench.figures import (
     timings,
     titles,
 )
-from edge_sdk.bench.page_machine import command, machine_facts
+from edge_sdk.bench.page_costs import command, machine_facts
 from edge_sdk.bench.page_summary import all_reasons, headline, is_valid, notes, percent_of, summary
 from edge_sdk.bench.results import Benchmark
 from edge_sdk.bench.table import between, change_name, outcome, remarks, signed

@@ -24,7 +24,7 @@ from edge_sdk.bench.markup import (
     tag,
     whole_page,
 )
-from edge_sdk.bench.page_machine import command, machine_facts
+from edge_sdk.bench.page_costs import command, machine_facts
 from edge_sdk.bench.page_summary import all_reasons, is_valid
 from edge_sdk.bench.results import Benchmark, ModelResult
 from edge_sdk.bench.table import between, change_name, outcome, remarks, signed

@@ -19,7 +19,15 @@ from edge_sdk.bench.figures import (
     timings,
     titles,
 )
-from edge_sdk.bench.markup import Markup, join, listed, named, section, table, tag
+from edge_sdk.bench.markup import (
+    Markup,
+    join,
+    listed,
+    named,
+    section,
+    table,
+    tag,
+)
 from edge_sdk.bench.results import Benchmark, ModelResult
 
 

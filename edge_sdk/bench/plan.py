@@ -1,13 +1,127 @@
-"""What a benchmark is to measure, as one value."""
+"""What a benchmark measures: the plan, the models opened for it, and the pictures they classify."""
 
 from __future__ import annotations
 
+import dataclasses
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edge_sdk.bench.opening import Opening
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_sdk.artifact import Artifact
+from edge_sdk.bench.results import Pictures
+from edge_sdk.classifier import Classifier
+from edge_sdk.engines import backend_for, parse_backend, runtime_version
+from edge_sdk.engines.operators import xnnpack_share
+from edge_sdk.errors import NoFrameYetError, SourceNotFoundError, UnreadableImageError
 from edge_sdk.ports import FrameSource
+from edge_sdk.sources.folder import list_images
+from edge_sdk.types import Frame
+from edge_sdk.vision.images import EXTENSIONS, read_image
+from edge_sdk.vision.preprocess import Crop
+
+_NO_XNNPACK = ("litert-noxnnpack", "onnx", "edgetpu")
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """How a model is opened: what ``Classifier.open`` takes.
+
+    Attributes:
+        path, backend, threads: as for ``Classifier.open``.
+        labels: one per class, for a foreign model that names none; None: its own.
+        normalize, crop: for foreign models; None: as the file says.
+    """
+
+    path: Path
+    backend: str = "cpu"
+    threads: int = 1
+    labels: tuple[str, ...] | None = None
+    normalize: str | None = None
+    crop: Crop | None = None
+
+    def artifact(self) -> Artifact:
+        """Reads the file."""
+        return Artifact.open(
+            self.path, labels=self.labels, normalize=self.normalize, crop=self.crop
+        )
+
+    def open(self) -> Classifier:
+        """Opens the model."""
+        return Classifier.open(
+            self.path,
+            self.backend,
+            threads=self.threads,
+            labels=self.labels,
+            normalize=self.normalize,
+            crop=self.crop,
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Opened:
+    """A model that is open.
+
+    Attributes:
+        classifier: belongs to whoever holds this.
+        opening: with numbers for labels, where the file has none and none were given.
+        backend: the one that runs it, never ``cpu`` for an ``.onnx``.
+        runtime: package and version.
+        xnnpack: whether its kernels are used; None where nobody can tell.
+        load_ms: how long opening took, in a process that had its libraries.
+        note: for the reader, may be empty.
+    """
+
+    classifier: Classifier
+    opening: Opening
+    backend: str
+    runtime: str
+    xnnpack: bool | None
+    load_ms: float
+    note: str
+
+
+def open_to_measure(opening: Opening) -> Opened:
+    """Opens a model twice: libraries are loaded, and a foreign file is tried, before it is timed.
+
+    Raises:
+        ArtifactError: the file is missing, damaged or no classifier.
+        EngineError: its backend is unknown or missing here.
+    """
+    artifact = opening.artifact()
+    if not artifact.labels:  # numbers will do: nobody reads them, and they cost no time
+        opening = replace(opening, labels=tuple(map(str, range(max(artifact.output.shape)))))
+    opening.open().close()
+    began = time.perf_counter()
+    classifier = opening.open()
+    load_ms = 1000 * (time.perf_counter() - began)
+    try:
+        backend = backend_for(artifact, opening.backend)
+        used, note = _xnnpack(artifact, backend, opening.threads)
+        return Opened(
+            classifier,
+            opening,
+            backend,
+            runtime_version(backend),
+            used,
+            load_ms,
+            note,
+        )
+    except BaseException:
+        classifier.close()
+        raise
+
+
+def _xnnpack(artifact: Artifact, backend: str, threads: int) -> tuple[bool | None, str]:
+    """Whether XNNPACK is used, and what a reader should know about it."""
+    name = parse_backend(backend).name
+    if name in _NO_XNNPACK:
+        return False, ""
+    share = xnnpack_share(artifact.data, name, threads=threads)
+    return (None, "") if share is None else (share.used, share.note)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,3 +167,130 @@ class Plan:
     operators: bool = True
     sustained_s: float = 0.0
     energy: bool = True
+
+
+# Decoded beforehand and held: enough that no cache holds them all, little for a small board.
+_MOST = 16
+_MOST_BYTES = 48_000_000
+
+MADE_UP = "timed on made-up pictures: the file carries no self-test; give real ones with --data DIR"
+SMALL = (
+    "timed on pictures of the model's own size (its self-test): a camera's take longer to prepare; "
+    "give some with --data DIR"
+)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class Chosen:
+    """Frames in memory, and what a report says about them.
+
+    Attributes:
+        frames: at least one.
+        described: the report's words.
+        files: where they were read from; empty where from nowhere.
+        unreadable: pictures that were left out, as sentences.
+        note: what a reader must know; empty where nothing.
+    """
+
+    frames: tuple[Frame, ...]
+    described: Pictures
+    files: tuple[Path, ...] = ()
+    unreadable: tuple[str, ...] = ()
+    note: str = ""
+
+
+def pictures_of_folder(folder: Path, seed: int) -> Chosen:
+    """A few pictures of a folder, drawn by chance, decoded to RGB.
+
+    Raises:
+        SourceNotFoundError: there is nothing at ``folder``, or no picture that can be read.
+    """
+    files = list(list_images(folder))
+    if not files:
+        raise SourceNotFoundError(
+            f"{folder}: no pictures there (looked for {' '.join(EXTENSIONS)}, in folders within it "
+            "too); give --data a folder of pictures, or leave it out"
+        )
+    np.random.default_rng(seed).shuffle(files)
+    frames: list[Frame] = []
+    taken, unreadable, held = [], [], 0
+    for file in files:
+        try:
+            frame = read_image(file, index=len(frames))
+        except UnreadableImageError as error:
+            unreadable.append(str(error))
+            continue
+        frames.append(frame)
+        taken.append(file)
+        held += frame.pixels.nbytes
+        if len(frames) == _MOST or held > _MOST_BYTES:
+            break
+    if not frames:
+        raise SourceNotFoundError(
+            f"{folder}: none of its {len(files)} pictures can be read, the first because "
+            f"{unreadable[0]}; edgecls data check {folder} lists them"
+        )
+    described = Pictures("data", str(folder), len(frames), _size(frames[0]))
+    return Chosen(tuple(frames), described, tuple(taken), tuple(unreadable))
+
+
+def pictures_of_camera(source: FrameSource, name: str) -> Chosen:
+    """The next frames of a camera, copied.
+
+    Raises:
+        SourceNotFoundError: it gives none.
+        SourceError: it is lost.
+    """
+    frames: list[Frame] = []
+    while len(frames) < _MOST and sum(f.pixels.nbytes for f in frames) < _MOST_BYTES:
+        try:
+            frame = source.read()
+        except (NoFrameYetError, UnreadableImageError):
+            continue
+        if frame is None:
+            break
+        frames.append(dataclasses.replace(frame, pixels=frame.pixels.copy()))
+    if not frames:
+        raise SourceNotFoundError(f"{name}: gave no picture; look at it with edgecls run MODEL")
+    return Chosen(tuple(frames), Pictures("camera", name, len(frames), _size(frames[0])))
+
+
+def pictures_of_artifact(artifact: Artifact) -> Chosen:
+    """The inputs of its golden self-test, else made-up ones of the model's size."""
+    how = artifact.preprocessing
+    if artifact.manifest is not None and len(artifact.manifest.selftest.pixels):
+        pixels = artifact.manifest.selftest.pixels
+        origin, note = "self-test", SMALL
+    else:
+        pixels = made_up(how.height, how.width, how.channels)
+        origin, note = "made-up", MADE_UP
+    frames = tuple(as_frame(one, index) for index, one in enumerate(pixels))
+    return Chosen(frames, Pictures(origin, "", len(frames), (how.width, how.height)), note=note)
+
+
+def as_frame(pixels: NDArray[np.uint8], index: int = 0) -> Frame:
+    """A frame of model input pixels ``(H, W, C)``: RGB, or gray where C is 1."""
+    if pixels.shape[2] == 1:
+        return Frame(np.ascontiguousarray(pixels[:, :, 0]), "gray", index)
+    return Frame(np.ascontiguousarray(pixels), "rgb", index)
+
+
+def made_up(height: int, width: int, channels: int) -> NDArray[np.uint8]:
+    """``(4, H, W, C)``: shades that run across, each turned another way; the same every time."""
+    across = np.linspace(0, 255, width, dtype=np.float32)[None, :, None]
+    down = np.linspace(0, 255, height, dtype=np.float32)[:, None, None]
+    tint = np.linspace(0.4, 1.0, channels, dtype=np.float32)
+    both = (
+        (across + down) / 2 * tint,
+        (255 - across + down) / 2 * tint,
+        np.abs(across - down) * tint,
+        (255 - np.abs(across - down)) * tint,
+    )
+    return np.stack([np.broadcast_to(one, (height, width, channels)) for one in both]).astype(
+        np.uint8
+    )
+
+
+def _size(frame: Frame) -> tuple[int, int]:
+    height, width = frame.pixels.shape[:2]
+    return width, height * 2 // 3 if frame.format == "i420" else height

@@ -8,22 +8,48 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_sdk.bench import charts
-from edge_sdk.bench.charts import WIDTH, Axis
+from edge_sdk.bench.charts import (
+    WIDTH,
+    Axis,
+    band,
+    bar,
+    curve,
+    dot,
+    label,
+    picture,
+    rule,
+    x_axis,
+    y_axis,
+)
 from edge_sdk.bench.figures import ms
-from edge_sdk.bench.parts import Distribution, Samples, ThreadPoint
+from edge_sdk.bench.results import Distribution, Samples, ThreadPoint
 
 Floats = NDArray[np.float64]
+
+
 Points = Sequence[tuple[float, float]]
 
+
 _LEFT, _RIGHT = 44.0, WIDTH - 8
+
+
 _HEIGHT = 190.0
+
+
 _BOTTOM = _HEIGHT - 34
+
+
 # The long tail gets a lane of its own at the right, or one slow run of a thousand would squeeze all
 # others into one bar.
 _LANE = 52.0
+
+
 _BINS = 48
+
+
 _DOTS = 300  # of the slowest; a page of megabytes helps nobody
+
+
 _COLUMNS = 140
 
 
@@ -52,20 +78,20 @@ def histogram(values_ms: Sequence[float], told: Distribution, series: int) -> st
     counts, edges = np.histogram(usual, bins=bins, range=(axis.low, axis.high))
     top, bottom = 10.0, _BOTTOM
     tallest = max(1, int(counts.max()))
-    marks = [charts.x_axis(axis, bottom, top, "ms")]
+    marks = [x_axis(axis, bottom, top, "ms")]
     if told.ci95:
         low, high = (min(max(axis.at(v), axis.start), right) for v in told.ci95)
-        marks.append(charts.bar(low, top, max(1.5, high - low), bottom - top, series, "interval"))
+        marks.append(bar(low, top, max(1.5, high - low), bottom - top, series, "interval"))
     for count, (first, last) in zip(counts, pairwise(edges), strict=True):
         height = (bottom - top) * count / tallest
         x = axis.at(float(first))
-        marks.append(charts.bar(x, bottom - height, axis.at(float(last)) - x - 0.6, height, series))
+        marks.append(bar(x, bottom - height, axis.at(float(last)) - x - 0.6, height, series))
     middle = axis.at(told.p50)
-    marks.append(charts.rule(middle, top, bottom, "median"))
+    marks.append(rule(middle, top, bottom, "median"))
     if len(slow):
         marks += _lane(slow, border, right, top, bottom, series)
     what = f"Histogram of {len(values)} latencies, median {ms(told.p50)} ms"
-    return charts.picture(_HEIGHT, what, marks)
+    return picture(_HEIGHT, what, marks)
 
 
 def distribution(curves: Sequence[tuple[int, Floats]]) -> str:
@@ -75,15 +101,15 @@ def distribution(curves: Sequence[tuple[int, Floats]]) -> str:
     axis = Axis.over((low, high), _LEFT, _RIGHT, log=low > 0)
     y = Axis(0, 100, _BOTTOM, 18)
     marks = [
-        charts.x_axis(axis, _BOTTOM, 18, "ms, logarithmic" if axis.log else "ms"),
-        charts.y_axis(y, _LEFT, _RIGHT, "runs at most as slow", " %", most=5),
+        x_axis(axis, _BOTTOM, 18, "ms, logarithmic" if axis.log else "ms"),
+        y_axis(y, _LEFT, _RIGHT, "runs at most as slow", " %", most=5),
     ]
     shares = np.concatenate((np.linspace(0, 95, 96), np.linspace(95.25, 100, 20)))
     for series, values in curves:
         at = np.percentile(values, shares)
         places = [(axis.at(float(v)), y.at(float(s))) for v, s in zip(at, shares, strict=True)]
-        marks.append(charts.curve(places, series))
-    return charts.picture(_HEIGHT, f"Cumulative distribution of {len(curves)} models", marks)
+        marks.append(curve(places, series))
+    return picture(_HEIGHT, f"Cumulative distribution of {len(curves)} models", marks)
 
 
 def over_time(samples: Samples, series: int) -> str:
@@ -94,8 +120,8 @@ def over_time(samples: Samples, series: int) -> str:
     x = Axis.over(at_s.tolist(), _LEFT, _RIGHT, zero=True)
     y = Axis.over((float(usual.min()), float(usual.max())), _BOTTOM, 30)
     marks = [
-        charts.x_axis(x, _BOTTOM, 18, "s"),
-        charts.y_axis(y, _LEFT, _RIGHT, "ms"),
+        x_axis(x, _BOTTOM, 18, "s"),
+        y_axis(y, _LEFT, _RIGHT, "ms"),
     ]
     columns = min(_COLUMNS, max(1, len(values) // 8))
     upper, lower, middle = [], [], []
@@ -106,19 +132,17 @@ def over_time(samples: Samples, series: int) -> str:
         lower.append((place, y.at(float(low))))
         middle.append((place, y.at(float(mid))))
     if columns > 1:
-        marks += [charts.band(upper, lower, series), charts.curve(middle, series)]
+        marks += [band(upper, lower, series), curve(middle, series)]
     else:
         order = zip(at_s, values, strict=True)
-        marks += [
-            charts.dot(x.at(float(t)), y.at(min(float(v), border)), 2, series) for t, v in order
-        ]
+        marks += [dot(x.at(float(t)), y.at(min(float(v), border)), 2, series) for t, v in order]
     slow = np.flatnonzero(values > border)
     worst = slow[np.argsort(values[slow])[-_DOTS:]]
-    marks += [charts.dot(x.at(float(at_s[i])), 23, 2.2, series, "outlier") for i in worst]
+    marks += [dot(x.at(float(at_s[i])), 23, 2.2, series, "outlier") for i in worst]
     if len(slow):
         told = f"{len(slow)} slower, up to {ms(float(values.max()))} ms"
-        marks.append(charts.label(_RIGHT, 12, told, anchor="end", kind="quiet"))
-    return charts.picture(_HEIGHT, f"Latency of {len(values)} runs over time", marks)
+        marks.append(label(_RIGHT, 12, told, anchor="end", kind="quiet"))
+    return picture(_HEIGHT, f"Latency of {len(values)} runs over time", marks)
 
 
 def scaling(lines: Sequence[tuple[int, Sequence[ThreadPoint]]]) -> str:
@@ -133,15 +157,15 @@ def scaling(lines: Sequence[tuple[int, Sequence[ThreadPoint]]]) -> str:
     gains = [(s, [(p.threads, p.fps / line[0].fps) for p in line]) for s, line in lines]
     best = max(gain for _, line in gains for _, gain in line)
     y = Axis(0, max(best, min(last / first, 1.6 * best)) * 1.08, _BOTTOM, 18)
-    marks = [charts.y_axis(y, _LEFT, _RIGHT, "times as many pictures per second")]
+    marks = [y_axis(y, _LEFT, _RIGHT, "times as many pictures per second")]
     marks.append(_whole_axis(x, counts))
     end = min(float(last), first * y.high)
-    marks.append(charts.curve([(x.at(first), y.at(1)), (x.at(end), y.at(end / first))], 0, "ideal"))
+    marks.append(curve([(x.at(first), y.at(1)), (x.at(end), y.at(end / first))], 0, "ideal"))
     for series, line in gains:
         places = [(x.at(threads), y.at(gain)) for threads, gain in line]
-        marks.append(charts.curve(places, series))
-        marks += [charts.dot(*place, 3, series) for place in places]
-    return charts.picture(_HEIGHT, "Speed over threads", marks)
+        marks.append(curve(places, series))
+        marks += [dot(*place, 3, series) for place in places]
+    return picture(_HEIGHT, "Speed over threads", marks)
 
 
 def trade(points: Sequence[tuple[int, float, float, int]]) -> str:
@@ -153,21 +177,21 @@ def trade(points: Sequence[tuple[int, float, float, int]]) -> str:
     x = Axis.over([p[1] for p in points], _LEFT + 22, _RIGHT - 22, log=True)
     y = Axis.over([100 * p[2] for p in points], _BOTTOM - 18, 40)
     marks = [
-        charts.x_axis(x, _BOTTOM, 18, "ms, logarithmic"),
-        charts.y_axis(y, _LEFT, _RIGHT, "accuracy", " %"),
+        x_axis(x, _BOTTOM, 18, "ms, logarithmic"),
+        y_axis(y, _LEFT, _RIGHT, "accuracy", " %"),
     ]
     largest = max(p[3] for p in points)
     labels = []
     for series, latency, accuracy, n_bytes in sorted(points, key=lambda p: -p[3]):
         place = (x.at(latency), y.at(100 * accuracy))
         radius = max(3.0, 17 * (n_bytes / largest) ** 0.5)
-        marks.append(charts.dot(*place, radius, series, "disc"))
+        marks.append(dot(*place, radius, series, "disc"))
         # Within the disc where it is large enough, else above.
         below = 4 if radius >= 9 else -radius - 3
         told = str(series + 1)
-        labels.append(charts.label(place[0], place[1] + below, told, anchor="middle", kind="mark"))
+        labels.append(label(place[0], place[1] + below, told, anchor="middle", kind="mark"))
     marks += labels
-    return charts.picture(_HEIGHT, "Accuracy over latency", marks)
+    return picture(_HEIGHT, "Accuracy over latency", marks)
 
 
 def trace(points: Points, title: str, series: int, *, zero: bool = False) -> str:
@@ -177,12 +201,12 @@ def trace(points: Points, title: str, series: int, *, zero: bool = False) -> str
     y = Axis.over([v for _, v in points], bottom, 22, zero=zero)
     places = [(x.at(t), y.at(v)) for t, v in points]
     marks = [
-        charts.x_axis(x, bottom, 18, "s"),
-        charts.y_axis(y, _LEFT, _RIGHT, title),
-        charts.curve(places, series),
-        *(charts.dot(*place, 1.8, series) for place in places[:_DOTS]),
+        x_axis(x, bottom, 18, "s"),
+        y_axis(y, _LEFT, _RIGHT, title),
+        curve(places, series),
+        *(dot(*place, 1.8, series) for place in places[:_DOTS]),
     ]
-    return charts.picture(height, f"{title} over time", marks)
+    return picture(height, f"{title} over time", marks)
 
 
 def _lane(
@@ -190,21 +214,21 @@ def _lane(
 ) -> list[str]:
     """The slow runs as dots at the right, by how slow; where many fall together they pile up."""
     lane = Axis(border, max(float(slow[-1]), border * 1.01), left + 8, _RIGHT - 4)
-    marks = [charts.rule(left + 2, top, bottom, "border")]
+    marks = [rule(left + 2, top, bottom, "border")]
     piles: dict[int, int] = {}
     for value in slow[-_DOTS:]:
         place = round(lane.at(float(value)) / 4)
         piles[place] = piles.get(place, 0) + 1
         height = bottom - 4 - 4.6 * (piles[place] - 1)
         if height > top + 14:
-            marks.append(charts.dot(4.0 * place, height, 2.3, series, "outlier"))
+            marks.append(dot(4.0 * place, height, 2.3, series, "outlier"))
     told = f"{len(slow)} slower, up to {ms(float(slow[-1]))}"
-    marks.append(charts.label(_RIGHT, top + 4, told, anchor="end", kind="quiet"))
+    marks.append(label(_RIGHT, top + 4, told, anchor="end", kind="quiet"))
     return marks
 
 
 def _whole_axis(axis: Axis, values: Sequence[int]) -> str:
-    marks = [charts.rule(axis.at(v), 18, _BOTTOM, "grid") for v in values]
-    marks += [charts.label(axis.at(v), _BOTTOM + 13, str(v), anchor="middle") for v in values]
-    marks.append(charts.label(axis.end, _BOTTOM + 27, "threads", anchor="end", kind="quiet"))
+    marks = [rule(axis.at(v), 18, _BOTTOM, "grid") for v in values]
+    marks += [label(axis.at(v), _BOTTOM + 13, str(v), anchor="middle") for v in values]
+    marks.append(label(axis.end, _BOTTOM + 27, "threads", anchor="end", kind="quiet"))
     return "".join(marks)

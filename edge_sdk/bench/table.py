@@ -1,4 +1,4 @@
-"""A benchmark, or two, as a table for the terminal: plain text, no colours."""
+"""A benchmark, or two, as text: figures, a table for the terminal."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def table(benchmark: Benchmark, accuracies: Sequence[Accuracy] = ()) -> str:
         lines += [
             f"INVALID: {reason}" for reason in all_reasons(benchmark) or ["no reason is recorded"]
         ]
-    return "\n".join(_clean(line) for line in lines)
+    return "\n".join(_plain(line) for line in lines)
 
 
 def comparison_table(comparison: Comparison) -> str:
@@ -104,7 +104,7 @@ def comparison_table(comparison: Comparison) -> str:
         outcome(comparison),
     ]
     lines += remarks(comparison)
-    return "\n".join(_clean(line) for line in lines)
+    return "\n".join(_plain(line) for line in lines)
 
 
 def outcome(comparison: Comparison) -> str:
@@ -151,7 +151,7 @@ def signed(percent: float) -> str:
 
 def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
     """Aligned: the first column left, the others right."""
-    clean = [[_clean(cell) for cell in row] for row in rows]
+    clean = [[_plain(cell) for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in clean) for i in range(len(clean[0]))]
     return [
         "  ".join(
@@ -162,6 +162,6 @@ def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
-def _clean(line: str) -> str:
+def _plain(line: str) -> str:
     """Printable: names of files may hold control characters that a terminal would obey."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line)

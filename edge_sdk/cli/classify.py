@@ -46,10 +46,10 @@ def classify(
       edgecls classify trash_int8.tflite photo.jpg
     """
     from edge_sdk.cli.output import TextLines
-    from edge_sdk.records import ClassificationRecord, ErrorRecord, Record
     from edge_sdk.redaction import redact_text
     from edge_sdk.sinks.jsonl import JsonLines
     from edge_sdk.sources.folder import list_images
+    from edge_sdk.types import ClassificationRecord, ErrorRecord, Record
     from edge_sdk.vision.images import read_image
 
     files = [file for path in images for file in (list_images(path) if path.is_dir() else [path])]

@@ -12,7 +12,7 @@ from edge_sdk.cli.options import json_option
 from edge_sdk.terminal import own, printable
 
 if TYPE_CHECKING:
-    from edge_sdk.doctor.findings import Finding, Severity
+    from edge_sdk.device.doctor.context import Finding, Severity
 
 _SOMETHING_MISSING = 5
 _COLORS = {"error": "red", "warning": "yellow", "note": "cyan", "ok": "green"}

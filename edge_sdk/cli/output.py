@@ -8,7 +8,8 @@ from collections.abc import Callable
 import click
 
 from edge_sdk.artifact import Artifact
-from edge_sdk.records import (
+from edge_sdk.terminal import one_line
+from edge_sdk.types import (
     ClassificationRecord,
     ErrorRecord,
     EventRecord,
@@ -16,7 +17,6 @@ from edge_sdk.records import (
     HealthRecord,
     Record,
 )
-from edge_sdk.terminal import one_line
 
 # Standing still, a camera's answer is repeated so often: a terminal that stands still looks dead.
 _REPEAT_S = 10.0

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -16,15 +18,179 @@ from edge_sdk.cli.options import (
     top_k_option,
 )
 from edge_sdk.cli.run_options import attention_options, decision_options, source_options
-from edge_sdk.cli.run_sinks import SinkOptions, sink_options
 
 if TYPE_CHECKING:
-    from edge_sdk.answers import Decisions
-    from edge_sdk.attention import Attention
+    from contextlib import ExitStack
+
     from edge_sdk.cli.run_options import Source
     from edge_sdk.hotswap import ReloadingClassifier
+    from edge_sdk.loop.decisions import Decisions
+    from edge_sdk.loop.sampling import Attention
     from edge_sdk.loop.statistics import LiveStatistics, RunStatistics
+    from edge_sdk.ports import Sink
+    from edge_sdk.sinks.spool import Spool, SpoolStatistics
     from edge_sdk.sinks.web.uploads import Uploads
+
+
+class SinkOptions(NamedTuple):
+    """The command line's words, each None where it was not given."""
+
+    log_file: Path | None
+    mqtt: str | None
+    webhook: str | None
+    metrics: str | None
+    save_frames: Path | None
+    web: str | None
+    spool: Path | None
+    service: str | None = None
+
+    def open(
+        self, stack: ExitStack, statistics: LiveStatistics, *, as_json: bool, live: bool
+    ) -> list[Sink]:
+        """Opens them all; ``stack`` closes them.
+
+        What must not lose a record comes first: a process that is killed between two sinks has then
+        printed nothing that its spool does not have. With a camera only standard output ends the run
+        when it fails, with files the log does so too: whoever started it waits for a whole one.
+        """
+        from edge_sdk.cli.output import LiveText, TextLines
+        from edge_sdk.loop.run import close_together
+        from edge_sdk.sinks.extra import as_extra
+        from edge_sdk.sinks.jsonl import JsonLines, open_json_lines
+
+        sinks: list[Sink] = []
+        stack.callback(lambda: close_together(sinks))
+        spools = self._open_spools(sinks)
+        if self.log_file is not None:
+            log_file = self.log_file
+            sinks.append(
+                as_extra(log_file.name, lambda: open_json_lines(log_file))
+                if live
+                else open_json_lines(log_file)
+            )
+        sinks.append(JsonLines() if as_json else LiveText() if live else TextLines())
+        if self.save_frames is not None:
+            from edge_sdk.sinks.save_frames import open_save_frames
+
+            folder = self.save_frames
+            sinks.append(as_extra(folder.name, lambda: open_save_frames(folder)))
+        if self.metrics is not None:
+            from edge_sdk.sinks.metrics import open_metrics
+
+            place = self.metrics
+            sinks.append(
+                as_extra(
+                    "metrics",
+                    lambda: open_metrics(
+                        place,
+                        dropped=lambda: statistics.dropped,
+                        spools={name: _asking(spool) for name, spool in spools.items()},
+                    ),
+                )
+            )
+        return sinks
+
+    def open_page(
+        self, statistics: LiveStatistics, open_uploads: Callable[[], Uploads]
+    ) -> list[Sink]:
+        """The web page, where it was asked for, as a list of one; says where it is."""
+        if self.web is None:
+            return []
+        from edge_sdk.sinks.extra import as_extra
+        from edge_sdk.sinks.web.sink import open_web
+
+        page = open_web(self.web, statistics, uploads=open_uploads())
+        click.echo(f"web page: {page}", err=True)
+        return [as_extra("web page", lambda: page)]
+
+    def _open_spools(self, sinks: list[Sink]) -> dict[str, Spool]:
+        spools: dict[str, Spool] = {}
+        if self.mqtt is not None:
+            from edge_sdk.sinks.mqtt import open_mqtt
+
+            spool = open_mqtt(self.mqtt, service=self.service, spool_path=self._spool("mqtt"))
+            sinks.append(spool)
+            spools["mqtt"] = spool
+        if self.webhook is not None:
+            from edge_sdk.sinks.webhook import open_webhook
+
+            spool = open_webhook(
+                self.webhook, service=self.service, spool_path=self._spool("webhook")
+            )
+            sinks.append(spool)
+            spools["webhook"] = spool
+        return spools
+
+    def _spool(self, kind: str) -> Path | None:
+        """Where records for a receiver wait: with two receivers, each has a file of its own."""
+        if self.spool is None or self.mqtt is None or self.webhook is None:
+            return self.spool
+        return self.spool.with_name(f"{self.spool.name}.{kind}")
+
+
+def _asking(spool: Spool) -> Callable[[], SpoolStatistics]:
+    return lambda: spool.statistics
+
+
+def sink_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of ``SinkOptions``, given to the callback as ``sinks``."""
+
+    @wraps(function)
+    def collected(**values: Any) -> Any:
+        sinks = SinkOptions(*(values.pop(name) for name in SinkOptions._fields))
+        if sinks.spool is not None and sinks.mqtt is None and sinks.webhook is None:
+            raise click.UsageError(
+                "--spool FILE is where records for --mqtt or --webhook wait; give one of these as well"
+            )
+        return function(sinks=sinks, **values)
+
+    log_file = click.option(
+        "--log-file",
+        metavar="PATH",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help="Append JSON lines to a file, begun anew at 16 MB; five old ones stay.",
+    )
+    mqtt = click.option(
+        "--mqtt",
+        metavar="URL",
+        help="Send records to a broker: mqtt://HOST[:PORT][/TOPIC], mqtts:// encrypts. Name and "
+        "password: $EDGECLS_MQTT_USERNAME, $EDGECLS_MQTT_PASSWORD.",
+    )
+    webhook = click.option(
+        "--webhook",
+        metavar="URL",
+        help="POST records to a server. Token: $EDGECLS_WEBHOOK_TOKEN.",
+    )
+    metrics = click.option(
+        "--metrics", metavar="HOST:PORT", help="Answer Prometheus at /metrics; a port alone: here."
+    )
+    save_frames = click.option(
+        "--save-frames",
+        metavar="DIR",
+        type=click.Path(path_type=Path, file_okay=False),
+        help="Keep uncertain pictures for the next training, 1 GB at most.",
+    )
+    web = click.option(
+        "--web",
+        metavar="[HOST:]PORT",
+        help="Show a live page; a port alone: to this machine only. Another HOST needs "
+        "$EDGECLS_WEB_TOKEN.",
+    )
+    spool = click.option(
+        "--spool",
+        metavar="FILE",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help="Where records for --mqtt or --webhook wait until they are delivered, one process each; "
+        "with both, FILE.mqtt and FILE.webhook  [default: a file per URL in this user's state folder].",
+    )
+    service = click.option(
+        "--name",
+        "service",
+        metavar="NAME",
+        help="What this run is called beside others on this device: in topics, records and Home "
+        "Assistant. It may also stand in $EDGECLS_SERVICE; edgecls service install sets it.",
+    )
+    return log_file(mqtt(webhook(spool(service(metrics(save_frames(web(collected))))))))
 
 
 @click.command()

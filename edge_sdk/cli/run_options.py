@@ -61,7 +61,7 @@ class Source(NamedTuple):
                 )
             except SourceNotFoundError as error:  # such as one whose driver crashes: exit 5, too
                 raise CameraNotFoundError(str(error)) from error
-        from edge_sdk.sources.files import open_files
+        from edge_sdk.sources.folder import open_files
 
         return open_files(self.paths, max_pixels=self.max_pixels)
 
@@ -181,7 +181,7 @@ def parse_camera(text: str, model: Path | None = None, *, typed: bool = False) -
 
     if text.startswith("@"):
         from edge_sdk.errors import SinkSpecError
-        from edge_sdk.sinks.credentials import read_secret
+        from edge_sdk.sinks.address import read_secret
 
         try:
             text, typed = read_secret(Path(text[1:])), False
@@ -216,9 +216,7 @@ def attention_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(function)
     def collected(**values: Any) -> Any:
-        from edge_sdk.attention import Attention
-        from edge_sdk.loop.sampling import Motion
-        from edge_sdk.regions import parse_region
+        from edge_sdk.loop.sampling import Attention, Motion, parse_region
 
         every, max_fps, regions, motion = (
             values.pop(name) for name in ("every", "max_fps", "regions", "motion")
@@ -266,8 +264,7 @@ def decision_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(function)
     def collected(**values: Any) -> Any:
-        from edge_sdk.answers import Decisions
-        from edge_sdk.loop.decisions import Hysteresis, Unsmoothed, parse_smoothing
+        from edge_sdk.loop.decisions import Decisions, Hysteresis, Unsmoothed, parse_smoothing
 
         smooth, allow, deny, events = (
             values.pop(name) for name in ("smooth", "allow", "deny", "events")

@@ -13,7 +13,7 @@ from edge_sdk.cli.run_options import parse_camera
 from edge_sdk.errors import SystemctlError
 
 if TYPE_CHECKING:
-    from edge_sdk.systemd_unit.control import Host
+    from edge_sdk.device.unit_install import Host
 
 # Options of run that name something to write.
 _WRITTEN = ("log_file", "save_frames", "spool")
@@ -85,10 +85,10 @@ def install(
       sudo edgecls service install /opt/edgecls/trash_int8.tflite --camera \\
         --mqtt-credentials /etc/edgecls/mqtt -- --events --mqtt mqtts://broker.local
     """
+    from edge_sdk.device.unit import unit_text
     from edge_sdk.device.unit_install import Described, Request, plan
+    from edge_sdk.device.unit_install import install as put_in_place
     from edge_sdk.device.unit_state import unit_state
-    from edge_sdk.systemd_unit.control import install as put_in_place
-    from edge_sdk.systemd_unit.text import unit_text
 
     if camera is not None:
         parse_camera(camera, model)
@@ -163,7 +163,7 @@ def remove(name: str, purge: bool) -> None:
       sudo edgecls service remove
     """
     from edge_sdk.device.unit import check_name
-    from edge_sdk.systemd_unit.control import remove as take_away
+    from edge_sdk.device.unit_install import remove as take_away
 
     host = this_host()
     host.check_root(_with_sudo())
@@ -175,7 +175,7 @@ def remove(name: str, purge: bool) -> None:
 
 def this_host() -> Host:
     """The machine that this runs on; tests put another one in its place."""
-    from edge_sdk.systemd_unit.control import Host
+    from edge_sdk.device.unit_install import Host
     from edge_sdk.systems import require_linux
 
     require_linux("a service of systemd", "Type the command on the device")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from edge_sdk.device.unit_install import Host, show
 from edge_sdk.files import size_text
-from edge_sdk.records import SCHEMA
-from edge_sdk.systemd_unit.control import Host, show
+from edge_sdk.types import SCHEMA
 
 _KEYS = (
     *("LoadState", "ActiveState", "SubState", "UnitFileState", "Result", "NRestarts"),

@@ -298,8 +298,8 @@ def _limit_memory(model_bytes: int) -> None:
     except ImportError:  # Windows
         return
 
-    from edge_sdk.machine.quota import usable_memory_bytes
-    from edge_sdk.machine.system import System
+    from edge_sdk.machine.board import System
+    from edge_sdk.machine.load import usable_memory_bytes
 
     spare = _SPARE_BYTES + _COPIES * model_bytes
     room = usable_memory_bytes(System())

@@ -1,4 +1,4 @@
-"""Answers that do not flicker: what several frames in a row say, instead of the last one alone.
+"""Decisions: from the scores of frames to a smoothed answer, its threshold, and events.
 
 Each kind is a frozen value with its parameters; ``start()`` gives the state for one stream of
 frames. Nothing here looks at a clock: frames are counted.
@@ -7,13 +7,80 @@ frames. Nothing here looks at a clock: frames are counted.
 from __future__ import annotations
 
 from collections import Counter, deque
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_sdk.decision import Answer, best, rank
+from edge_sdk.types import EventRecord, FrameRecord, Prediction, Ranked, top_k, utc_now
+
+
+class Answer(NamedTuple):
+    """What is said of one picture.
+
+    Attributes:
+        chosen: index of the label, None where the answer is "unknown".
+        score: of that label; of the best candidate where there is none. 0..1.
+        ranking: ``(index, score)`` of the candidates, best first.
+    """
+
+    chosen: int | None
+    score: float
+    ranking: tuple[tuple[int, float], ...]
+
+
+def candidates(
+    labels: Sequence[str], allow: Sequence[str] = (), deny: Sequence[str] = ()
+) -> NDArray[np.bool_]:
+    """Which labels may be an answer, ``(C,)``: those of ``allow`` (empty: all), without ``deny``.
+
+    Names that are no label count for nothing, see ``unknown_labels``.
+    """
+    wanted, unwanted = set(allow), set(deny)
+    return np.array([(not wanted or x in wanted) and x not in unwanted for x in labels], np.bool_)
+
+
+def unknown_labels(labels: Sequence[str], names: Sequence[str]) -> str:
+    """A sentence about the first of ``names`` that is no label; empty where all are."""
+    for name in names:
+        if name not in labels:
+            import difflib  # only a mistake needs it, and every start would pay for it
+
+            near = difflib.get_close_matches(name, labels, 1)
+            choose = f"did you mean {near[0]!r}?" if near else f"choose from {_some(labels)}"
+            return f"the model has no label {name!r}; {choose}"
+    return ""
+
+
+def _some(labels: Sequence[str]) -> str:
+    return ", ".join(labels[:10]) + (", ..." if len(labels) > 10 else "")
+
+
+def rank(
+    scores: NDArray[np.float32], allowed: NDArray[np.bool_] | None, k: int
+) -> tuple[tuple[int, float], ...]:
+    """``(index, score)`` of the k best candidates, best first; ties keep label order.
+
+    Args:
+        scores: ``(C,)``.
+        allowed: ``(C,)``, what may be an answer; None: everything.
+        k: at least 1.
+    """
+    if allowed is None:
+        return tuple((i, float(scores[i])) for i in top_k(scores, k))
+    where = np.flatnonzero(allowed)
+    return tuple((int(where[i]), float(scores[where[i]])) for i in top_k(scores[where], k))
+
+
+def best(ranking: tuple[tuple[int, float], ...], threshold: float) -> Answer:
+    """The first of a ranking, or "unknown" where its score is below the threshold."""
+    if not ranking:
+        return Answer(None, 0.0, ranking)
+    index, score = ranking[0]
+    return Answer(index if score >= threshold else None, score, ranking)
+
 
 Scores = NDArray[np.float32]
 Allowed = NDArray[np.bool_] | None
@@ -210,3 +277,168 @@ def parse_smoothing(text: str) -> Smoothing:
     except ValueError as error:
         raise ValueError(f"{text!r}: {error}; expected {FORMS}") from error
     raise ValueError(f"{text!r} is no way to smooth; expected {FORMS}")
+
+
+Change = Literal["appeared", "left"]
+
+
+class Event(NamedTuple):
+    """A label came or went.
+
+    Attributes:
+        what: which of both.
+        label: of what.
+        score: when it appeared; when it left, the highest it had.
+        seconds: how long it had been there; 0 when it appeared.
+    """
+
+    what: Change
+    label: str
+    score: float
+    seconds: float
+
+
+class Presence:
+    """Keeps in mind which label is there, and since when.
+
+    "Unknown" is nobody: nothing appears when it comes.
+    """
+
+    def __init__(self) -> None:
+        self._label: str | None = None
+        self._since_s = 0.0
+        self._highest = 0.0
+        self._seen_s = 0.0
+
+    def update(self, label: str | None, score: float, now_s: float) -> tuple[Event, ...]:
+        """What has changed by one more answer; who leaves comes before who appears.
+
+        Args:
+            label: the answer, None for "unknown".
+            score: of it, 0..1.
+            now_s: monotonic time in seconds, from any zero; never earlier than the call before.
+        """
+        self._seen_s = now_s
+        if label == self._label:
+            self._highest = max(self._highest, score)
+            return ()
+        events = []
+        if self._label is not None:
+            events.append(Event("left", self._label, self._highest, now_s - self._since_s))
+        if label is not None:
+            events.append(Event("appeared", label, score, 0.0))
+        self._label, self._since_s, self._highest = label, now_s, score
+        return tuple(events)
+
+    def end(self) -> tuple[Event, ...]:
+        """Who was there leaves, at the time of the last answer: nobody is looking any more."""
+        return self.update(None, 0.0, self._seen_s)
+
+
+@dataclass(frozen=True, slots=True)
+class Decisions:
+    """What is made of scores.
+
+    Attributes:
+        allow: labels that may be an answer; empty: all. What a smaller list leaves out is as if the
+            model did not know it: scores stay what they are.
+        deny: labels that may not.
+        smoothing: over how many frames an answer is formed.
+        events: write an ``EventRecord`` whenever an answer appears or leaves.
+    """
+
+    allow: tuple[str, ...] = ()
+    deny: tuple[str, ...] = ()
+    smoothing: Smoothing = field(default_factory=Unsmoothed)
+    events: bool = False
+
+    def check(self, labels: tuple[str, ...]) -> None:
+        """Makes sure that the lists fit a model.
+
+        Raises:
+            ValueError: a name is none of ``labels``, or nothing is left to answer with.
+        """
+        trouble = unknown_labels(labels, (*self.allow, *self.deny))
+        if trouble:
+            raise ValueError(trouble)
+        if not candidates(labels, self.allow, self.deny).any():
+            raise ValueError("no label is left to answer with; allow more or deny fewer")
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A frame as it was classified.
+
+    Attributes:
+        frame, source: its index and name.
+        region: the part of it, None for all.
+        capture_ms: how long reading it took.
+        age_ms: since the sensor saw it; None if unknown.
+        model: path of the model.
+        now_s: monotonic seconds.
+    """
+
+    frame: int
+    source: str
+    region: str | None
+    capture_ms: float
+    age_ms: float | None
+    model: str
+    now_s: float
+
+
+class Stream:
+    """The answers of one camera, or of one region of it, frame after frame.
+
+    Args:
+        labels: the model's. Another model with other labels gets a stream of its own.
+        decisions: what is made of its scores.
+        top_k: how many labels a record ranks.
+    """
+
+    def __init__(self, labels: tuple[str, ...], decisions: Decisions, top_k: int) -> None:
+        self.labels = labels
+        self._decisions, self._top_k = decisions, top_k
+        self._source = ""
+        self._region: str | None = None
+        allowed = candidates(labels, decisions.allow, decisions.deny)
+        self._allowed = None if allowed.all() else allowed
+        self._smoother = decisions.smoothing.start()
+        self._presence = Presence() if decisions.events else None
+
+    def records(
+        self, prediction: Prediction, threshold: float, seen: Seen
+    ) -> tuple[FrameRecord, tuple[EventRecord, ...]]:
+        """The record of one frame, and those of what has changed by it."""
+        answer = self._smoother.update(prediction.scores, self._allowed, self._top_k, threshold)
+        label = None if answer.chosen is None else self.labels[answer.chosen]
+        record = FrameRecord(
+            ts=utc_now(),
+            frame=seen.frame,
+            source=seen.source,
+            label=label,
+            score=answer.score,
+            topk=tuple(Ranked(self.labels[i], score) for i, score in answer.ranking),
+            capture_ms=seen.capture_ms,
+            preprocess_ms=prediction.timing.preprocess_ms,
+            inference_ms=prediction.timing.inference_ms,
+            postprocess_ms=prediction.timing.postprocess_ms,
+            age_ms=seen.age_ms,
+            model=seen.model,
+            region=seen.region,
+        )
+        if self._presence is None:
+            return record, ()
+        self._source, self._region = seen.source, seen.region
+        return record, self._records(self._presence.update(label, answer.score, seen.now_s))
+
+    def end(self) -> tuple[EventRecord, ...]:
+        """Nobody looks any more: smoothing begins anew, and what was there has left."""
+        self._smoother = self._decisions.smoothing.start()
+        return () if self._presence is None else self._records(self._presence.end())
+
+    def _records(self, events: Iterable[Event]) -> tuple[EventRecord, ...]:
+        now = utc_now()
+        return tuple(
+            EventRecord(now, self._source, *event, region=self._region) for event in events
+        )

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from edge_sdk.records import FrameRecord, HealthRecord
+from edge_sdk.types import FrameRecord, HealthRecord
 
 # The last so many answers make the rate and the percentiles: 17 s at 30 per second.
 WINDOW = 512

@@ -1,12 +1,80 @@
-"""What a machine is called: board, processor, cores, operating system."""
+"""The machine itself: its files and commands, its name, processor, cores, and whether it is emulated."""
 
 from __future__ import annotations
 
+import math
 import os
 import re
+import subprocess
 from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
-from edge_sdk.machine.system import System
+_SECONDS = 5.0
+_LONGEST_BYTES = 1_000_000  # a file of /proc or /sys has no size that could be asked for first
+
+
+def _output(command: Sequence[str]) -> str | None:
+    """What a command prints; None where it is missing, fails or hangs."""
+    try:
+        done = subprocess.run(
+            list(command),
+            capture_output=True,
+            timeout=_SECONDS,
+            check=True,
+            stdin=subprocess.DEVNULL,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.decode(errors="replace").strip()
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """Where facts about a machine are read.
+
+    Attributes:
+        root: in front of every absolute path: ``/``, or a folder that looks like a machine.
+        output: runs a command and gives what it prints, or None where it is missing, fails or
+            takes longer than five seconds.
+    """
+
+    root: Path = Path("/")
+    output: Callable[[Sequence[str]], str | None] = _output
+
+    def path(self, absolute: str) -> Path:
+        """``/proc/stat`` within the root."""
+        return self.root / absolute.lstrip("/")
+
+    def text(self, absolute: str) -> str | None:
+        """The stripped text of a small file; None where it cannot be read.
+
+        Device trees end their strings with NUL, which is left out.
+        """
+        try:
+            with self.path(absolute).open("rb") as file:
+                data = file.read(_LONGEST_BYTES)
+        except OSError:
+            return None
+        return data.decode(errors="replace").replace("\0", "").strip()
+
+    def number(self, absolute: str) -> float | None:
+        """The number that a file holds; None where there is none, or none that is finite."""
+        try:
+            number = float(self.text(absolute) or "")
+        except ValueError:
+            return None
+        return number if math.isfinite(number) else None
+
+    def paths(self, pattern: str) -> list[Path]:
+        """All paths that match an absolute glob pattern, sorted."""
+        return sorted(self.root.glob(pattern.lstrip("/")))
+
+    def names(self, pattern: str) -> list[str]:
+        """The same as absolute names within the machine, for ``text`` and ``number``."""
+        return [f"/{path.relative_to(self.root).as_posix()}" for path in self.paths(pattern)]
+
 
 _DEVICE_TREE = ("/proc/device-tree/model", "/sys/firmware/devicetree/base/model")
 _DMI = "/sys/class/dmi/id"
@@ -137,3 +205,80 @@ def _values(system: System, key: str) -> list[str]:
         if colon and name.strip() == key:
             found.append(value.strip())
     return found
+
+
+_X86 = ("x86_64", "amd64", "i386", "i486", "i586", "i686")
+_ARM = ("aarch64", "arm64", "armv6l", "armv7l", "armv8l")
+# What firmware tables of guests say: systemd's src/basic/virt.c.
+_GUESTS = (
+    ("KVM", "kvm"),
+    ("QEMU", "qemu"),
+    ("VMware", "vmware"),
+    ("VMW", "vmware"),
+    ("innotek GmbH", "virtualbox"),
+    ("VirtualBox", "virtualbox"),
+    ("Xen", "xen"),
+    ("Bochs", "bochs"),
+    ("Parallels", "parallels"),
+    ("BHYVE", "bhyve"),
+    ("Hyper-V", "hyper-v"),
+    ("Microsoft Corporation Virtual Machine", "hyper-v"),
+    ("Amazon EC2", "amazon ec2"),
+    ("Google Compute Engine", "google compute engine"),
+    ("Apple Virtualization", "apple"),
+)
+
+
+def emulator(system: System, architecture: str) -> str | None:
+    """What translates the instructions of this process, such as ``qemu-aarch64``; None: nothing.
+
+    User-mode QEMU shows its guest a made-up ``/proc/self/exe``, but not the same link of a thread
+    (``linux-user/syscall.c``, ``is_proc_myself``), nor, in most versions, a ``/proc/cpuinfo`` of
+    its own: a host's processor of another kind gives it away.
+
+    Args:
+        system: where to look.
+        architecture: of the process, as ``platform.machine()`` says.
+    """
+    # Threads, not their links: a pattern finds no link to what cannot be seen from here.
+    for task in system.paths("/proc/self/task/[0-9]*"):
+        try:
+            name = (task / "exe").readlink().name
+        except OSError:
+            continue
+        if match := re.match(r"(qemu-[a-z0-9_]+|box(?:32|64|86)|FEXInterpreter|rosetta)", name):
+            return match[1]
+    vendors = cpu_vendors(system)
+    if "VirtualApple" in vendors:
+        return "rosetta"
+    arm = any(vendor.startswith("0x") for vendor in vendors)
+    if vendors and architecture in _ARM and not arm:
+        return "an emulator on an x86 processor"
+    if vendors and architecture in _X86 and arm:
+        return "an emulator on an Arm processor"
+    return None
+
+
+def hypervisor(system: System) -> str | None:
+    """What the machine is a guest of, such as ``kvm``; None: nothing that shows."""
+    if kind := one_line(system.text("/sys/hypervisor/type")):
+        return kind
+    board = board_name(system) or ""
+    told = f"{board} {one_line(system.text('/sys/class/dmi/id/bios_vendor')) or ''}"
+    for sign, name in _GUESTS:
+        if sign in told:
+            return name
+    if node := one_line(system.text("/proc/device-tree/hypervisor/compatible")):
+        return node
+    if system.path("/proc/device-tree/fw-cfg").exists() or "linux,dummy-virt" in board:
+        return "qemu"
+    return "a hypervisor that gives no name" if "hypervisor" in cpu_flags(system) else None
+
+
+def container(system: System) -> str | None:
+    """The container that the process is in, such as ``docker``; None: none that shows."""
+    if system.path("/run/.containerenv").exists():
+        return "podman"
+    if system.path("/.dockerenv").exists():
+        return "docker"
+    return one_line(system.text("/run/systemd/container"))

@@ -7,14 +7,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
 
-from edge_sdk.machine import emulation
-from edge_sdk.machine.board import board_name, core_count, cpu_name, operating_system
-from edge_sdk.machine.clocks import read_clocks, read_driver, read_governor
-from edge_sdk.machine.heat import read_heat
-from edge_sdk.machine.load import read_load_average, read_memory
-from edge_sdk.machine.power import Throttling, read_throttling, read_undervoltage
-from edge_sdk.machine.quota import read_quota
-from edge_sdk.machine.system import System
+from edge_sdk.machine import board
+from edge_sdk.machine.board import System, board_name, core_count, cpu_name, operating_system
+from edge_sdk.machine.load import read_load_average, read_memory, read_quota
+from edge_sdk.machine.power import (
+    Throttling,
+    read_clocks,
+    read_driver,
+    read_governor,
+    read_heat,
+    read_throttling,
+    read_undervoltage,
+)
 from edge_sdk.systems import usable_cores
 
 # Interpreters, what they compute with, and what decodes and resizes pictures, by distribution.
@@ -139,9 +143,9 @@ def read_machine(
         swap_used_mb=memory.swap_used_mb,
         load=None if load is None else (load.one, load.five, load.fifteen),
         packages=dict(_packages(system, version)),
-        emulated=emulation.emulator(system, architecture),
-        virtualised=emulation.hypervisor(system),
-        container=emulation.container(system),
+        emulated=board.emulator(system, architecture),
+        virtualised=board.hypervisor(system),
+        container=board.container(system),
         kernel=platform.release(),
         os=operating_system(system),
         python=platform.python_version(),

@@ -8,9 +8,8 @@ from collections.abc import Callable, Sequence
 from edge_sdk.errors import SinkError
 from edge_sdk.files import is_disk_trouble
 from edge_sdk.ports import FrameSink, Sink, TellsHealth
-from edge_sdk.records import FrameRecord, Record
-from edge_sdk.sinks.pauses import Clock
-from edge_sdk.types import Frame, Health
+from edge_sdk.retry import Clock
+from edge_sdk.types import Frame, FrameRecord, Health, Record
 
 _LOG = logging.getLogger("edgecls.sinks")
 _REOPEN_S = 1.0

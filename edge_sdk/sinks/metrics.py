@@ -8,12 +8,11 @@ from http import HTTPStatus
 from typing import Any
 
 from edge_sdk.errors import SinkNotInstalledError, WriteError
-from edge_sdk.records import FrameRecord, HealthRecord, Record
-from edge_sdk.sinks.address import host_and_port, is_loopback
+from edge_sdk.sinks.address import host_and_port, is_loopback, version
 from edge_sdk.sinks.http_message import RefusedError, Reply, Request
 from edge_sdk.sinks.http_server import BoundedServer, Connection, Limits
 from edge_sdk.sinks.spool import SpoolStatistics
-from edge_sdk.sinks.version import version
+from edge_sdk.types import FrameRecord, HealthRecord, Record
 
 try:
     import prometheus_client as prometheus

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import os
 import queue
+import re
 import shutil
 import threading
 import time
@@ -18,13 +20,77 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_sdk.errors import WriteError
+from edge_sdk.errors import SinkSpecError, WriteError
 from edge_sdk.files import is_disk_trouble, write_atomically
-from edge_sdk.records import FrameRecord, Record
-from edge_sdk.sinks.frame_names import file_name, folder_name
-from edge_sdk.sinks.wanted_frames import Wanted, check, is_uncertain
-from edge_sdk.types import Frame, Health
+from edge_sdk.systems import NOT_IN_NAMES
+from edge_sdk.types import Frame, FrameRecord, Health, Record
 from edge_sdk.vision.preprocess import Preprocessing, preprocess
+
+
+def folder_name(label: str) -> str:
+    """``label`` as the name of one folder; unchanged wherever a file system can hold it."""
+    plain = re.sub(f"[{NOT_IN_NAMES}]", "_", label).strip()
+    plain = plain.encode("utf-8", "replace")[:120].decode("utf-8", "ignore")
+    return f"_{plain}" if not plain or plain.startswith((".", "-")) else plain
+
+
+def file_name(record: FrameRecord) -> str:
+    """``20260314T150926.535Z_0.53_bottle_can_f1234.jpg``: when, how sure, best two, which frame."""
+    try:
+        when = dt.datetime.fromisoformat(record.ts).astimezone(dt.UTC)
+        stamp = f"{when:%Y%m%dT%H%M%S}.{when.microsecond // 1000:03d}Z"
+    except (ValueError, OverflowError):
+        stamp = re.sub(r"[^0-9A-Za-z.-]", "", record.ts)[:32] or "undated"
+    best = "_".join(re.sub(r"[^0-9A-Za-z-]+", "-", ranked.label)[:24] for ranked in record.topk[:2])
+    return f"{stamp}_{record.score:.2f}_{best}_f{record.frame}.jpg"
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which frames are kept: whichever of these holds. None switches one off.
+
+    Attributes:
+        below_score: the best score (0..1) is below this.
+        below_margin: the best two scores are closer than this.
+        per_hour: so many an hour whatever the model says, evenly spread: the uncertain ones alone
+            would teach it a crooked world.
+    """
+
+    below_score: float | None = 0.6
+    below_margin: float | None = None
+    per_hour: float | None = None
+
+
+def is_uncertain(record: FrameRecord, wanted: Wanted) -> bool:
+    """Whether score or margin make a frame worth keeping."""
+    if not record.topk:
+        return False
+    best = record.topk[0].score
+    if wanted.below_score is not None and best < wanted.below_score:
+        return True
+    if wanted.below_margin is None or len(record.topk) < 2:
+        return False
+    return best - record.topk[1].score < wanted.below_margin
+
+
+def check(wanted: Wanted, max_bytes: int) -> None:
+    """Looks at what somebody asked for.
+
+    Raises:
+        SinkSpecError: a score or number out of range, or nothing is wanted at all.
+    """
+    if wanted == Wanted(None, None, None):
+        raise SinkSpecError(
+            "no frame would ever be kept; name a score, a margin, or so many per hour"
+        )
+    for what, value in (("score", wanted.below_score), ("margin", wanted.below_margin)):
+        if value is not None and not 0 <= value <= 1:
+            raise SinkSpecError(f"a {what} of {value}; expected 0 to 1, as in 0.6")
+    if wanted.per_hour is not None and not 0 < wanted.per_hour <= 3600:
+        raise SinkSpecError(f"{wanted.per_hour} frames per hour; expected more than 0, up to 3600")
+    if max_bytes < 1:
+        raise SinkSpecError(f"a quota of {max_bytes} bytes; expected 1 or more")
+
 
 __all__ = ["SaveFrames", "SavedFrames", "Wanted", "open_save_frames"]
 

@@ -1,5 +1,7 @@
 """A bounded queue of records on the disk: SQLite, which a ``kill -9`` or a power cut leaves whole.
 
+https://www.sqlite.org/rescode.html
+
 Two connections: one for the loop's thread, which only appends and waits for nobody, and one for the
 thread that delivers, which reads, deletes, and carries the write-ahead log over into the database
 (that waits for the disk). Commits are not flushed one by one (``synchronous=NORMAL``): a killed
@@ -8,6 +10,10 @@ process loses nothing, a power cut the last seconds. https://www.sqlite.org/wal.
 SQLite checks the structure of its file and not what stands in it, so every parcel has a CRC-32 of all
 that is delivered. A CRC and not a keyed hash: it is there against bits that an SD card loses, of which
 it misses one case in four billion, and who may write to the spool could write its checksums as well.
+
+Whoever else has the database (the thread that delivers, a repair, somebody with ``sqlite3``) makes
+the loop wait a moment, and not again for a second. Until then records wait in memory, a bounded number;
+so they do while the database cannot be opened, because the disk was full when the process started.
 """
 
 from __future__ import annotations
@@ -16,18 +22,70 @@ import contextlib
 import json
 import os
 import sqlite3
+import tempfile
 import threading
+import time
 import uuid
 import zlib
+from collections import deque
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from edge_sdk.errors import SinkSpecError, WriteError
+from edge_sdk.files import is_disk_trouble
 from edge_sdk.sinks.identity import first_number
 from edge_sdk.sinks.sender import Parcel
-from edge_sdk.sinks.sqlite_errors import corrupt, is_busy, is_damage, may_pass
+from edge_sdk.types import Record
+
+_DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+_DISK = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOMEM)
+_PLACE = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
+
+
+def is_damage(error: sqlite3.Error) -> bool:
+    """Whether the file is broken, as opposed to a disk that is full or away."""
+    return _code(error) in _DAMAGE
+
+
+def is_busy(error: sqlite3.Error) -> bool:
+    """Whether somebody else has the database just now."""
+    return _code(error) in _BUSY
+
+
+def may_pass(error: sqlite3.Error | MemoryError, folder: Path) -> bool:
+    """Whether a database that cannot be opened now may be opened later.
+
+    A full disk, a disk that fails and another process that holds the database may pass; a wrong
+    place does not. SQLite's "unable to open" stands for both, so a file is made in ``folder`` to see.
+    """
+    if isinstance(error, MemoryError):  # the log's index is mapped, and its file cannot grow
+        return True
+    code = _code(error)
+    if code not in _PLACE:
+        return code in _DISK or code in _BUSY
+    try:
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            probe.write(b"x")
+    except OSError as reason:
+        return is_disk_trouble(reason)
+    return False
+
+
+def corrupt(reason: str) -> sqlite3.DatabaseError:
+    """An error as SQLite raises it for a broken file, see ``is_damage``."""
+    error = sqlite3.DatabaseError(reason)
+    error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+    return error
+
+
+def _code(error: sqlite3.Error) -> int | None:
+    code = getattr(error, "sqlite_errorcode", None)
+    return None if code is None else code & 0xFF
+
 
 _APPLICATION = 0x45434C53  # "ECLS", SQLite's mark for whose file it is
 # 2: checksums, and an identity.
@@ -402,3 +460,120 @@ def _is_old_body(body: Any, seq: int) -> bool:
     except (TypeError, ValueError):
         return False
     return isinstance(content, dict) and content.get("seq") == seq
+
+
+# For our own lock, and as long for SQLite's: 0.1 s, once a second at most.
+WAIT_S = 0.05
+_REST_S = 1.0
+# A loop that fills the memory within this is no camera's: it may wait rather than lose.
+_FULL_WAIT_S = 1.0
+# Half a minute of a camera, about a megabyte.
+MAX_WAITING = 1000
+# So many are made up for with one record, so that the loop is not held up by that either.
+_AT_ONCE = 100
+
+
+class Intake:
+    """Takes records for a store; ``put`` belongs to one thread, ``flush`` to any.
+
+    Args:
+        store: where they go; None: it cannot be opened for now.
+        turn: held by whoever writes to the database or replaces ``store``.
+        parcel: makes a record with its number ready to be sent.
+        fails: is told why the database did not take a record, which is lost.
+
+    Attributes:
+        store: may be replaced by who holds ``turn``.
+        under_way: the highest number that is being delivered: up to there nothing makes room.
+        dropped: records that made room for newer ones.
+        unwritten: records that were lost.
+    """
+
+    def __init__(
+        self,
+        store: SpoolStore | None,
+        turn: threading.RLock,
+        parcel: Callable[[Record, int], Parcel],
+        fails: Callable[[sqlite3.Error], None],
+    ) -> None:
+        self.store = store
+        self.under_way = self.dropped = self.unwritten = 0
+        self._turn = turn
+        self._parcel = parcel
+        self._fails = fails
+        self._waiting: deque[Record] = deque()
+        self._patient_s = float("-inf")  # from then on it is waited again
+        self._full_s = float("-inf")  # and with a full memory
+        self._theirs = False  # it is somebody outside of this process who has the database
+
+    @property
+    def depth(self) -> int:
+        """Records that wait, in the database or before it."""
+        store = self.store
+        return (store.depth if store is not None else 0) + len(self._waiting)
+
+    def put(self, record: Record) -> None:
+        """Writes a record, or keeps it in memory while the database is somebody else's."""
+        now_s = time.monotonic()
+        if self._is_full:
+            if now_s >= self._full_s and not self._theirs:
+                self.flush(_FULL_WAIT_S)
+                self._full_s = time.monotonic() + (_REST_S if self._is_full else 0.0)
+            if self._is_full:
+                self.unwritten += 1
+                return
+        self._waiting.append(record)
+        patient = now_s >= self._patient_s
+        if patient or not self._theirs:  # SQLite would wait again, our lock is asked in passing
+            self.flush(WAIT_S if patient else 0.0)
+
+    @property
+    def _is_full(self) -> bool:
+        return len(self._waiting) >= MAX_WAITING
+
+    def flush(self, wait_s: float = WAIT_S) -> bool:
+        """Writes what waits in memory, as much as is quick; whether nothing is left."""
+        if not self._waiting:
+            return True
+        if not self._turn.acquire(timeout=wait_s):
+            if wait_s > 0:
+                self._rest()
+            return False
+        try:
+            store = self.store
+            if store is None:
+                return False
+            for _ in range(min(_AT_ONCE, len(self._waiting))):
+                if not self._write(store, self._waiting[0]):
+                    break
+                self._waiting.popleft()
+        finally:
+            self._turn.release()
+        return not self._waiting
+
+    def _write(self, store: SpoolStore, record: Record) -> bool:
+        """Whether nothing more is to be done for the record; False: later."""
+        try:
+            parcel = self._parcel(record, store.next_seq)
+            self.dropped += store.append(parcel, self.under_way)
+        except sqlite3.Error as error:
+            self._theirs = is_busy(error)
+            if self._theirs:
+                self._rest()
+                return False
+            self.unwritten += 1
+            self._fails(error)
+        else:
+            self._theirs = False
+        return True
+
+    def _rest(self) -> None:
+        self._patient_s = time.monotonic() + _REST_S
+
+    def end(self, seconds: float) -> None:
+        """Writes what waits, for so long; the rest is counted as lost."""
+        end_s = time.monotonic() + seconds
+        while not self.flush() and self.store is not None and time.monotonic() < end_s:
+            time.sleep(0.01)
+        self.unwritten += len(self._waiting)
+        self._waiting.clear()

@@ -18,12 +18,10 @@ from typing import Any
 
 from edge_sdk.errors import DeliveryError, SinkSpecError
 from edge_sdk.retry import Deadline, DeadlineReader, connect, send
-from edge_sdk.sinks.address import Address, parse_address
-from edge_sdk.sinks.credentials import WEBHOOK_TOKEN, webhook_token
+from edge_sdk.sinks.address import WEBHOOK_TOKEN, Address, parse_address, version, webhook_token
 from edge_sdk.sinks.identity import default_spool, device_name, service_name
 from edge_sdk.sinks.sender import Delivery, Parcel
 from edge_sdk.sinks.spool import DEFAULT_MAX_BYTES, Spool
-from edge_sdk.sinks.version import version
 
 _LOG = logging.getLogger("edgecls.webhook")
 _PORTS = {"http": 80, "https": 443}

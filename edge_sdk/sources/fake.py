@@ -1,15 +1,34 @@
-"""A camera without a camera: pictures or a video at a rate, with faults where they are asked for."""
+"""A camera without a camera: pictures or a video at a rate, with faults where they are asked for.
+
+The memory is 16 bytes in a file in the folder for temporary files, mapped by whoever has the camera
+open: what a process wrote outlives its being killed. The process that made it removes it at its end;
+what one that was killed left behind, the next one removes.
+"""
 
 from __future__ import annotations
 
+import atexit
+import contextlib
+import logging
+import mmap
+import os
+import struct
+import tempfile
 import threading
 import time
+import uuid
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_sdk.errors import CameraNotFoundError, SourceLostError
+from edge_sdk.errors import (
+    CameraNotFoundError,
+    SourceLostError,
+    SourceNotFoundError,
+    UnreadableImageError,
+)
 from edge_sdk.sources.faults import (
     UNPLUGGED_S,
     Fault,
@@ -19,9 +38,191 @@ from edge_sdk.sources.faults import (
     look_at,
     parse_replay,
 )
-from edge_sdk.sources.memory import Memory
-from edge_sdk.sources.pictures import open_pictures
-from edge_sdk.types import Frame
+from edge_sdk.sources.folder import list_images
+from edge_sdk.sources.video import VideoSource
+from edge_sdk.types import Frame, PixelFormat
+from edge_sdk.vision.images import read_image
+from edge_sdk.vision.preprocess import Preprocessing, Preprocessor
+
+_LAYOUT = struct.Struct("=qq")
+_PREFIX = "edgecls-fake-"
+
+
+def new_memory() -> str:
+    """The path of a memory that is empty until somebody opens it."""
+    folder = Path(tempfile.gettempdir())
+    processes = Path("/proc")
+    # Without a list of processes nothing says whose memory is left behind.
+    for left in folder.glob(f"{_PREFIX}*-*") if processes.is_dir() else ():
+        maker = left.name.removeprefix(_PREFIX).partition("-")[0]
+        if maker.isdecimal() and not (processes / maker).exists():
+            _remove(str(left))
+    path = str(folder / f"{_PREFIX}{os.getpid()}-{uuid.uuid4().hex[:12]}")
+    atexit.register(_remove, path)
+    return path
+
+
+def _remove(path: str) -> None:
+    with contextlib.suppress(OSError):
+        os.unlink(path)
+
+
+class Memory:
+    """Frames so far, and the time at which the camera is there again.
+
+    Args:
+        path: of the file; empty: nothing is kept beyond this object.
+    """
+
+    def __init__(self, path: str = "") -> None:
+        if path:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+            try:
+                os.ftruncate(descriptor, _LAYOUT.size)  # zeros where the file is new
+                self._map = mmap.mmap(descriptor, _LAYOUT.size)
+            finally:
+                os.close(descriptor)
+        else:
+            self._map = mmap.mmap(-1, _LAYOUT.size)
+
+    @property
+    def number(self) -> int:
+        """The number of the frame that comes next."""
+        return int(_LAYOUT.unpack_from(self._map)[0])
+
+    @property
+    def back_at_ns(self) -> int:
+        """Monotonic time before which the camera is unplugged."""
+        return int(_LAYOUT.unpack_from(self._map)[1])
+
+    def put(self, number: int, back_at_ns: int) -> None:
+        """Remembers both."""
+        _LAYOUT.pack_into(self._map, 0, number, back_at_ns)
+
+    def close(self) -> None:
+        """Lets go of the file."""
+        self._map.close()
+
+
+_log = logging.getLogger("edgecls.sources")
+
+# Decoded pictures that are kept, so that a small folder is not decoded again at every turn.
+_KEPT_BYTES = 64_000_000
+
+
+class Pictures(Protocol):
+    """Pictures of one size and format; what ``next`` gives is valid until the next call."""
+
+    format: PixelFormat
+
+    def next(self) -> NDArray[np.uint8] | None:
+        """The next picture, None after the last."""
+        ...
+
+    def rewind(self) -> None:
+        """Goes back to the first."""
+        ...
+
+    def close(self) -> None:
+        """Lets go of files."""
+        ...
+
+
+def open_pictures(path: Path, size: tuple[int, int] | None) -> Pictures:
+    """Opens a folder, a picture or a video.
+
+    Args:
+        path: which.
+        size: ``(width, height)`` in pixels; None: that of the first picture.
+
+    Raises:
+        SourceNotFoundError: nothing to play.
+    """
+    if path.is_file():
+        try:
+            return _Video(path, size)
+        except UnreadableImageError:
+            pass  # a picture, perhaps
+    return _Folder(path, size)
+
+
+class _Folder:
+    format: PixelFormat = "rgb"
+
+    def __init__(self, path: Path, size: tuple[int, int] | None) -> None:
+        self._files = list(list_images(path))
+        self._size = size
+        self._fit: Preprocessor | None = None
+        self._decoded: dict[Path, NDArray[np.uint8]] = {}
+        self._kept_bytes = 0
+        self._place = 0
+        if self.next() is None:
+            raise SourceNotFoundError(f"{path}: no picture or video that can be played there")
+        self._place = 0
+
+    def next(self) -> NDArray[np.uint8] | None:
+        while self._place < len(self._files):
+            file = self._files[self._place]
+            try:
+                pixels = self._read(file)
+            except UnreadableImageError as error:
+                _log.warning("left out, cannot be read: %s", error)
+                del self._files[self._place]
+                continue
+            self._place += 1
+            return pixels
+        return None
+
+    def _read(self, file: Path) -> NDArray[np.uint8]:
+        if file in self._decoded:
+            return self._decoded[file]
+        frame = read_image(file)
+        if self._fit is None:
+            height, width = frame.pixels.shape[:2]
+            self._fit = Preprocessor(Preprocessing(*(self._size or (width, height))))
+        pixels = self._fit(frame)
+        if self._kept_bytes + pixels.nbytes <= _KEPT_BYTES:
+            pixels = self._decoded[file] = pixels.copy()
+            self._kept_bytes += pixels.nbytes
+        return pixels
+
+    def rewind(self) -> None:
+        self._place = 0
+
+    def close(self) -> None:
+        self._files.clear()
+
+
+class _Video:
+    def __init__(self, path: Path, size: tuple[int, int] | None) -> None:
+        self._path = path
+        self._fit = Preprocessor(Preprocessing(*size)) if size else None
+        self._file = VideoSource(path)
+        first = self._next()
+        if first is None:
+            raise UnreadableImageError(str(path), "there is no picture in this video")
+        self.format: PixelFormat = "rgb" if self._fit else first.format
+        self.rewind()
+
+    def next(self) -> NDArray[np.uint8] | None:
+        frame = self._next()
+        if frame is None:
+            return None
+        return self._fit(frame) if self._fit else frame.pixels
+
+    def _next(self) -> Frame | None:
+        try:
+            return self._file.read()
+        except UnreadableImageError:  # cut off: what there is of it is played
+            return None
+
+    def rewind(self) -> None:
+        self._file.close()
+        self._file = VideoSource(self._path)
+
+    def close(self) -> None:
+        self._file.close()
+
 
 # A dark picture of a sensor is not all zeros: it has its noise.
 _NOISE_MAX = 4

@@ -1,11 +1,24 @@
-"""Picture files as a source: whole folders, single files, in the order of their names."""
+"""Files as a source: pictures and videos of folders, in the order of their names, read ahead."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+import logging
+import os
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
-from edge_sdk.errors import SourceNotFoundError
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_sdk.errors import NoFrameYetError, SourceNotFoundError, UnreadableImageError
+from edge_sdk.ports import FrameSource
+from edge_sdk.sources.video import VideoSource
 from edge_sdk.types import Frame
 from edge_sdk.vision.images import EXTENSIONS, MAX_PIXELS, read_image
 
@@ -68,3 +81,254 @@ def list_images(path: Path) -> Sequence[Path]:
     if not path.exists():
         raise SourceNotFoundError(f"{path}: there is no such file or folder")
     return [path]
+
+
+class Chain:
+    """Reads each source to its end; frames are numbered through.
+
+    Args:
+        openers: open a source each, when it is its turn; their errors come out of ``read()``.
+    """
+
+    def __init__(self, openers: Sequence[Callable[[], FrameSource]]) -> None:
+        self._openers = list(openers)
+        self._source: FrameSource | None = None
+        self._index = 0
+
+    def read(self) -> Frame | None:
+        """The next frame of the source whose turn it is, None after the last one's end.
+
+        Raises:
+            SourceError: as the source does, or as opening it does.
+        """
+        while True:
+            if self._source is None:
+                if not self._openers:
+                    return None
+                self._source = self._openers.pop(0)()
+            frame = self._source.read()
+            if frame is not None:
+                index, self._index = self._index, self._index + 1
+                return dataclasses.replace(frame, index=index)
+            self._source.close()
+            self._source = None
+
+    def close(self) -> None:
+        """Closes the source whose turn it is; the others are never opened."""
+        self._openers.clear()
+        if self._source is not None:
+            self._source.close()
+            self._source = None
+
+
+_log = logging.getLogger("edgecls.sources")
+
+_WAIT_S = 0.4  # the port promises an answer within half a second
+_CLOSE_S = 1.0
+# Four photographs of 5 megapixels; of larger ones fewer are ready, and one of the largest.
+MOST_BYTES = 64_000_000
+
+
+class ReadAhead:
+    """Reads a source in a thread, up to some frames ahead; every frame comes, in order.
+
+    Errors come at their place in the order, too. Decoding a file and running a model both leave
+    Python's lock alone, so that two cores do them at the same time. For a camera this would be wrong:
+    its frames would grow old in the queue.
+
+    Args:
+        source: belongs to this one from now on: it is closed with it.
+        frames: how many to keep ready, at least 1.
+        copies: each frame is copied once, into one of a few buffers that are used again; False: the
+            source gives each frame in an array of its own.
+        most_bytes: of frames that are ready; one is kept ready whatever its size.
+    """
+
+    def __init__(
+        self,
+        source: FrameSource,
+        frames: int = 4,
+        *,
+        copies: bool = True,
+        most_bytes: int = MOST_BYTES,
+    ) -> None:
+        self._source = source
+        self._copies = copies
+        self._most_bytes = most_bytes
+        self._kept_bytes = most_bytes // (frames + 2)
+        self._taken = threading.Condition()
+        self._ready_bytes = self._last_bytes = 0
+        self._ready: queue.Queue[Frame | BaseException | None] = queue.Queue(frames)
+        self._free: queue.SimpleQueue[NDArray[np.uint8]] = queue.SimpleQueue()
+        for _ in range(frames + 2):  # one is being filled, one is handed out
+            self._free.put(np.empty(0, np.uint8))
+        self._handed_out: NDArray[np.uint8] | None = None
+        self._end: Frame | BaseException | None = None
+        self._ended = False
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="edgecls-ahead", daemon=True)
+        self._thread.start()
+
+    def read(self) -> Frame | None:
+        """The next frame, None after the last one or after ``close()``.
+
+        Raises:
+            NoFrameYetError: none was ready within 0.4 s.
+            UnreadableImageError: this one cannot be decoded; the next call goes on behind it.
+            Exception: whatever ended the source, at every call from there on.
+        """
+        if self._handed_out is not None:
+            large = self._handed_out.nbytes > self._kept_bytes
+            self._free.put(np.empty(0, np.uint8) if large else self._handed_out)
+            self._handed_out = None
+        if self._closing.is_set():
+            return None
+        if not self._ended:
+            try:
+                item = self._ready.get(timeout=_WAIT_S)
+            except queue.Empty:
+                raise NoFrameYetError(f"no frame within {_WAIT_S:g} s; ask again") from None
+            if isinstance(item, Frame):
+                with self._taken:
+                    self._ready_bytes -= _bytes(item)
+                    self._taken.notify()
+                # Then it is one of our buffers.
+                self._handed_out = item.pixels if self._copies and _is_picture(item) else None
+                return item
+            if isinstance(item, UnreadableImageError):
+                raise item
+            self._ended, self._end = True, item
+        if isinstance(self._end, BaseException):
+            raise self._end
+        return None
+
+    def _work(self) -> None:
+        try:
+            while self._wait_for_room():
+                try:
+                    frame = self._source.read()
+                except NoFrameYetError:
+                    continue
+                except UnreadableImageError as error:
+                    self._put(error)
+                    continue
+                if frame is None:
+                    break
+                frame = self._copy(frame) if self._copies else frame
+                with self._taken:
+                    self._last_bytes = _bytes(frame)
+                    self._ready_bytes += self._last_bytes
+                self._put(frame)
+                del frame
+            self._put(None)
+        except BaseException as error:  # noqa: BLE001  # it is raised again, where somebody reads
+            self._put(error)
+        try:
+            self._source.close()
+        except Exception as error:  # noqa: BLE001  # nobody is left to raise it to
+            _log.warning("the source could not be closed: %s", error)
+
+    def _wait_for_room(self) -> bool:
+        """Waits until another frame like the last may be ready; False: it is to end."""
+        with self._taken:
+            while not self._closing.is_set():
+                if (
+                    not self._ready_bytes
+                    or self._ready_bytes + self._last_bytes <= self._most_bytes
+                ):
+                    return True
+                self._taken.wait(_WAIT_S)
+        return False
+
+    def _copy(self, frame: Frame) -> Frame:
+        if not _is_picture(frame):
+            return frame  # no picture, which is for others to say
+        pixels = self._free.get()
+        if pixels.shape != frame.pixels.shape:
+            pixels = np.empty(frame.pixels.shape, np.uint8)
+        np.copyto(pixels, frame.pixels)
+        return dataclasses.replace(frame, pixels=pixels)
+
+    def _put(self, item: Frame | BaseException | None) -> None:
+        while not self._closing.is_set():
+            try:
+                self._ready.put(item, timeout=_WAIT_S)
+            except queue.Full:
+                continue
+            return
+
+    def close(self) -> None:
+        """Ends the thread, which closes the source; one that hangs in its driver is left behind."""
+        self._closing.set()
+        if self._thread is not threading.current_thread():
+            self._thread.join(_CLOSE_S)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _bytes(frame: Frame) -> int:
+    return frame.pixels.nbytes if _is_picture(frame) else 0
+
+
+def _is_picture(frame: Frame) -> bool:
+    return isinstance(frame.pixels, np.ndarray) and frame.pixels.dtype == np.uint8
+
+
+def open_files(paths: Sequence[Path], *, max_pixels: int = MAX_PIXELS) -> FrameSource:
+    """Every frame of folders, pictures and videos, in the given order, none lost.
+
+    With more than one processor pictures are decoded in a thread while the model runs. Of videos
+    FFmpeg's own threads decode the next frames meanwhile; a thread of ours and its copy of each frame
+    made them no faster (1280 x 720 to a MobileNetV2: 0.86 of the rate, median of eleven pairs of runs on
+    two busy processors).
+
+    Args:
+        paths: at least one. A file whose name does not end like a picture's is a video; one that is
+            no video either is taken for a picture.
+        max_pixels: larger pictures are refused unread.
+
+    Raises:
+        SourceNotFoundError: a path does not exist, or no picture is in neighbouring folders.
+    """
+    openers: list[Callable[[], FrameSource]] = []
+    pictures: list[Path] = []
+
+    def gather() -> None:
+        if pictures:
+            source = FolderSource(*pictures, max_pixels=max_pixels)
+            openers.append(partial(_ahead, source))
+            pictures.clear()
+
+    for path in paths:
+        if path.is_dir() or path.suffix.lower() in EXTENSIONS or not _is_video(path):
+            pictures.append(path)
+        else:
+            gather()
+            openers.append(partial(VideoSource, path, max_pixels=max_pixels))
+    gather()
+    return openers[0]() if len(openers) == 1 else Chain(openers)
+
+
+def _ahead(source: FrameSource) -> FrameSource:
+    # Each picture is decoded into an array of its own.
+    return ReadAhead(source, copies=False) if (os.cpu_count() or 1) > 1 else source
+
+
+def _is_video(path: Path) -> bool:
+    """Whether it can be opened as one: a picture may have any name."""
+    from edge_sdk.errors import UnreadableImageError
+
+    try:
+        VideoSource(path).close()
+    except UnreadableImageError:
+        return False
+    return True

@@ -24,16 +24,9 @@ from edge_sdk.errors import (
     SourceNotFoundError,
     UnreadableImageError,
 )
-from edge_sdk.machine.shortage import shortage
-from edge_sdk.sources.capture_child import (
-    CaptureChild,
-    Ended,
-    Failed,
-    Leaving,
-    Opened,
-    Said,
-)
-from edge_sdk.sources.patience import BackOff, Silence
+from edge_sdk.machine.load import shortage
+from edge_sdk.retry import BackOff, Silence
+from edge_sdk.sources.capture_process import CaptureChild, Ended, Failed, Leaving, Opened, Said
 from edge_sdk.sources.picture_health import DamagedFrames, PictureHealth
 from edge_sdk.sources.specification import SourceKind, SourceSpec
 from edge_sdk.systems import require_linux

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from edge_sdk.errors import UnreadableImageError
 from edge_sdk.files import read_file
-from edge_sdk.imageheader import ImageHeader, read_header
 from edge_sdk.types import Frame
+from edge_sdk.vision.headers import ImageHeader, read_header
 from edge_sdk.vision.jpeg import damage, decode_heard
 from edge_sdk.vision.limits import MAX_PIXELS as MAX_PIXELS
 from edge_sdk.vision.limits import DecodingRoom, file_bytes

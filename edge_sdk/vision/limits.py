@@ -2,7 +2,7 @@
 
 The limits hold for pictures from everywhere: files, folders, cameras, streams, videos, uploads. Those on
 memory and work follow from the one on pixels, which a user sets, and from the memory that the process may
-still take (the control group's included, see ``edge_sdk.machine.quota``):
+still take (the control group's included, see ``edge_sdk.machine.load``):
 
 * pixels: ``max_pixels``, 64 million by default;
 * memory: 9 bytes for each pixel that is allowed, 576 MB by default, and at most half of what is left;
@@ -18,9 +18,9 @@ from collections.abc import Iterator
 
 from edge_sdk.errors import UnreadableImageError
 from edge_sdk.files import size_text
-from edge_sdk.imageheader import ImageHeader
-from edge_sdk.machine.quota import usable_memory_bytes
-from edge_sdk.machine.system import System
+from edge_sdk.machine.board import System
+from edge_sdk.machine.load import usable_memory_bytes
+from edge_sdk.vision.headers import ImageHeader
 
 # Above the 64 megapixels of the largest camera sold for a Raspberry Pi, below a decompression bomb.
 MAX_PIXELS = 64_000_000

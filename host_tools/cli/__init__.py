@@ -11,11 +11,10 @@ from host_tools.cli.build import build
 from host_tools.cli.calibrate_scores import calibrate_scores
 from host_tools.cli.compare import compare
 from host_tools.cli.convert import convert
-from host_tools.cli.data import data
+from host_tools.cli.data import data, preview
 from host_tools.cli.demo import demo
 from host_tools.cli.edgetpu import edgetpu
 from host_tools.cli.explain import explain
-from host_tools.cli.preview import preview
 from host_tools.cli.recipe import recipe
 from host_tools.cli.train import train
 from host_tools.cli.validate import validate

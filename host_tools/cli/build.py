@@ -15,7 +15,7 @@ from host_tools.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from host_tools.data.prepare import DataPlace
+    from host_tools.data.load import DataPlace
 
 
 @click.command()

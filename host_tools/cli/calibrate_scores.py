@@ -110,11 +110,10 @@ def calibrate_scores(
     import json
 
     from host_tools.cli.output import say
-    from host_tools.opening import Opening
-    from host_tools.scores.fit import Wish
-    from host_tools.scores.stage import calibrate_scores as calibrate
-    from host_tools.scores.summary import advice, to_json, to_lines
-    from host_tools.scores.threshold import Goal, Kind
+    from host_tools.predict import Opening
+    from host_tools.scores.calibrate import advice, to_json, to_lines
+    from host_tools.scores.calibrate import calibrate_scores as calibrate
+    from host_tools.scores.fit import Goal, Kind, Wish
 
     wanted: dict[Kind, float | None] = {
         "coverage": coverage,

@@ -36,8 +36,7 @@ def compare(runs: tuple[Path, ...], out: Path | None, as_json: bool) -> None:
 
     from host_tools.cli.output import say
     from host_tools.report.comparison import compare_runs
-    from host_tools.report.comparison_page import write_comparison_page
-    from host_tools.report.comparison_table import to_lines
+    from host_tools.report.comparison_page import to_lines, write_comparison_page
 
     comparison = compare_runs(runs)
     if as_json:

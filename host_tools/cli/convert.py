@@ -11,8 +11,8 @@ from edge_sdk.errors import ConversionError
 from host_tools.cli.options import prepared_data_options, split_option
 
 if TYPE_CHECKING:
+    from host_tools.data.load import DataPlace
     from host_tools.data.pictures import Split
-    from host_tools.data.prepare import DataPlace
     from host_tools.repair.report import Repaired
 
 # Those of host_tools.recipe.keys and of host_tools.quantize.lint, here so that --help loads none of
@@ -130,8 +130,8 @@ def convert(
         recipe_for_bare,
         repair_run,
     )
-    from host_tools.data.prepare import load_for
-    from host_tools.quantize.checked import CalibrationRequest
+    from host_tools.data.load import load_for
+    from host_tools.quantize.lint import CalibrationRequest
     from host_tools.recipe import ConversionRecipe
     from host_tools.run_directory import find_trained
     from host_tools.third_party.keras import load_keras

@@ -3,12 +3,46 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from edge_sdk.cli.group import GATE_FAILED
 from edge_sdk.cli.options import json_option, max_megapixels_option
-from host_tools.cli.options import layout_option
+from host_tools.cli.options import layout_option, prepared_data_options, set_option
+
+if TYPE_CHECKING:
+    from host_tools.data.load import DataPlace
+
+
+@click.command()
+@click.argument("recipe")
+@prepared_data_options(required=True)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path("preview.jpg"),
+    show_default=True,
+    help="The picture to write, a JPEG.",
+)
+@set_option
+def preview(recipe: str, data: DataPlace, out: Path, overrides: tuple[str, ...]) -> None:
+    """Draw what a network would see: training pictures as they are and as RECIPE augments them.
+
+    \b
+    Example:
+      edgecls data preview small-cnn --data photos/ --set augmentation.rotation=20
+    """
+    from edge_sdk.files import write_atomically
+    from host_tools.cli.output import say
+    from host_tools.data.load import load_for
+    from host_tools.recipe import load_recipe
+    from host_tools.report.pictures import contact_sheet, jpeg
+
+    loaded = load_recipe(recipe, overrides)
+    dataset = load_for(loaded, data, say)
+    write_atomically(out, jpeg(contact_sheet(dataset, loaded)))
+    click.echo(out)
 
 
 @click.group()
@@ -54,11 +88,10 @@ def check(
     """
     import json
 
-    from host_tools.audit.summary import to_json, to_lines
     from host_tools.cli.output import say
     from host_tools.data.audit.examine import examine
     from host_tools.data.audit.findings import findings
-    from host_tools.data.audit.page import write_page
+    from host_tools.data.audit.page import to_json, to_lines, write_page
     from host_tools.data.layouts import find_pictures
 
     seen = examine(find_pictures(directory, layout), bits, max_pixels, say)

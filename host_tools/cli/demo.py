@@ -27,8 +27,8 @@ def demo(out: Path) -> None:
       edgecls demo --out demo
     """
     from edge_sdk.bench.measure import measure
-    from edge_sdk.bench.opening import Opening as ModelFile
     from edge_sdk.bench.page import write_page
+    from edge_sdk.bench.plan import Opening as ModelFile
     from edge_sdk.bench.plan import Plan
     from edge_sdk.bench.table import table
     from edge_sdk.classifier import Classifier
@@ -37,7 +37,7 @@ def demo(out: Path) -> None:
     from edge_sdk.sources.folder import FolderSource
     from host_tools.cli.output import end_with_verdict, print_comparison, say
     from host_tools.data.digits import write_digits
-    from host_tools.data.prepare import DataPlace
+    from host_tools.data.load import DataPlace
     from host_tools.recipe import load_recipe
     from host_tools.run_directory import RunDirectory, taken
     from host_tools.train.checkpoint import holds_unfinished

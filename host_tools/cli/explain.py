@@ -104,9 +104,14 @@ def explain(
     from host_tools.cli.output import say
     from host_tools.explain.explain import explain as explain_pictures
     from host_tools.explain.methods import choose_methods
-    from host_tools.explain.pictures import Search, find_mistakes, list_named, read_named
-    from host_tools.explain.subjects import open_subjects
-    from host_tools.opening import Opening
+    from host_tools.explain.subjects import (
+        Search,
+        find_mistakes,
+        list_named,
+        open_subjects,
+        read_named,
+    )
+    from host_tools.predict import Opening
 
     files = list_named(images) if data is None else []
     failed = False
@@ -141,7 +146,7 @@ def _print(result: Any, as_json: bool) -> bool:
     """Prints one explanation, or a picture that could not be read: then True."""
     import json
 
-    from edge_sdk.records import ErrorRecord
+    from edge_sdk.types import ErrorRecord
 
     unreadable = isinstance(result, ErrorRecord)
     if as_json:

@@ -42,7 +42,7 @@ def layout_option(function: F) -> F:
 def prepared_data_options(*, required: bool) -> Callable[[F], F]:
     """``--data``, ``--layout`` and where decoded pictures are kept.
 
-    The callback is given ``data``, a ``host_tools.data.prepare.DataPlace`` or None.
+    The callback is given ``data``, a ``host_tools.data.load.DataPlace`` or None.
     """
 
     def decorate(function: F) -> F:
@@ -56,7 +56,7 @@ def prepared_data_options(*, required: bool) -> Callable[[F], F]:
             **others: Any,
         ) -> Any:
             from host_tools.data.cache import CachePlace
-            from host_tools.data.prepare import DataPlace
+            from host_tools.data.load import DataPlace
 
             folder, *more = cache or (CachePlace.default().folder,)
             place = CachePlace(folder, round(cache_limit * 1e9), tuple(more))
@@ -145,8 +145,8 @@ def corruptions_option(function: F) -> F:
 def team_options(function: F) -> F:
     """``--devices``, ``--nodes``, ``--node-rank`` and ``--coordinator``.
 
-    The callback is given ``meeting``, a ``host_tools.train.distributed.Meeting`` or None, and ``together``:
-    whether Keras must run on JAX.
+    The callback is given ``meeting``, a ``host_tools.train.distributed.Meeting`` or None, and
+    ``together``: whether Keras must run on JAX.
     """
 
     @functools.wraps(function)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from edge_sdk.cli.group import GATE_FAILED, GATE_INCONCLUSIVE
-from host_tools.validate.compare import Comparison
+from host_tools.validate.measure import Comparison
 
 
 def say(text: str) -> None:

@@ -17,7 +17,7 @@ from host_tools.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from host_tools.data.prepare import DataPlace
+    from host_tools.data.load import DataPlace
     from host_tools.train.distributed import Meeting
 
 
@@ -60,7 +60,7 @@ def train(
     from contextlib import ExitStack
 
     from host_tools.cli.output import say
-    from host_tools.data.prepare import load_for
+    from host_tools.data.load import load_for
     from host_tools.recipe import load_recipe
     from host_tools.run_directory import RunDirectory, default_folders, take_default, taken
     from host_tools.train.distributed import use_jax

@@ -127,7 +127,7 @@ def validate(
       edgecls validate trash_int8.tflite --reference runs/trash --data photos/ --max-drop 1
       edgecls validate trash_int8.tflite --data photos/ --backend litert --backend litert-noxnnpack
     """
-    from host_tools.opening import Opening
+    from host_tools.predict import Opening
 
     opening = Opening(backends[0], threads, labels, normalize, crop)
     if len(backends) > 1:
@@ -156,10 +156,9 @@ def validate(
     import json
 
     from host_tools.cli.output import end_with_verdict, print_comparison, say
-    from host_tools.flips.page import check_extras
-    from host_tools.flips.stage import write_flips
+    from host_tools.predict import save_scores as write_scores
+    from host_tools.validate.flips import check_extras, write_flips
     from host_tools.validate.results import Budget
-    from host_tools.validate.saved_scores import save_scores as write_scores
     from host_tools.validate.validation import scores_of
     from host_tools.validate.validation import validate as validate_artifacts
 
@@ -220,8 +219,7 @@ def _compare_backends(
     import json
 
     from host_tools.cli.output import say
-    from host_tools.validate.agreement_stage import validate_runtimes
-    from host_tools.validate.agreement_table import to_lines
+    from host_tools.validate.agreement import to_lines, validate_runtimes
 
     agreement = validate_runtimes(artifacts, backends, data, opening=opening, say=say, **how)
     if as_json:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_sdk.errors import DatasetError
+from edge_sdk.errors import DatasetError, UnreadableImageError
 from edge_sdk.files import read_file
 from edge_sdk.types import Frame
 from edge_sdk.vision.images import EXTENSIONS, MAX_PIXELS, read_image
@@ -133,3 +136,51 @@ def check_trainable(folder: PictureFolder) -> None:
             f"{root}: a single picture in class {', '.join(single)}; a class needs one to learn "
             "from and one to test on, and dozens to be learnt well"
         )
+
+
+# Decoding releases the GIL. A photograph of 12 megapixels is 36 MB, so few are held at a time.
+_THREADS = min(4, os.cpu_count() or 1)
+_AHEAD = _THREADS + 1
+
+
+class Decoded(NamedTuple):
+    """A picture, its decoded frame, and the SHA-256 of its decoded pixels in hexadecimal."""
+
+    picture: Picture
+    frame: Frame
+    digest: str
+
+
+class Unreadable(NamedTuple):
+    """A picture that could not be decoded, and why."""
+
+    picture: Picture
+    reason: str
+
+
+def decode_all(
+    pictures: Sequence[Picture], max_pixels: int = MAX_PIXELS
+) -> Iterator[Decoded | Unreadable]:
+    """Decodes pictures in order, a few ahead of the consumer."""
+
+    def decode(picture: Picture) -> Decoded | Unreadable:
+        try:
+            frame = read_picture(picture, max_pixels)
+        except UnreadableImageError as error:
+            return Unreadable(picture, error.reason)
+        return Decoded(picture, frame, pixel_digest(frame))
+
+    waiting = iter(pictures)
+    with ThreadPoolExecutor(_THREADS) as pool:
+        pending = [pool.submit(decode, picture) for picture in islice(waiting, _AHEAD)]
+        while pending:
+            yield pending.pop(0).result()
+            pending += [pool.submit(decode, picture) for picture in islice(waiting, 1)]
+
+
+def pixel_digest(frame: Frame) -> str:
+    """SHA-256 of a frame's pixels and shape, in hexadecimal."""
+    pixels = np.ascontiguousarray(frame.pixels)
+    digest = hashlib.sha256(str(pixels.shape).encode())
+    digest.update(pixels.data)
+    return digest.hexdigest()

@@ -7,8 +7,15 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from host_tools.data.decode import Decoded, Unreadable, decode_all
-from host_tools.data.pictures import SPLITS, Picture, PictureFolder, Split
+from host_tools.data.pictures import (
+    SPLITS,
+    Decoded,
+    Picture,
+    PictureFolder,
+    Split,
+    Unreadable,
+    decode_all,
+)
 from host_tools.progress import progress
 
 T = TypeVar("T")

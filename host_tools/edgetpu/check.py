@@ -26,9 +26,11 @@ from host_tools.edgetpu.rules import (
     REMEDIES,
     SIZE_DEPENDENT,
     SUPPORTED,
+    Operator,
     Refusal,
+    Tensor,
+    read_graph,
 )
-from host_tools.quantize.edgetpu_graph import Operator, Tensor, read_graph
 
 # "The Edge TPU has roughly 8 MB of SRAM that can cache the model's parameter data":
 # https://coral.ai/docs/edgetpu/compiler/#parameter-data-caching

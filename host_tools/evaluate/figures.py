@@ -9,10 +9,170 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from host_tools.evaluate.calibration import Calibration, calibration
-from host_tools.evaluate.curves import PrecisionRecallCurve, RocCurve, ranking
 from host_tools.evaluate.robustness import Robustness
 from host_tools.extras import require
+
+# Guo et al. 2017, "On calibration of modern neural networks", and most work since.
+BINS = 15
+
+
+@dataclass(frozen=True, slots=True)
+class Bin:
+    """The answers whose score lies in ``low`` < score <= ``high``.
+
+    Attributes:
+        low, high: 0..1.
+        n: how many.
+        confidence: their mean score, None without any.
+        accuracy: the share of them that is right, None without any.
+    """
+
+    low: float
+    high: float
+    n: int
+    confidence: float | None
+    accuracy: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """Figures of calibration; all of them None, and no bins, without pictures.
+
+    Attributes:
+        ece: expected calibration error, 0..1: the mean distance of confidence and accuracy over the
+            bins, each counting as many times as it has answers (Guo et al. 2017, equation 3).
+        mce: maximum calibration error, 0..1: the largest such distance of any bin that has answers.
+        brier: mean squared distance of the scores from the truth, summed over the classes, so 0..2
+            (Brier 1950); with two classes it is twice the score that is often meant.
+        bins: of equal width, the lowest first.
+    """
+
+    ece: float | None
+    mce: float | None
+    brier: float | None
+    bins: tuple[Bin, ...]
+
+
+def calibration(scores: NDArray[np.float32], truth: NDArray[np.int64]) -> Calibration:
+    """Measures the highest score of each picture against whether it was right.
+
+    Args:
+        scores: ``(N, classes)`` probabilities.
+        truth: ``(N,)`` label indices.
+    """
+    if not len(truth):
+        return Calibration(None, None, None, ())
+    # Quantised scores may add up to a little more than 1.
+    confidence = np.clip(scores.max(axis=1).astype(np.float64), 0, 1)
+    right = scores.argmax(axis=1) == truth
+    edges = np.linspace(0, 1, BINS + 1)
+    place = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, BINS - 1)
+    counts = np.bincount(place, minlength=BINS)
+    sums = np.bincount(place, confidence, BINS)
+    hits = np.bincount(place, right, BINS)
+    used = counts > 0
+    gaps = np.abs(hits - sums)[used] / counts[used]
+    wanted = np.zeros(scores.shape)
+    wanted[np.arange(len(truth)), truth] = 1
+    return Calibration(
+        ece=float((gaps * counts[used]).sum() / len(truth)),
+        mce=float(gaps.max()),
+        brier=float(((scores - wanted) ** 2).sum(axis=1).mean()),
+        bins=tuple(
+            Bin(
+                float(edges[i]),
+                float(edges[i + 1]),
+                int(counts[i]),
+                float(sums[i] / counts[i]) if used[i] else None,
+                float(hits[i] / counts[i]) if used[i] else None,
+            )
+            for i in range(BINS)
+        ),
+    )
+
+
+# Enough for a smooth curve, few enough for a page.
+MOST_POINTS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class RocCurve:
+    """True positive rate over false positive rate, both rising from 0 to 1."""
+
+    fpr: tuple[float, ...]
+    tpr: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PrecisionRecallCurve:
+    """Precision over recall, recall rising from 0 to 1."""
+
+    recall: tuple[float, ...]
+    precision: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """How well the scores rank.
+
+    Attributes:
+        positive: with two classes, the index of the one that is looked for: the second, or the first
+            where the split has less than half as many of it; None with more classes.
+        roc_auc: area under the ROC curve, 0..1; with more than two classes the mean over those in
+            the split of each against all others. None where the split has fewer than two.
+        average_precision: of the positive class, 0..1; None with more classes, or where one of the
+            two is missing.
+        roc, pr: the curves, at most ``MOST_POINTS`` points; None where ``average_precision`` is.
+    """
+
+    positive: int | None
+    roc_auc: float | None
+    average_precision: float | None
+    roc: RocCurve | None
+    pr: PrecisionRecallCurve | None
+
+
+def ranking(scores: NDArray[np.float32], truth: NDArray[np.int64]) -> Ranking:
+    """Areas and curves, as scikit-learn has them.
+
+    Args:
+        scores: ``(N, classes)`` probabilities.
+        truth: ``(N,)`` label indices.
+
+    Raises:
+        MissingExtraError: scikit-learn is not installed.
+    """
+    metrics = require("sklearn.metrics")
+    counts = np.bincount(truth, minlength=scores.shape[1])
+    present = np.flatnonzero(counts)
+    if scores.shape[1] != 2:
+        areas = [metrics.roc_auc_score(truth == i, scores[:, i]) for i in _against_others(present)]
+        return Ranking(None, float(np.mean(areas)) if areas else None, None, None, None)
+    positive = 0 if 2 * counts[0] < counts[1] else 1
+    if len(present) < 2:
+        return Ranking(positive if len(truth) else None, None, None, None, None)
+    wanted, score = truth == positive, scores[:, positive]
+    fpr, tpr, _ = metrics.roc_curve(wanted, score)
+    precision, recall, _ = metrics.precision_recall_curve(wanted, score)
+    return Ranking(
+        positive,
+        float(metrics.roc_auc_score(wanted, score)),
+        float(metrics.average_precision_score(wanted, score)),
+        RocCurve(*_thinned(fpr, tpr)),
+        PrecisionRecallCurve(*_thinned(recall[::-1], precision[::-1])),
+    )
+
+
+def _against_others(present: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Classes that can be told from others, which takes others."""
+    return present if len(present) > 1 else present[:0]
+
+
+def _thinned(*axes: NDArray[Any]) -> tuple[tuple[float, ...], ...]:
+    """The same places of every axis, evenly spread; the ends stay."""
+    kept = np.unique(np.linspace(0, len(axes[0]) - 1, MOST_POINTS).round().astype(int))
+    return tuple(tuple(axis[kept].tolist()) for axis in axes)
+
 
 MOST_CONFUSED = 20
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,20 +11,51 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_sdk.decision import top_k
 from edge_sdk.errors import WriteError
 from edge_sdk.files import write_atomically
-from edge_sdk.records import SCHEMA, ErrorRecord
-from edge_sdk.types import Ranked
-from host_tools.explain.draw import DIFFERENCE, SIGNED, enlarged, overlay, png
-from host_tools.explain.heat import HeatMap, agreement, full_colour
+from edge_sdk.types import SCHEMA, ErrorRecord, Ranked, top_k
+from host_tools import pages
+from host_tools.explain.heat import (
+    DIFFERENCE,
+    SIGNED,
+    HeatMap,
+    agreement,
+    css_gradient,
+    enlarged,
+    full_colour,
+    overlay,
+    png,
+)
 from host_tools.explain.methods import Method, Methods
-from host_tools.explain.names import FileNames
-from host_tools.explain.page import write_page
-from host_tools.explain.pictures import Shown
-from host_tools.explain.subjects import Subject
+from host_tools.explain.subjects import Shown, Subject
 from host_tools.progress import progress
 from host_tools.run_directory import taken
+
+# Room for a counter and an ending within the 255 bytes of a file name, four bytes a letter.
+_LONGEST = 40
+
+
+class FileNames:
+    """Hands out names that differ even where capitals do not count."""
+
+    def __init__(self) -> None:
+        self._given: set[str] = set()
+
+    def new(self, *parts: str, ending: str = "") -> str:
+        """``part_part.ending``, with a number behind it where that is taken."""
+        base = "_".join(safe(part) for part in parts)
+        name, count = base + ending, 1
+        while name.casefold() in self._given:
+            count += 1
+            name = f"{base}-{count}{ending}"
+        self._given.add(name.casefold())
+        return name
+
+
+def safe(text: str) -> str:
+    """Letters, digits, dots and dashes of ``text``, a line for anything else; never hidden."""
+    return re.sub(r"[^\w.-]+", "_", text)[:_LONGEST].lstrip(".") or "_"
+
 
 _TOP = 3
 
@@ -266,3 +298,66 @@ def _draw(
         write_atomically(file, png(enlarged(change)))
         difference = Difference(file, agreement(*maps))
     return MethodResult(method, tuple(drawn), difference, deepest)
+
+
+# Method, its name in print, and what it does.
+_LEGEND = {
+    "grad-cam": (
+        "Grad-CAM",
+        (
+            "weighs the last feature map of the network by how much each of its channels would raise "
+            "the class; fast and coarse, and it shows only what speaks for the class. Its strength has "
+            "no unit: each map is drawn to its own peak."
+        ),
+    ),
+    "occlusion": (
+        "Occlusion",
+        (
+            "covers one part of the picture after another with its mean colour, and shows by how much "
+            "the class's score falls."
+        ),
+    ),
+    "shap": (
+        "SHAP",
+        (
+            "shows and hides (blurs) parts in many combinations, and shares the score out among them "
+            "fairly: all parts together make up what the picture scores beyond its blurred self."
+        ),
+    ),
+}
+
+
+def write_page(
+    path: Path,
+    explanations: Sequence[Explanation],
+    subjects: Sequence[Subject],
+    seconds: float,
+    label: str | None,
+) -> None:
+    """Writes the page; pictures and maps are embedded.
+
+    Args:
+        path: of the page.
+        explanations: at least one.
+        subjects: the models.
+        seconds: that each picture, model and method had.
+        label: the class that was asked for, None: the first model's answers.
+
+    Raises:
+        MissingExtraError: Jinja is not installed.
+        WriteError: the disk is full.
+    """
+    used = {result.method for explanation in explanations for result in explanation.methods}
+    pages.write_page(
+        path,
+        "explanation.html",
+        explanations=explanations,
+        names={subject.path: subject.name for subject in subjects},
+        models=subjects,
+        legend={method: words for method, words in _LEGEND.items() if method in used},
+        seconds=seconds,
+        asked=label,
+        signed=css_gradient(SIGNED),
+        difference=css_gradient(DIFFERENCE),
+        picture=lambda file: pages.data_url(file.read_bytes(), "png"),
+    )

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_sdk.vision.preprocess import Preprocessing, preprocess
 from host_tools.extras import require
 
 # Single pixels beyond it would make the rest of a map pale; shap.image_plot cuts at 99.9.
@@ -58,3 +60,71 @@ def cell_edges(side: int, cells: int) -> NDArray[np.int64]:
     Every k-th edge of ``k * n`` cells is an edge of ``n`` cells.
     """
     return np.arange(cells + 1, dtype=np.int64) * side // cells
+
+
+# From against to for the class, and from less to more important than to the other model. Both are
+# told apart by the colour-blind.
+SIGNED = "RdBu_r"
+DIFFERENCE = "PuOr_r"
+
+# Pictures are enlarged to about this many pixels; larger ones stay as they are.
+_SIDE_PX = 288
+# How much of the picture is left below, in gray, where nothing is coloured and where all is.
+_FAINTEST = 0.45
+_DEEPEST = 0.9
+
+
+def enlarged(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """``(H, W, C)`` uint8 with each pixel made a square, ``(k H, k W, 3)`` RGB."""
+    times = max(1, round(_SIDE_PX / max(pixels.shape[:2])))
+    if pixels.shape[2] == 1:
+        pixels = np.repeat(pixels, 3, axis=2)
+    return pixels.repeat(times, axis=0).repeat(times, axis=1)
+
+
+def overlay(
+    pixels: NDArray[np.uint8], values: NDArray[np.float32], full_colour: float, colours: str
+) -> NDArray[np.uint8]:
+    """A map in colours over the picture in gray.
+
+    Args:
+        pixels: ``(H, W, C)`` uint8.
+        values: ``(H, W)``; 0 leaves the picture uncoloured.
+        full_colour: the size of a value, above 0, that gets the deepest colour.
+        colours: ``SIGNED`` or ``DIFFERENCE``.
+
+    Returns:
+        ``(H, W, 3)`` uint8 RGB.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    strength = np.clip(values / full_colour, -1, 1)
+    colour_map = require("matplotlib").colormaps[colours]
+    coloured = colour_map(0.5 + 0.5 * strength)[:, :, :3] * 255
+    paper = 255 - (255 - _gray(pixels)) * _FAINTEST
+    cover = (_DEEPEST * np.abs(strength))[:, :, np.newaxis]
+    mixed: NDArray[np.float64] = paper * (1 - cover) + coloured * cover
+    return mixed.round().astype(np.uint8)
+
+
+def png(pixels: NDArray[np.uint8]) -> bytes:
+    """``(H, W, 3)`` uint8 RGB as a PNG file."""
+    _, data = cv2.imencode(".png", np.ascontiguousarray(pixels[:, :, ::-1]))  # OpenCV writes BGR
+    return data.tobytes()
+
+
+def css_gradient(colours: str) -> str:
+    """The colours from left to right, for the legend of a page."""
+    colour_map = require("matplotlib").colormaps[colours]
+    stops = [colour_map(place)[:3] for place in np.linspace(0, 1, 9)]
+    names = ", ".join("#" + "".join(f"{round(255 * part):02x}" for part in stop) for stop in stops)
+    return f"linear-gradient(to right, {names})"
+
+
+def _gray(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """``(H, W, 1)``."""
+    if pixels.shape[2] == 1:
+        return pixels
+    height, width = pixels.shape[:2]
+    return preprocess(pixels, Preprocessing(width, height, channels=1, crop="squash"))

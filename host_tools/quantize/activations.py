@@ -1,16 +1,19 @@
-"""What the tensors of a network hold, seen over calibration pictures, and ranges made of it."""
+"""Activations over calibration pictures: their ranges, how these grow, the error of each layer."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
-from typing import Literal, get_args
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_sdk.engines.probe import Probe
+from edge_sdk.artifact.tflite import summarize
+from edge_sdk.engines.litert import Probe
 from edge_sdk.errors import ConversionError
+from edge_sdk.vision.tensors import RAW, Encoder
 from host_tools.progress import progress
 from host_tools.quantize.graph import Graph
 
@@ -156,3 +159,153 @@ def _squared_error(values: NDArray[np.float32], low: float, high: float) -> floa
     scale = max(high - low, 1e-12) / 255
     stored = np.clip(np.round((values - low) / scale), 0, 255)
     return float(np.square(stored * scale + low - values).mean())
+
+
+@dataclass(frozen=True, slots=True)
+class RangeGrowth:
+    """The range of one activation tensor.
+
+    Attributes:
+        tensor: the layer that computes it.
+        half: lowest and highest value over the first half of the pictures, zero included as
+            TensorFlow Lite's quantiser does.
+        whole: over all of them.
+    """
+
+    tensor: str
+    half: tuple[float, float]
+    whole: tuple[float, float]
+
+    @property
+    def share(self) -> float:
+        """The part of the whole range that the first half of the pictures did not show, 0..1."""
+        width = self.whole[1] - self.whole[0]
+        return 1 - (self.half[1] - self.half[0]) / width if width > 0 else 0.0
+
+
+def range_growth(observed: Mapping[str, Observed]) -> tuple[RangeGrowth, ...]:
+    """How much of each range the second half of the pictures added.
+
+    The black and the white picture at the end count for both halves.
+
+    Args:
+        observed: of at least two pictures and these two, in the order of their draw.
+
+    Returns:
+        Per tensor, the least settled one first.
+    """
+    found = [
+        RangeGrowth(
+            name,
+            _range(_first_half(one.lowest), _first_half(one.highest)),
+            _range(one.lowest, one.highest),
+        )
+        for name, one in observed.items()
+    ]
+    return tuple(sorted(found, key=lambda growth: -growth.share))
+
+
+def _first_half(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    pictures = len(values) - 2
+    return np.concatenate([values[: pictures // 2], values[-2:]])
+
+
+def _range(lowest: NDArray[np.float32], highest: NDArray[np.float32]) -> tuple[float, float]:
+    return min(0.0, float(lowest.min())), max(0.0, float(highest.max()))
+
+
+@dataclass(frozen=True, slots=True)
+class LayerError:
+    """One operator of the integer model.
+
+    Attributes:
+        name, kind: of the operator.
+        sqnr_db: power of the float output over the power of the difference, in decibels, over all
+            pictures: every 6 dB are about one bit. Errors of the operators before it count in.
+        low, high: the range that the integer output can hold; None where it is float.
+        used_low, used_high: the extremes of the float output.
+        saturated: share of values (0..1) that the range cuts off: stored at one of its ends, the
+            float one beyond it by half a step at least. What ReLU or ReLU6 cut off is not.
+    """
+
+    name: str
+    kind: str
+    sqnr_db: float
+    low: float | None
+    high: float | None
+    used_low: float
+    used_high: float
+    saturated: float
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON object."""
+        return asdict(self)
+
+
+def layer_report(
+    graph: Graph, quantized: bytes, pixels: NDArray[np.uint8]
+) -> tuple[LayerError, ...]:
+    """Compares every operator, the worst first.
+
+    Args:
+        graph: of the float model, whose operators' names the integer model kept.
+        quantized: the integer model.
+        pixels: ``(N, H, W, C)`` uint8 pictures to run both on.
+    """
+    reference, candidate = Probe(graph.pack()), Probe(quantized)
+    encode = Encoder(summarize(quantized, "the integer model").inputs[0], RAW)
+    operators = [one for one in graph.operators if one.name in candidate.names]
+    power = np.zeros(len(operators))
+    noise, saturated, count = np.zeros_like(power), np.zeros_like(power), np.zeros_like(power)
+    extremes = np.array([[np.inf, -np.inf]] * len(operators))
+    for picture in progress(pixels, "comparing layers", len(pixels)):
+        reference.run(picture[np.newaxis].astype(np.float32))
+        candidate.run(encode(picture))
+        for row, operator in enumerate(operators):
+            true = reference.stored(operator.name).astype(np.float64)
+            power[row] += np.square(true).sum()
+            noise[row] += np.square(candidate.real(operator.name) - true).sum()
+            extremes[row] = min(extremes[row][0], true.min()), max(extremes[row][1], true.max())
+            stored = candidate.stored(operator.name)
+            if stored.dtype.kind in "iu":
+                ends, half = np.iinfo(stored.dtype), candidate.quantization[operator.name].scale / 2
+                low, high = _ends(candidate, operator.name)
+                assert low is not None  # it stores integers
+                assert high is not None
+                cut = (stored == ends.max) & (true > high + half)
+                cut |= (stored == ends.min) & (true < low - half)
+                saturated[row] += cut.sum()
+                count[row] += stored.size
+    found = []
+    for row, operator in enumerate(operators):
+        low, high = _ends(candidate, operator.name)
+        found.append(
+            LayerError(
+                operator.name,
+                operator.kind,
+                _decibels(power[row], noise[row]),
+                low,
+                high,
+                float(extremes[row][0]),
+                float(extremes[row][1]),
+                float(saturated[row] / count[row]) if count[row] else 0.0,
+            )
+        )
+    return tuple(sorted(found, key=lambda layer: layer.sqnr_db))
+
+
+def _ends(probe: Probe, name: str) -> tuple[float, float] | tuple[None, None]:
+    quantization = probe.quantization.get(name)
+    dtype = probe.stored(name).dtype
+    if quantization is None or dtype.kind not in "iu":
+        return None, None
+    ends = np.iinfo(dtype)
+    scale, zero_point = quantization
+    return scale * (int(ends.min) - zero_point), scale * (int(ends.max) - zero_point)
+
+
+def _decibels(power: float, noise: float) -> float:
+    """Capped at 200, which float32 cannot tell from equal."""
+    if noise <= power * 1e-20:
+        return 200.0
+    return 10 * math.log10(power / noise) if power else -200.0

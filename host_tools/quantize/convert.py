@@ -13,12 +13,10 @@ from edge_sdk.errors import ConversionError
 from host_tools.extras import muted, require
 from host_tools.progress import working
 from host_tools.quantize.activations import observe
-from host_tools.quantize.graph import Graph
-from host_tools.quantize.int8 import Treatment, quantized
-from host_tools.quantize.integer import weights_int4
+from host_tools.quantize.graph import Graph, append_softmax
+from host_tools.quantize.int8 import Treatment, quantized, weights_int4
 from host_tools.quantize.onnx import FORMATS as ONNX_FORMATS
 from host_tools.quantize.onnx import to_onnx
-from host_tools.quantize.softmax import append_softmax
 from host_tools.quantize.trial import tried
 
 

@@ -1,4 +1,8 @@
-"""A float ``.tflite`` as a graph of named operators whose weights can be read and changed."""
+"""A float ``.tflite`` as a graph of named operators whose weights can be read and changed.
+
+TensorFlow's converter would quantise a softmax with everything else, to steps of 1/256. So the
+logits are converted, and the softmax is added to the flatbuffer behind them.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_sdk.errors import ConversionError
 from host_tools.tflite import pack_model, schema, unpack_model
 
 # In the names that TensorFlow's converter makes of Keras layers, the part that computes.
@@ -203,3 +208,46 @@ def _layer_name(tensor: str, kind: str) -> str:
         if layers:
             return _NUMBER.sub("", layers[0])
     return kind.lower() if tensor.startswith("StatefulPartitionedCall") or not tensor else tensor
+
+
+def append_softmax(flatbuffer: bytes) -> bytes:
+    """The same model with a SOFTMAX operator behind its float32 output ``(1, classes)``.
+
+    Raises:
+        ConversionError: the output is not float32.
+    """
+    module = schema()
+    model = unpack_model(flatbuffer)
+    graph = model.subgraphs[0]
+    logits = graph.tensors[graph.outputs[0]]
+    if logits.type != module.TensorType.FLOAT32:
+        raise ConversionError(
+            "the converted model's output is not float32; this is a bug, report it"
+        )
+    code = module.OperatorCodeT()
+    code.builtinCode = code.deprecatedBuiltinCode = module.BuiltinOperator.SOFTMAX
+    code.version = 1
+    model.operatorCodes.append(code)
+
+    probabilities = module.TensorT()
+    probabilities.name = b"probabilities"
+    probabilities.shape = list(logits.shape)
+    probabilities.type = module.TensorType.FLOAT32
+    probabilities.buffer = len(model.buffers)
+    model.buffers.append(module.BufferT())
+    graph.tensors.append(probabilities)
+
+    softmax = module.OperatorT()
+    softmax.opcodeIndex = len(model.operatorCodes) - 1
+    softmax.inputs = [graph.outputs[0]]
+    softmax.outputs = [len(graph.tensors) - 1]
+    softmax.builtinOptionsType = module.BuiltinOptions.SoftmaxOptions
+    softmax.builtinOptions = module.SoftmaxOptionsT()
+    softmax.builtinOptions.beta = 1.0
+    graph.operators.append(softmax)
+    graph.outputs = [len(graph.tensors) - 1]
+    # Signatures name tensors by index; the runtime and MediaPipe read the graph's own list.
+    for signature in model.signatureDefs or []:
+        for output in signature.outputs:
+            output.tensorIndex = len(graph.tensors) - 1
+    return pack_model(model)

@@ -230,7 +230,7 @@ def literal(value: Any) -> str:
 
 def builtin_recipes() -> tuple[str, ...]:
     """The names of the recipes that come with edgecls, sorted."""
-    folder = resources.files("host_tools.recipes")
+    folder = resources.files("host_tools.recipe.recipes")
     return tuple(
         sorted(p.name.removesuffix(".toml") for p in folder.iterdir() if p.name.endswith(".toml"))
     )
@@ -271,7 +271,11 @@ def _merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, 
 
 def _read(source: str | Path) -> tuple[str, str]:
     if str(source) in builtin_recipes():
-        text = resources.files("host_tools.recipes").joinpath(f"{source}.toml").read_text("utf-8")
+        text = (
+            resources.files("host_tools.recipe.recipes")
+            .joinpath(f"{source}.toml")
+            .read_text("utf-8")
+        )
         return text, f"recipe {source}"
     path = Path(source)
     try:

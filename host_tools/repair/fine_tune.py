@@ -21,8 +21,7 @@ from numpy.typing import NDArray
 from host_tools.data.load import Subset
 from host_tools.extras import require
 from host_tools.progress import progress
-from host_tools.quantize.fake_quant import FakeQuantized
-from host_tools.quantize.fusing import up_to_logits
+from host_tools.quantize.fake_quant import FakeQuantized, up_to_logits
 from host_tools.quantize.int8 import Treatment
 
 Say = Callable[[str], None]

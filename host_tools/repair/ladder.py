@@ -6,24 +6,135 @@ Chosen on the validation split; whoever calls confirms once on the test split.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from host_tools.quantize.activations import observe
-from host_tools.quantize.checked import CheckedCalibration
-from host_tools.quantize.graph import Graph
-from host_tools.quantize.int8 import Treatment
-from host_tools.quantize.softmax import append_softmax
-from host_tools.repair.answers import answers, divergence
-from host_tools.repair.free import FREE as _FREE
-from host_tools.repair.maker import Maker
-from host_tools.repair.outcome import outcome
-from host_tools.repair.rungs import Candidate, Ladder, RepairBudget, Rung
-from host_tools.repair.sensitivity import Sensitivity, sensitivities, steps
-from host_tools.repair.speed import latencies_ms
+from edge_sdk.artifact.tflite import summarize
+from edge_sdk.engines import open_engine
+from edge_sdk.vision.tensors import RAW, Encoder
+from host_tools.quantize.activations import Observed, RangeMethod, observe, ranges
+from host_tools.quantize.graph import Graph, append_softmax
+from host_tools.quantize.int8 import Treatment, equalized, rounded_model
+from host_tools.quantize.lint import CheckedCalibration
+from host_tools.repair.rungs import (
+    Candidate,
+    Ladder,
+    RepairBudget,
+    Rung,
+    Sensitivity,
+    answers,
+    divergence,
+    outcome,
+    sensitivities,
+    steps,
+)
+
+_WARM_UP = 3
+_FEWEST, _MOST = 15, 400
+
+
+def latencies_ms(
+    flatbuffers: Sequence[bytes], picture: NDArray[np.uint8], seconds: float = 1.0
+) -> list[float]:
+    """Median milliseconds of one inference of each model, one thread.
+
+    Args:
+        flatbuffers: models of the same input size.
+        picture: ``(H, W, C)`` uint8.
+        seconds: about how long to measure in all; at least 15 rounds are made.
+    """
+    engines = [open_engine(flatbuffer, threads=1) for flatbuffer in flatbuffers]
+    tensors = [
+        Encoder(summarize(flatbuffer, "the model").inputs[0], RAW)(picture).copy()
+        for flatbuffer in flatbuffers
+    ]
+    for engine, tensor in zip(engines, tensors, strict=True):
+        for _ in range(_WARM_UP):
+            engine.infer(tensor)
+    rounds: list[list[int]] = []
+    until = time.perf_counter() + seconds
+    while len(rounds) < _FEWEST or (time.perf_counter() < until and len(rounds) < _MOST):
+        row = []
+        for engine, tensor in zip(engines, tensors, strict=True):
+            started = time.perf_counter_ns()
+            engine.infer(tensor)
+            row.append(time.perf_counter_ns() - started)
+        rounds.append(row)
+    for engine in engines:
+        engine.close()
+    return [float(value) for value in np.median(rounds, axis=0) / 1e6]
+
+
+class Maker:
+    """Makes int8 models.
+
+    Args:
+        graph: of the float model up to its logits; it stays as it is.
+        observed: of ``graph`` on ``pixels``.
+        pixels: ``(N, H, W, C)`` uint8 calibration pictures, the last two black and white.
+    """
+
+    def __init__(
+        self, graph: Graph, observed: Mapping[str, Observed], pixels: NDArray[np.uint8]
+    ) -> None:
+        self._pixels = pixels
+        self._networks = {False: (graph, observed)}
+        self._limits: dict[tuple[bool, RangeMethod], Mapping[str, tuple[float, float]]] = {}
+
+    def network(self, treatment: Treatment) -> tuple[Graph, Mapping[str, Observed]]:
+        """The float network that is rounded, but for biases, and what was observed of it."""
+        if treatment.equalized not in self._networks:
+            self._networks[True] = equalized(*self._networks[False], self._pixels)
+        return self._networks[treatment.equalized]
+
+    def limits(self, treatment: Treatment) -> Mapping[str, tuple[float, float]]:
+        """The range of every tensor of that network."""
+        key = (treatment.equalized, treatment.ranges)
+        if key not in self._limits:
+            self._limits[key] = ranges(self.network(treatment)[1], treatment.ranges)
+        return self._limits[key]
+
+    def int8(self, treatment: Treatment) -> bytes:
+        """An int8 flatbuffer with float32 probabilities.
+
+        Raises:
+            ConversionError: an operator that has no 8-bit form.
+        """
+        return rounded_model(*self.network(treatment), self.limits(treatment), treatment)
+
+
+# All are tried and the best one goes on.
+FREE: tuple[tuple[str, str, Treatment], ...] = (
+    (
+        "int8",
+        "weights per channel, ranges of everything that was seen",
+        Treatment("minmax", equalized=False, corrected=False),
+    ),
+    (
+        "ranges cut at 99.99 %",
+        "the outermost ten-thousandth of each activation saturates",
+        Treatment("percentile", equalized=False, corrected=False),
+    ),
+    (
+        "ranges of least squared error",
+        "rounding and saturation balanced, activation by activation",
+        Treatment("mse", equalized=False, corrected=False),
+    ),
+    (
+        "biases corrected",
+        "biases make up for the rounding of weights",
+        Treatment("mse", equalized=False, corrected=True),
+    ),
+    (
+        "equalised, biases corrected",
+        "channels of like size, then ranges of least squared error and corrected biases",
+        Treatment("mse", equalized=True, corrected=True),
+    ),
+)
+
 
 Say = Callable[[str], None]
 # From how the model is made int8 and seconds to a float model fine-tuned for that; None: in vain.
@@ -113,7 +224,7 @@ class Climber:
     def _free(self) -> Treatment:
         """All treatments that cost nothing at run time, as far as time allows; the best one."""
         tried: list[Treatment] = []
-        for name, note, treatment in _FREE:
+        for name, note, treatment in FREE:
             if tried and self._left() < 0:
                 break
             treatment = replace(treatment, io=self._io)

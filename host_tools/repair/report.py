@@ -3,24 +3,100 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_sdk.files import write_atomically
-from host_tools.quantize.activations import observe
-from host_tools.quantize.checked import CheckedCalibration
-from host_tools.quantize.equalize import equalize
+from host_tools import pages
+from host_tools.quantize.activations import LayerError, layer_report, observe
 from host_tools.quantize.graph import Graph
-from host_tools.quantize.layer_report import LayerError, layer_report
-from host_tools.repair.answers import answers
-from host_tools.repair.outcome import outcome
-from host_tools.repair.page import write_page
-from host_tools.repair.rungs import Ladder, RepairBudget
-from host_tools.validate.gates import Verdict
+from host_tools.quantize.int8 import equalize
+from host_tools.quantize.lint import CheckedCalibration
+from host_tools.repair.rungs import Ladder, RepairBudget, Rung, answers, outcome
+from host_tools.report.plots import BLUE, GRAY, ORANGE, figure_of, svg
+from host_tools.validate.statistics import Verdict
+
+if TYPE_CHECKING:
+    from host_tools.quantize.activations import LayerError
+
+
+def pareto(rungs: Sequence[Rung], chosen: int, reference: float, float_ms: float) -> Any:
+    """Accuracy over latency, a dot per rung as large as its file, the chosen one filled.
+
+    Args:
+        rungs: in the order tried.
+        chosen: the number of the chosen one.
+        reference: accuracy (0..1) of the float model.
+        float_ms: its latency in milliseconds.
+    """
+    figure = figure_of(8, 4)
+    axes = figure.add_subplot()
+    largest = max(rung.size_bytes for rung in rungs)
+    axes.axhline(100 * reference, color=GRAY, linestyle=":", linewidth=1, label="float accuracy")
+    axes.axvline(float_ms, color=GRAY, linestyle="--", linewidth=1, label="float32 latency")
+    for number, rung in enumerate(rungs):
+        colour = ORANGE if number == chosen else BLUE
+        axes.scatter(
+            [rung.latency_ms],
+            [100 * rung.accuracy],
+            s=40 + 200 * rung.size_bytes / largest,
+            facecolor=colour if number == chosen else "none",
+            edgecolor=colour,
+            linewidth=1.5,
+            zorder=3,
+        )
+        axes.annotate(
+            str(number + 1),
+            (rung.latency_ms, 100 * rung.accuracy),
+            textcoords="offset points",
+            xytext=(9, 5),
+            color=colour,
+        )
+    axes.set_xlabel("milliseconds of one inference here, one thread")
+    axes.set_ylabel("accuracy, %, validation split")
+    axes.grid(alpha=0.25)
+    axes.margins(0.15)
+    axes.set_xlim(left=0)
+    axes.legend(loc="best", frameon=False, fontsize="small")
+    figure.tight_layout()
+    return figure
+
+
+_LAYERS = 40
+
+
+def write_page(path: Path, repaired: Repaired, layers: Sequence[LayerError]) -> None:
+    """Writes the page.
+
+    Args:
+        path: where to.
+        repaired: the ladder, the chosen artifact, and what the test split says of it.
+        layers: of the chosen int8 model, the worst first; empty for float16.
+
+    Raises:
+        MissingExtraError: matplotlib or Jinja is not installed.
+        WriteError: the disk is full, or a folder is in the way.
+    """
+    ladder = repaired.ladder
+    picture = svg(pareto(ladder.rungs, ladder.chosen, ladder.reference, ladder.float_ms))
+    pages.write_page(
+        path,
+        "repair.html",
+        name=repaired.path.name,
+        ladder=ladder,
+        confirmed=repaired.confirmed,
+        max_drop=repaired.budget.max_drop,
+        verdict=repaired.verdict,
+        picture=pages.markup(picture),
+        layers=layers[:_LAYERS],
+        more=max(0, len(layers) - _LAYERS),
+    )
+
 
 # Pictures that the layers are compared on.
 _LAYER_PICTURES = 16

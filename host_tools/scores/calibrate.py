@@ -1,249 +1,314 @@
-"""Asks artifacts about the pictures that scores are fitted on, and about those they are reported on."""
+"""Score calibration: asks artifacts, fits temperatures and thresholds, reports, writes them back."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from edge_sdk.artifact import Artifact
 from edge_sdk.classifier import Classifier
-from edge_sdk.errors import DatasetError, ValidationError
-from edge_sdk.sources.folder import list_images
-from edge_sdk.types import Frame
-from host_tools.data.decode import Decoded, Unreadable, decode_all
+from edge_sdk.errors import ConversionError, ValidationError
+from edge_sdk.vision.images import MAX_PIXELS
+from host_tools.data.layouts import find_pictures
 from host_tools.data.load import Dataset
-from host_tools.data.pictures import Picture, PictureFolder, Split
-from host_tools.data.split import SplitRule, decoded_parts, keys_of, splits_of
-from host_tools.progress import progress
+from host_tools.extras import require
+from host_tools.package import set_scores
+from host_tools.predict import Opening, open_classifier, recorded_rule
+from host_tools.recipe import ScoresRecipe
+from host_tools.scores.fit import Belief, Figures, Fitted, Goal, Mean, Share, Wish, fit
+from host_tools.scores.gather import Gathered, Pictures, gather, gather_prepared
 
-Side = Literal["fit", "report"]
-SIDES: tuple[Side, ...] = ("fit", "report")
-# Choose on validation, report on test.
-_SPLITS: dict[Side, Split] = {"fit": "validation", "report": "test"}
-_SIDES_OF: dict[Split, Side] = {split: side for side, split in _SPLITS.items()}
+
+def to_json(done: list[Calibrated]) -> dict[str, Any]:
+    """The JSON object of ``edgecls calibrate-scores --json``; ``docs/json.md`` lists its keys."""
+    return {
+        "schema": 1,
+        "type": "score_calibration",
+        "artifacts": [
+            artifact_json(one.path, one.format, one.fitted, written=one.written) for one in done
+        ],
+    }
+
+
+def artifact_json(path: Path, format_: str, fitted: Fitted, *, written: bool) -> dict[str, Any]:
+    """One artifact of it."""
+    goal, few, temperature = fitted.wish.goal, fitted.too_few, fitted.temperature
+    return {
+        "path": str(path),
+        "format": format_,
+        "temperature": {
+            "value": temperature.value,
+            "ci95": list(temperature.ci95) if temperature.ci95 else None,
+            "n": temperature.n,
+            "mistakes": temperature.mistakes,
+            "reason": temperature.reason,
+        },
+        "threshold": {
+            "value": None if few else fitted.threshold,
+            "goal": goal.kind if goal else None,
+            "wanted": goal.wanted if goal else None,
+            "needed": few.needed if few else None,
+        },
+        "before": _belief(fitted.before),
+        "after": _belief(fitted.after),
+        "fit": _figures(fitted.fit),
+        "report": _figures(fitted.report),
+        "verdict": fitted.verdict,
+        "written": written,
+    }
+
+
+def to_lines(done: list[Calibrated]) -> Iterator[str]:
+    """The same for a person."""
+    for one in done:
+        fitted, figures = one.fitted, one.fitted.report
+        temperature = fitted.temperature
+        yield f"{one.path}  verdict {fitted.verdict}{'' if one.written else ', not written'}"
+        interval = ""
+        if temperature.ci95:
+            interval = f"  ({temperature.ci95[0]:.3f} to {temperature.ci95[1]:.3f})"
+        yield f"  temperature         {temperature.value:.3f}{interval}"
+        if fitted.too_few:
+            yield f"  threshold           none: {_too_few(fitted)}"
+        elif fitted.wish.goal:
+            yield f"  threshold           {fitted.threshold:.4f}  for {in_words(fitted)}"
+        yield f"  on the {figures.accuracy.n:,} pictures reported on, with 95 % intervals:"
+        rows = [
+            ("accuracy", figures.accuracy),
+            ("coverage", figures.coverage),
+            ("selective accuracy", figures.selective_accuracy),
+            ("wrong ones caught", figures.wrong_caught),
+            ("false accepts", figures.false_accepts),
+        ]
+        for name, measured in rows:
+            if measured is not None:
+                yield f"    {name:<18}  {share_text(measured)}"
+        for name, before, after in (
+            ("ECE", fitted.before.ece, fitted.after.ece),
+            ("NLL", fitted.before.nll, fitted.after.nll),
+        ):
+            yield f"    {name:<18}  {mean_text(before)}, with the temperature {mean_text(after)}"
+
+
+def in_words(fitted: Fitted) -> str:
+    """The goal."""
+    goal = fitted.wish.goal
+    assert goal is not None
+    wanted = f"{100 * goal.wanted:g} %"
+    return {
+        "coverage": f"at least {wanted} of known pictures answered",
+        "false_accept": f"at most {wanted} of unknown pictures answered",
+        "accuracy": f"at least {wanted} of the answers right",
+    }[goal.kind]
+
+
+def advice(fitted: Fitted) -> str | None:
+    """What to do where the verdict is not *pass*; None where it is."""
+    if fitted.verdict == "fail":
+        return (
+            f"{in_words(fitted)} was promised by the pictures it was chosen on, and does not hold on the "
+            "others: they are of another kind; choose by pictures like those the model will see"
+        )
+    if fitted.verdict == "inconclusive":
+        return _too_few(fitted) if fitted.too_few else fitted.temperature.reason
+    return None
+
+
+def share_text(measured: Share) -> str:
+    """``94.10 % (93.62 to 94.55), 9,410 of 10,000``."""
+    if measured.value is None or measured.ci95 is None:
+        return "none of none"
+    low, high = (100 * end for end in measured.ci95)
+    share = f"{100 * measured.value:.2f} % ({low:.2f} to {high:.2f})"
+    return f"{share}, {measured.count:,} of {measured.n:,}"
+
+
+def mean_text(measured: Mean) -> str:
+    """``0.0412 (0.0380 to 0.0450)``."""
+    return f"{measured.value:.4f} ({measured.ci95[0]:.4f} to {measured.ci95[1]:.4f})"
+
+
+def _too_few(fitted: Fitted) -> str:
+    few = fitted.too_few
+    assert few is not None
+    of = f"{few.n:,} pictures to choose by"
+    if few.needed is None:
+        return (
+            f"no threshold on {of} can promise {in_words(fitted)} and still answer known ones; give more "
+            "pictures, or want less of it"
+        )
+    return f"{of} are too few to promise {in_words(fitted)}; at least {few.needed:,} are needed"
+
+
+def _belief(belief: Belief) -> dict[str, Any]:
+    return {"nll": _plain(belief.nll), "ece": _plain(belief.ece)}
+
+
+def _figures(figures: Figures) -> dict[str, Any]:
+    return {
+        name: _plain(getattr(figures, name))
+        for name in (
+            "accuracy",
+            "coverage",
+            "selective_accuracy",
+            "wrong_caught",
+            "false_accepts",
+        )
+    }
+
+
+def _plain(measured: Share | Mean | None) -> dict[str, Any] | None:
+    if measured is None:
+        return None
+    plain = asdict(measured)
+    return plain | {"ci95": list(plain["ci95"]) if plain["ci95"] else None}
+
+
+Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Known:
-    """Scores of labelled pictures, before any temperature.
+class Calibrated:
+    """One artifact: what was fitted on what it said, and whether it was written."""
 
-    Attributes:
-        scores: ``(N, C)`` float32.
-        truth: ``(N,)`` label indices.
-    """
-
-    scores: NDArray[np.float32]
-    truth: NDArray[np.int64]
+    path: Path
+    format: str
+    gathered: Gathered
+    fitted: Fitted
+    written: bool
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Gathered:
-    """What one artifact said.
-
-    Attributes:
-        fit, report: labelled pictures to choose by, and to report on.
-        unknown_fit, unknown_report: ``(M, C)`` scores of unknown pictures; M may be 0.
-    """
-
-    fit: Known
-    report: Known
-    unknown_fit: NDArray[np.float32]
-    unknown_report: NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True)
-class Pictures:
-    """Which pictures.
-
-    Attributes:
-        folder: labelled ones.
-        rule: how the model's pictures were split: fit on its validation split, report on its test
-            split. None: the model knows none of them; one half fits, the other reports.
-        unknown: folders and files of pictures of nothing that the model knows.
-        max_pixels: larger pictures are left out.
-    """
-
-    folder: PictureFolder
-    rule: SplitRule | None
-    unknown: tuple[Path, ...]
-    max_pixels: int
-
-
-def gather(
-    classifiers: Sequence[Classifier], pictures: Pictures, say: Callable[[str], None]
-) -> list[Gathered]:
-    """Asks every artifact about every picture; each is decoded once.
+def calibrate_scores(
+    artifacts: Sequence[Path],
+    data: Path,
+    wish: Wish,
+    *,
+    unknown: Sequence[Path] = (),
+    layout: str = "auto",
+    fresh: bool = False,
+    opening: Opening | None = None,
+    max_pixels: int = MAX_PIXELS,
+    write: bool = True,
+    say: Say = lambda _: None,
+) -> list[Calibrated]:
+    """Fits on the artifacts' own scores, and writes what keeps its promise into their manifests.
 
     Args:
-        classifiers: at least one; temperatures are set to 1.
-        pictures: which.
+        artifacts: of ours, at least one.
+        data: labelled pictures.
+        wish: what is wanted.
+        unknown: folders and files of pictures of nothing that the model knows.
+        layout: how ``data`` lies there, see ``find_pictures``.
+        fresh: the models were not trained on any of ``data``: one half is to fit on, the other to
+            report on. Otherwise the splits are those of the training.
+        opening: the backend, and its threads.
+        max_pixels: larger pictures are left out.
+        write: False: only say what would be.
         say: told what a person should know.
 
     Raises:
-        ValidationError: a class that is no label of an artifact.
-        DatasetError: no pictures to fit on, or none to report on.
-        SourceNotFoundError: nothing at a path of ``unknown``.
+        ArtifactError: a model that does not open.
+        ConversionError: a model that edgecls did not make: there is no manifest to write into.
+        ValidationError: classes that are no labels, or a model that does not know its splits.
+        DatasetError: a folder that is no data set, or has no pictures to fit or report on.
+        MissingExtraError: SciPy is not installed.
+        WriteError: the disk is full; the artifact stays as it was.
     """
-    places = [_labels(classifier, pictures.folder.classes) for classifier in classifiers]
-    asked = [_Asked(classifier) for classifier in classifiers]
-    truth: dict[Side, list[int]] = {"fit": [], "report": []}
-    known: set[str] = set()
-    unreadable = 0
-    rule, ready = pictures.rule, pictures.folder.ready_splits
-
-    def sides(read: Sequence[Picture], digests: Sequence[str]) -> list[Side | None]:
-        if rule is None:
-            return [half_of(key) for key in keys_of(read, digests)]
-        return [_SIDES_OF.get(split) for split in splits_of(read, digests, ready, rule)]
-
-    candidates = _candidates(pictures)
-    asking: Iterator[tuple[Decoded | Unreadable, Side | None]] = decoded_parts(
-        candidates, sides, pictures.max_pixels, "scoring"
-    )
-    for item, side in asking:
-        if isinstance(item, Unreadable):
-            unreadable += 1
-            continue
-        known.add(item.digest)
-        if side is not None:
-            truth[side].append(item.picture.label)
-            for one in asked:
-                one.see(item.frame, side)
-    _require(truth, pictures)
-    strangers: dict[Side, int] = {"fit": 0, "report": 0}
-    copies = 0
-    files = [Picture(file, 0, None) for path in pictures.unknown for file in list_images(path)]
-    for item in _decoded(files, pictures.max_pixels, "scoring unknown pictures"):
-        if isinstance(item, Unreadable):
-            unreadable += 1
-        elif item.digest in known:
-            copies += 1
-        else:
-            half = half_of(item.digest)
-            strangers[half] += 1
-            for one in asked:
-                one.see_unknown(item.frame, half)
-    if unreadable:
-        say(f"{unreadable} pictures cannot be read and are left out")
-    if copies:
-        say(f"{copies} pictures of --unknown are in --data too, so they are known; left out")
-    if pictures.unknown and not all(strangers.values()):
-        raise DatasetError(
-            f"{', '.join(map(str, pictures.unknown))}: {sum(strangers.values())} unknown pictures, "
-            "expected enough for two halves; give a folder of hundreds with --unknown"
-        )
-    return [one.gathered(truth, place) for one, place in zip(asked, places, strict=True)]
-
-
-def gather_prepared(classifier: Classifier, dataset: Dataset) -> Gathered:
-    """The same of a data set that is loaded for this very model: no picture is decoded again.
-
-    Args:
-        classifier: its temperature is set to 1.
-        dataset: with pixels of the model's input size; its validation and test splits are used.
-
-    Raises:
-        DatasetError: one of the two splits is empty.
-    """
-    place = _labels(classifier, dataset.classes)
-    asked = _Asked(classifier)
-    truth: dict[Side, list[int]] = {"fit": [], "report": []}
-    for side, split in _SPLITS.items():
-        subset = dataset.splits[split]
-        if not len(subset):
-            raise DatasetError(
-                f"{dataset.folder.root}: no {split} pictures, so scores cannot be fitted; raise "
-                f"data.{split}, or leave [scores] out of the recipe"
-            )
-        truth[side] = subset.labels.tolist()
-        for row in progress(range(len(subset)), "scoring", len(subset)):
-            pixels = subset.pixels(np.array([row]))[0]
-            gray = pixels.shape[2] == 1
-            frame = Frame(pixels[:, :, 0], "gray") if gray else Frame(pixels, "rgb")
-            asked.see(frame, side)
-    return asked.gathered(truth, place)
-
-
-def half_of(key: str) -> Side:
-    """The half that a picture of no split falls into, by its key of ``keys_of``."""
-    draw = hashlib.sha256(f"scores:{key}".encode()).digest()
-    return SIDES[draw[0] & 1]
-
-
-class _Asked:
-    """A classifier and what it has said so far."""
-
-    def __init__(self, classifier: Classifier) -> None:
-        classifier.temperature = 1.0
-        self._classifier = classifier
-        self._known: dict[Side, list[NDArray[np.float32]]] = {"fit": [], "report": []}
-        self._unknown: dict[Side, list[NDArray[np.float32]]] = {"fit": [], "report": []}
-
-    def see(self, frame: Frame, side: Side) -> None:
-        self._known[side].append(self._classifier.classify(frame).scores)
-
-    def see_unknown(self, frame: Frame, side: Side) -> None:
-        self._unknown[side].append(self._classifier.classify(frame).scores)
-
-    def gathered(self, truth: dict[Side, list[int]], place: NDArray[np.int64]) -> Gathered:
-        empty = np.empty((0, len(self._classifier.labels)), np.float32)
-
-        def stacked(rows: list[NDArray[np.float32]]) -> NDArray[np.float32]:
-            return np.stack(rows) if rows else empty
-
-        fit, report = (
-            Known(stacked(self._known[side]), place[np.array(truth[side], np.int64)])
-            for side in SIDES
-        )
-        return Gathered(
-            fit, report, stacked(self._unknown["fit"]), stacked(self._unknown["report"])
-        )
-
-
-def _labels(classifier: Classifier, classes: Sequence[str]) -> NDArray[np.int64]:
-    labels = classifier.labels
-    strange = [name for name in classes if labels.count(name) != 1]
-    if strange:
-        raise ValidationError(
-            f"the data has the class {', '.join(strange[:5])}, which is not exactly one label of "
-            f"{classifier.artifact.path} ({', '.join(labels[:5])}, ...); name the folders like the "
-            "labels, and give pictures of other things with --unknown"
-        )
-    return np.array([labels.index(name) for name in classes], np.int64)
-
-
-def _candidates(pictures: Pictures) -> list[Picture]:
-    """Those that may be wanted: where there is no validation split, training pictures may be."""
-    folder, ready = pictures.folder, pictures.folder.ready_splits
-    if pictures.rule is None or "validation" not in ready:
-        return list(folder.pictures)
+    require("scipy.stats")  # now, not after a thousand pictures
+    for path in artifacts:
+        _require_own(path)
+    folder = find_pictures(data, layout)
+    with ExitStack() as stack:
+        classifiers = [
+            stack.enter_context(open_classifier(path, opening or Opening(), say))
+            for path in artifacts
+        ]
+        rule = None
+        if not fresh:
+            rules = {recorded_rule(classifier.artifact) for classifier in classifiers}
+            rule = next(iter(rules))
+            if len(rules) > 1 or rule is None:
+                raise ValidationError(
+                    f"{', '.join(map(str, artifacts))}: do not say, or not all alike, how their pictures "
+                    "were split for training; name artifacts of one recipe, or give --data pictures that "
+                    "they were not trained on, and --split all"
+                )
+        pictures = Pictures(folder, rule, tuple(unknown), max_pixels)
+        gathered = gather(classifiers, pictures, say)
+        formats = [classifier.artifact.format for classifier in classifiers]
     return [
-        picture for picture in folder.pictures if picture.split != "train" or "test" not in ready
+        _one(path, format_, part, wish, "all" if fresh else "validation", write, say)
+        for path, format_, part in zip(artifacts, formats, gathered, strict=True)
     ]
 
 
-def _require(truth: dict[Side, list[int]], pictures: Pictures) -> None:
-    root = pictures.folder.root
-    for side, split in _SPLITS.items():
-        if truth[side]:
-            continue
-        if pictures.rule is None:
-            raise DatasetError(
-                f"{root}: {sum(map(len, truth.values()))} pictures, expected enough for two halves, one "
-                "to choose by and one to report on; give a folder of hundreds with --data"
-            )
-        raise DatasetError(
-            f"{root}: no {split} pictures to {side} on, by the splits that the model was trained "
-            "with; give --data pictures that it was not trained on, and --split all"
+def calibrate_built(
+    artifacts: Sequence[Path], dataset: Dataset, recipe: ScoresRecipe, say: Say = lambda _: None
+) -> None:
+    """The same for artifacts just converted, as their recipe wants it, on the data set they know.
+
+    What cannot be promised is said, and left out.
+
+    Args:
+        artifacts, dataset: made from it, and loaded for them.
+        recipe: what is wanted; nothing, too.
+        say: told what was fitted.
+
+    Raises:
+        DatasetError: no validation or no test pictures.
+        WriteError: the disk is full.
+    """
+    if recipe == ScoresRecipe():
+        return
+    goal = None
+    if recipe.coverage is not None:
+        goal = Goal("coverage", recipe.coverage)
+    elif recipe.accuracy is not None:
+        goal = Goal("accuracy", recipe.accuracy)
+    wish = Wish(recipe.temperature, goal)
+    for path in artifacts:
+        with Classifier.open(path) as classifier:
+            format_, gathered = classifier.artifact.format, gather_prepared(classifier, dataset)
+        done = _one(path, format_, gathered, wish, "validation", True, say)
+        if (why := advice(done.fitted)) is not None:
+            say(f"{path}: scores are left as they are: {why}")
+
+
+def _one(
+    path: Path, format_: str, gathered: Gathered, wish: Wish, split: str, write: bool, say: Say
+) -> Calibrated:
+    fitted = fit(gathered, wish)
+    if wish.temperature and fitted.temperature.reason:
+        say(f"{path}: the temperature stays 1: {fitted.temperature.reason}")
+    written = write and fitted.verdict == "pass"
+    if written:
+        _say_dropped(path, fitted, say)
+        entry = artifact_json(path, format_, fitted, written=True)
+        record = {"split": split} | {
+            key: value for key, value in entry.items() if key not in ("path", "format", "written")
+        }
+        set_scores(path, fitted.temperature.value, fitted.threshold, record)
+        say(f"wrote temperature and threshold into {path}")
+    return Calibrated(path, format_, gathered, fitted, written)
+
+
+def _say_dropped(path: Path, fitted: Fitted, say: Say) -> None:
+    """A threshold compares with scores as they were; without a goal there is none for the new ones."""
+    manifest = Artifact.open(path).manifest
+    if manifest is not None and manifest.threshold > 0 and fitted.wish.goal is None:
+        say(
+            f"{path}: its threshold of {manifest.threshold:.3g} is taken away, since it was chosen for "
+            f"scores at temperature {manifest.temperature:.3g}; to have one again, run "
+            "calibrate-scores with a goal, as in --coverage 0.95"
         )
 
 
-def _decoded(
-    pictures: Sequence[Picture], max_pixels: int, what: str
-) -> Iterator[Decoded | Unreadable]:
-    return progress(decode_all(pictures, max_pixels), what, len(pictures))
+def _require_own(path: Path) -> None:
+    if Artifact.open(path).manifest is None:
+        raise ConversionError(
+            f"{path}: not an artifact of edgecls, so it has no manifest to keep a temperature and a "
+            "threshold in; expected what edgecls convert writes; give --threshold to edgecls run"
+        )

@@ -14,8 +14,8 @@ from typing import Any
 
 from edge_sdk.errors import ConversionError, WriteError
 from edge_sdk.files import size_text, write_atomically
-from edge_sdk.machine.quota import limited_memory, usable_memory_bytes
-from edge_sdk.machine.system import System
+from edge_sdk.machine.board import System
+from edge_sdk.machine.load import limited_memory, usable_memory_bytes
 from host_tools.extras import require
 
 _UNFINISHED = ".unfinished.keras"

@@ -1,4 +1,8 @@
-"""Batches for Keras: shuffled and augmented anew in every epoch, the same way for the same seed."""
+"""Batches for Keras: shuffled and augmented anew in every epoch, the same way for the same seed.
+
+A frozen base gives the same features for the same picture in every epoch, so they are kept, and an
+epoch costs what its head costs. Augmented variants are passes of their own.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +15,79 @@ import numpy as np
 from numpy.typing import NDArray
 
 from host_tools.data.augment import augment, mix
-from host_tools.data.load import Subset
+from host_tools.data.load import Dataset, Subset
 from host_tools.extras import require
-from host_tools.recipe import Recipe
+from host_tools.models import dtype_policy
+from host_tools.models.head import FEATURES, trains_head_only
+from host_tools.progress import progress
+from host_tools.recipe import AugmentationRecipe, Recipe
 from host_tools.train.distributed import ALONE, Team
+from host_tools.train.stages import Stage
+
+_BATCH = 32
+
+
+def split_network(network: Any, precision: str = "float32") -> tuple[Any, Any]:
+    """A network's base and its head, which share its weights: training the head trains the network.
+
+    Args:
+        network: from ``build_model``.
+        precision: the one it was built with.
+
+    Returns:
+        ``keras.Model`` from pixels to features ``(N, F)``, and one from features to logits.
+    """
+    keras = require("keras")
+    features = network.get_layer(FEATURES).output
+    base = keras.Model(network.inputs, features, name="base")
+    names = [layer.name for layer in network.layers]
+    inputs = keras.Input(features.shape[1:], name="features")
+    logits = inputs
+    for layer in network.layers[names.index(FEATURES) + 1 :]:
+        logits = layer(logits)
+    with dtype_policy(precision):
+        return base, keras.Model(inputs, logits, name="head")
+
+
+def training_features(base: Any, subset: Subset, recipe: Recipe) -> NDArray[np.float32]:
+    """``(variants, N, F)`` features: of the pictures as they are, then of augmented passes."""
+    variants = []
+    passes = recipe.training.feature_variants
+    for variant in range(passes):
+        how = recipe.augmentation if variant else None
+        seed = (recipe.training.seed, variant)
+        variants.append(
+            _features(
+                base,
+                subset,
+                how,
+                seed,
+                f"computing features, pass {variant + 1} of {recipe.training.feature_variants}",
+            )
+        )
+    return np.stack(variants)
+
+
+def plain_features(base: Any, subset: Subset) -> NDArray[np.float32]:
+    """``(N, F)`` features of the pictures as they are."""
+    return _features(base, subset, None, (0, 0), "computing features for validation")
+
+
+def _features(
+    base: Any, subset: Subset, how: AugmentationRecipe | None, seed: tuple[int, int], what: str
+) -> NDArray[np.float32]:
+    starts = range(0, len(subset), _BATCH)
+    parts = []
+    for start in progress(starts, what, len(starts)):
+        random = np.random.default_rng((*seed, start))
+        rows = np.arange(start, min(start + _BATCH, len(subset)))
+        pixels = subset.pixels(rows)
+        if how is not None:
+            height, width = pixels.shape[1:3]
+            pixels = augment(subset.large_pictures(rows), how, random, (width, height))
+        parts.append(np.asarray(base.predict_on_batch(pixels), np.float32))
+    return np.concatenate(parts)
+
 
 # Inputs and targets of some pictures, from their indices and the batch's own chance.
 _Draw = Callable[
@@ -167,3 +240,59 @@ def _batches(
             return batch(team.share(order[index * batch_size : (index + 1) * batch_size]), index)
 
     return Batches(workers=workers, max_queue_size=_AHEAD)
+
+
+# Small enough for the largest network, large enough not to matter.
+_VALIDATION_BATCH = 64
+_HEAD_STEPS = 16
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Material:
+    """What is trained on what.
+
+    Attributes:
+        model: the network, or its head alone, which shares its weights.
+        batches: from a 0-based epoch to its training batches.
+        held_out: validation batches; None: there are no such pictures.
+        steps_at_once: that TensorFlow takes between two looks from Python; a step of a head alone
+            is shorter than the look.
+    """
+
+    model: Any
+    batches: Callable[[int], Any]
+    held_out: Any
+    steps_at_once: int
+
+
+def material_for(
+    network: Any, dataset: Dataset, recipe: Recipe, stage: Stage, team: Team
+) -> Material:
+    """Prepares a stage: a frozen backbone is computed here, once, unless several devices share it."""
+    classes = len(dataset.classes)
+    subset, validation = dataset.splits["train"], dataset.splits["validation"]
+    targets = targets_of(subset, recipe, classes)
+    inputs_of: Callable[[Any], Any] = validation.pixels
+    if trains_head_only(network) and team.devices == 1:
+        (base, model), steps_at_once = (
+            split_network(network, recipe.training.precision),
+            _HEAD_STEPS,
+        )
+        features = training_features(base, subset, recipe)
+        if len(validation):
+            held_out_features = plain_features(base, validation)
+            inputs_of = held_out_features.__getitem__
+
+        def batches(epoch: int) -> Any:
+            return feature_batches(features, targets, recipe, stage.batch_size, epoch)
+    else:
+        model, steps_at_once = network, 1
+
+        def batches(epoch: int) -> Any:
+            return picture_batches(subset, targets, recipe, stage.batch_size, epoch, team)
+
+    held_out = None
+    if len(validation):
+        size = -(-_VALIDATION_BATCH // team.devices) * team.devices
+        held_out = plain_batches(inputs_of, validation.labels, classes, size, team)
+    return Material(model, batches, held_out, steps_at_once)

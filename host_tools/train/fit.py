@@ -1,27 +1,41 @@
-"""``train``: fits a recipe's network to a data set, stage by stage, checkpointing every epoch."""
+"""``train``: fits a recipe's network to a data set, stage by stage, checkpointing every epoch.
+
+Python raises ``KeyboardInterrupt`` wherever it happens to be. Within a destructor it prints the
+exception and drops it, and TensorFlow's iterators have destructors that take a while, at the end of
+every epoch.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import csv
 import hashlib
+import io
 import logging
+import math
+import signal
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from edge_sdk.errors import TrainingError
+import numpy as np
+
+from edge_sdk.errors import TrainingError, WriteError
 from edge_sdk.files import write_atomically
 from host_tools.data.load import Dataset
-from host_tools.extras import require
+from host_tools.extras import muted, require
 from host_tools.models import build_model, with_softmax
-from host_tools.models.freeze import set_trainable
+from host_tools.models.head import set_trainable
+from host_tools.progress import Meter
 from host_tools.recipe import Recipe, TrainingRecipe, recipe_toml
 from host_tools.run_directory import RunDirectory
 from host_tools.third_party.keras import save_keras
+from host_tools.train.batches import Material, material_for
 from host_tools.train.checkpoint import (
     Arrays,
     Progress,
@@ -34,12 +48,182 @@ from host_tools.train.checkpoint import (
     set_model_arrays,
 )
 from host_tools.train.distributed import ALONE, Team, check_agreement
-from host_tools.train.interrupt import interrupt_kept
-from host_tools.train.logs import EpochLogs, history_csv
-from host_tools.train.material import Material, material_for
 from host_tools.train.objective import compile_for, load_teacher, plateau_rate
 from host_tools.train.stages import Stage, stages_of
-from host_tools.train.watch import NotANumber, check_validation, watch, watch_validation
+
+
+@contextlib.contextmanager
+def interrupt_kept() -> Iterator[Callable[[], None]]:
+    """Remembers Ctrl-C meanwhile.
+
+    Yields:
+        What raises ``KeyboardInterrupt`` where there was one that got lost. It does nothing outside
+        of the main thread, and where somebody else sees to the signal.
+    """
+    asked = False
+
+    def handle(_number: int, _frame: object) -> None:
+        nonlocal asked
+        asked = True
+        raise KeyboardInterrupt
+
+    def check() -> None:
+        if asked:
+            raise KeyboardInterrupt
+
+    ours = (
+        threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    )
+    if ours:
+        signal.signal(signal.SIGINT, handle)
+    try:
+        yield check
+    finally:
+        if ours:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+Row = dict[str, float]
+
+
+class EpochLogs:
+    """Writes each epoch's figures as they come.
+
+    A resumed training writes its whole history anew, so that no epoch stands there twice.
+
+    Args:
+        folder: for both; earlier events in it are removed.
+        history: the epochs that are done already.
+
+    Raises:
+        WriteError: the folder cannot be written.
+    """
+
+    def __init__(self, folder: Path, history: Sequence[Row]) -> None:
+        self._folder = folder
+        self._history: list[Row] = []
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for old in folder.glob("events.out.tfevents.*"):
+                old.unlink()
+        except OSError as error:
+            raise WriteError(f"{folder}: cannot be written ({error.strerror or error})") from error
+        self._tf: Any = require("tensorflow")
+        with muted():
+            self._events: Any = self._tf.summary.create_file_writer(str(folder))
+        for row in history:
+            self._enter(row)
+
+    def add(self, row: Row) -> None:
+        """Enters a finished epoch.
+
+        Raises:
+            WriteError: the disk is full.
+        """
+        self._enter(row)
+        self._events.flush()
+        write_atomically(self._folder / "history.csv", history_csv(self._history))
+
+    def close(self) -> None:
+        """Ends the events file."""
+        self._events.close()
+
+    def _enter(self, row: Row) -> None:
+        self._history.append(row)
+        # tf.summary.scalar needs TensorBoard installed; the protocol buffer it writes does not.
+        proto = self._tf.compat.v1.Summary
+        values = [
+            proto.Value(tag=name, simple_value=value)
+            for name, value in row.items()
+            if name != "epoch"
+        ]
+        with self._events.as_default(step=int(row["epoch"])):
+            summary = proto(value=values).SerializeToString()
+            self._tf.summary.experimental.write_raw_pb(summary)
+
+
+def history_csv(history: Sequence[Row]) -> str:
+    """A line per epoch, under the names of the figures."""
+    names = list(dict.fromkeys(name for row in history for name in row)) or ["epoch"]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, names)
+    writer.writeheader()
+    writer.writerows(history)
+    return text.getvalue()
+
+
+class NotANumber(Exception):  # noqa: N818  # not an error of its own: training turns it into one
+    """The loss became NaN or infinite; says where."""
+
+
+def check_validation(row: dict[str, float]) -> None:
+    """Stops after an epoch whose validation loss is no number.
+
+    Raises:
+        NotANumber: it is not.
+    """
+    if not math.isfinite(row["val_loss"]):
+        raise NotANumber(
+            f"the validation loss became {row['val_loss']} in epoch {row['epoch']:.0f}"
+        )
+
+
+def watch(
+    epoch: int, epochs: int, steps: int, *, averaged: bool, each_step: Callable[[], None]
+) -> Any:
+    """A ``keras.callbacks.Callback`` for one epoch.
+
+    Args:
+        epoch: 0-based.
+        epochs: of the whole training.
+        steps: of this epoch.
+        averaged: whether the optimizer keeps averages of the weights. Keras puts them in place of
+            the weights when ``fit`` ends; the next epoch must go on from the weights themselves.
+        each_step: is called after each; what it raises ends the epoch.
+    """
+    keras = require("keras")
+
+    class Watch(keras.callbacks.Callback):  # type: ignore[misc, name-defined]  # Keras is untyped
+        def on_train_begin(self, logs: Any = None) -> None:  # noqa: ARG002
+            self.meter = Meter(f"epoch {epoch + 1}/{epochs}, steps", steps)
+
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+            if not math.isfinite(logs["loss"]):
+                raise NotANumber(
+                    f"the loss became {logs['loss']} in epoch {epoch + 1}, step {batch + 1}"
+                )
+            self.meter.advance(batch + 1 - self.meter.done)  # several steps at once, for a head
+            each_step()
+
+        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002
+            self.own = [np.array(v) for v in self.model.trainable_variables] if averaged else []
+
+        def on_train_end(self, logs: Any = None) -> None:  # noqa: ARG002
+            self.meter.close()
+            if averaged:
+                for variable, value in zip(self.model.trainable_variables, self.own, strict=True):
+                    variable.assign(value)
+
+    return Watch()
+
+
+def watch_validation(epoch: int, epochs: int, steps: int) -> Any:
+    """A ``keras.callbacks.Callback`` that shows how far the validation of a 0-based epoch is."""
+    keras = require("keras")
+
+    class WatchValidation(keras.callbacks.Callback):  # type: ignore[misc, name-defined]
+        def on_test_begin(self, logs: Any = None) -> None:  # noqa: ARG002
+            self.meter = Meter(f"epoch {epoch + 1}/{epochs}, validation steps", steps)
+
+        def on_test_batch_end(self, batch: int, logs: Any = None) -> None:  # noqa: ARG002
+            self.meter.advance(batch + 1 - self.meter.done)
+
+        def on_test_end(self, logs: Any = None) -> None:  # noqa: ARG002
+            self.meter.close()
+
+    return WatchValidation()
+
 
 _LOG = logging.getLogger("edgecls.train")
 

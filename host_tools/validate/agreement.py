@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,14 +11,23 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_sdk.errors import ValidationError
+from edge_sdk.artifact import Artifact
+from edge_sdk.engines import backend_for, parse_backend
+from edge_sdk.errors import EdgeClsError, ValidationError
+from edge_sdk.vision.images import MAX_PIXELS
 from edge_sdk.vision.preprocess import Preprocessing, preprocess
-from host_tools.data.decode import Decoded, Unreadable
+from host_tools.data.layouts import find_pictures
+from host_tools.data.pictures import Decoded, Unreadable
 from host_tools.evaluate.figures import wilson_interval
-from host_tools.opening import Opening
-from host_tools.validate.measure import score_difference
+from host_tools.predict import Opening, Rows, recorded_rule
+from host_tools.validate.measure import (
+    check_labels,
+    check_preprocessing,
+    label_indices,
+    score_difference,
+)
 from host_tools.validate.results import ScoreDifference
-from host_tools.validate.rows import Rows
+from host_tools.validate.validation import pictures_of
 from host_tools.validate.workers import Open, Ready, Trouble, Worker, open_quietly
 
 Status = Literal["ok", "disagrees", "broken", "missing"]
@@ -274,3 +283,174 @@ def _participant_json(participant: Participant) -> dict[str, Any]:
         if difference is None
         else {"mean": difference.mean, "max": difference.largest},
     }
+
+
+def to_lines(agreement: Agreement) -> Iterator[str]:
+    """The table that ``edgecls validate`` prints with several backends."""
+    participants, reference = agreement.participants, agreement.reference
+    several = len({p.runtime.path for p in participants}) > 1
+    names = [
+        f"{p.runtime.backend} {p.runtime.path.name}" if several else p.runtime.backend
+        for p in participants
+    ]
+    if reference is not None:
+        yield f"reference  {names[reference]}  on {agreement.n} pictures"
+    head = ("", "backend", "accuracy", "agreement", "largest difference", "runtime", "status")
+    yield from _columns(
+        [
+            head,
+            *(
+                (str(i + 1), names[i], *_figures(p), p.version or "-", p.status)
+                for i, p in enumerate(participants)
+            ),
+        ],
+        left=(1, 5, 6),
+    )
+    working = [i for i, p in enumerate(participants) if p.accuracy is not None]
+    if len(working) > 1:
+        yield ""
+        yield "the same answers, in % of the pictures"
+        yield from _columns(
+            [
+                ("", "", *(str(j + 1) for j in working)),
+                *(
+                    (str(i + 1), names[i], *(_percent(agreement.matrix[i][j]) for j in working))
+                    for i in working
+                ),
+            ],
+            left=(1,),
+        )
+
+
+def _figures(participant: Participant) -> tuple[str, str, str]:
+    difference = participant.score_difference
+    return (
+        "-" if participant.accuracy is None else f"{100 * participant.accuracy:.2f} %",
+        "-" if participant.agreement is None else f"{100 * participant.agreement:.2f} %",
+        "-" if difference is None else f"{difference.largest:.2g}",
+    )
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.2f}"
+
+
+def _columns(rows: Sequence[Sequence[str]], left: Sequence[int]) -> Iterator[str]:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        cells = [
+            cell.ljust(width) if column in left else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        yield "  ".join(cells).rstrip()
+
+
+def validate_runtimes(
+    artifacts: Sequence[Path],
+    backends: Sequence[str],
+    data: Path,
+    *,
+    layout: str = "auto",
+    split: str | None = None,
+    opening: Opening | None = None,
+    max_pixels: int = MAX_PIXELS,
+    min_agreement: float = MIN_AGREEMENT,
+    open_model: Open = open_quietly,
+    say: Callable[[str], None] = lambda _: None,
+) -> Agreement:
+    """Runs the same pictures through every backend, and through every file that it can run.
+
+    Args:
+        artifacts: files of one model: ``.tflite``, ``.onnx``, compiled for the Edge TPU.
+        backends: the first is the reference.
+        data: labelled pictures.
+        layout: how they lie there, see ``find_pictures``.
+        split: as for ``validate``.
+        opening: for models edgecls did not make; its backend is not used.
+        max_pixels: larger pictures are left out.
+        min_agreement: see ``Agreement``.
+        open_model: how a process opens its model.
+        say: told what a person should know.
+
+    Raises:
+        UnknownBackendError: no such backend.
+        ArtifactError: a file that is no model of ours or anybody's.
+        ValidationError: files of different models, a backend or a file that nothing here fits.
+        DatasetError: a folder that is no data set.
+    """
+    opening = opening or Opening()
+    folder = find_pictures(data, layout)
+    files = [_File(path, _artifact(path, opening, say)) for path in dict.fromkeys(artifacts)]
+    runtimes = _fitting(files, backends)
+    first, *others = files
+    check_labels(first, others)
+    check_preprocessing(first, others)
+    rules = (recorded_rule(file.artifact) for file in files)
+    rule = next((rule for rule in rules if rule is not None), None)
+    truth_of = label_indices(first, folder.classes)
+    return compare_runtimes(
+        runtimes,
+        opening,
+        first.preprocessing,
+        pictures_of(folder, split, rule, max_pixels, say),
+        truth_of,
+        min_agreement=min_agreement,
+        open_model=open_model,
+        say=say,
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _File:
+    file: Path
+    artifact: Artifact
+
+    @property
+    def path(self) -> str:
+        return str(self.file)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return self.artifact.labels
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        return self.artifact.preprocessing
+
+
+def _artifact(path: Path, opening: Opening, say: Callable[[str], None]) -> Artifact:
+    artifact = Artifact.open(
+        path, labels=opening.labels, normalize=opening.normalize, crop=opening.crop
+    )
+    artifact.require_described()
+    for note in artifact.notes:
+        say(note)
+    return artifact
+
+
+def _fitting(files: Sequence[_File], backends: Sequence[str]) -> list[Runtime]:
+    found: dict[Runtime, None] = {}  # keeps the order; "cpu" may be another name of one of them
+    used: set[Path] = set()
+    for backend in dict.fromkeys(backends):
+        parse_backend(backend)
+        refusal: EdgeClsError | None = None
+        fitting = []
+        for file in files:
+            try:
+                fitting.append(Runtime(file.file, backend_for(file.artifact, backend)))
+            except EdgeClsError as error:
+                refusal = error
+        if refusal is not None and not fitting:
+            raise ValidationError(
+                f"--backend {backend}: runs none of the files that were named ({refusal}); name such "
+                "a file of the same model too, or leave the backend out"
+            )
+        found.update(dict.fromkeys(fitting))
+        used |= {runtime.path for runtime in fitting}
+    idle = [file.path for file in files if file.file not in used]
+    if idle:
+        raise ValidationError(
+            f"{idle[0]}: none of the backends that were named runs it ({', '.join(backends)}); add "
+            "its own with --backend, or leave the file out"
+        )
+    return list(found)

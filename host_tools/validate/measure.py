@@ -3,18 +3,110 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_sdk.errors import ValidationError
+from edge_sdk.vision.preprocess import Preprocessing
 from edge_sdk.vision.tensors import temper
-from host_tools.evaluate.calibration import calibration
-from host_tools.evaluate.figures import top5
+from host_tools.data.load import fingerprint
+from host_tools.data.pictures import Decoded, Picture, Unreadable
+from host_tools.evaluate.figures import calibration, top5
 from host_tools.predict import ArtifactPredictor, Predictor
-from host_tools.validate.gates import judge, worst
-from host_tools.validate.results import ArtifactResult, Budget, ClassResult, ScoreDifference
-from host_tools.validate.statistics import drop_interval, images_needed, mcnemar_p
+from host_tools.validate.results import (
+    ArtifactResult,
+    Budget,
+    ClassResult,
+    Comparison,
+    ScoreDifference,
+)
+from host_tools.validate.statistics import drop_interval, images_needed, judge, mcnemar_p, worst
+
+
+class Model(Protocol):
+    """What must fit before two models are asked anything."""
+
+    @property
+    def path(self) -> str: ...
+
+    @property
+    def labels(self) -> tuple[str, ...]: ...
+
+    @property
+    def preprocessing(self) -> Preprocessing | None:
+        """None: not known, as of scores that were saved without it."""
+        ...
+
+
+def check_labels(first: Model, others: Sequence[Model]) -> None:
+    """Makes sure that the scores of all models mean the same classes.
+
+    Raises:
+        ValidationError: other labels, or another order of them.
+    """
+    for other in others:
+        if other.labels != first.labels:
+            raise ValidationError(
+                f"{other.path} and {first.path} have different labels or another order of them"
+                f"{_where(first.labels, other.labels)}; only models of the same classes can be "
+                "compared (--labels FILE names a foreign model's)"
+            )
+
+
+def label_indices(model: Model, classes: Sequence[str]) -> list[int]:
+    """The index of its label for each class of a data set.
+
+    Raises:
+        ValidationError: a class that is not exactly one label.
+    """
+    unknown = [name for name in classes if model.labels.count(name) != 1]
+    if unknown:
+        raise ValidationError(
+            f"the data has the class {', '.join(unknown[:5])}, which is not exactly one label of "
+            f"{model.path} ({', '.join(model.labels[:5])}, ...); the folders must be named "
+            "like the labels (--labels FILE names a foreign model's)"
+        )
+    return [model.labels.index(name) for name in classes]
+
+
+def check_preprocessing(first: Model, others: Sequence[Model]) -> None:
+    """Makes sure that all models get to see the same pixels.
+
+    A difference of size, crop or colours costs points of its own, more than a conversion does.
+    What is not known is not compared.
+
+    Raises:
+        ValidationError: two models were made for different pictures.
+    """
+    for other in others:
+        if None not in (first.preprocessing, other.preprocessing) and (
+            first.preprocessing != other.preprocessing
+        ):
+            raise ValidationError(
+                f"{other.path} is given {words(other.preprocessing)}, {first.path} "
+                f"{words(first.preprocessing)}: the drop would be that of the pictures, not of the "
+                "conversion; compare models of the same preprocessing (--crop sets a foreign "
+                "model's), or add --any-preprocessing if this is what you want to know"
+            )
+
+
+def words(how: Preprocessing | None) -> str:
+    """A preprocessing for people."""
+    if how is None:
+        return "unknown pictures"
+    colours = "RGB" if how.channels == 3 else "gray"
+    return f"pictures of {how.width} x {how.height} {colours} pixels, {how.crop}"
+
+
+def _where(first: tuple[str, ...], other: tuple[str, ...]) -> str:
+    if len(first) != len(other):
+        return f" ({len(other)} and {len(first)} of them)"
+    i = next(i for i, (a, b) in enumerate(zip(first, other, strict=True)) if a != b)
+    return f" (number {i} is {other[i]!r} and {first[i]!r})"
+
 
 # Rows in one step where whole tables of scores would be copied.
 _ROWS = 4096
@@ -132,3 +224,63 @@ def _outcome(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> _Outcome:
     lost, won, n = int((before & ~after).sum()), int((~before & after).sum()), len(before)
     low, high = drop_interval(lost, won, n)
     return _Outcome(100 * (lost - won) / n, (100 * low, 100 * high), lost, won, n)
+
+
+__all__ = ["Budget", "Comparison", "compare"]
+
+
+def compare(
+    reference: Predictor,
+    artifacts: Sequence[ArtifactPredictor],
+    pictures: Iterable[Decoded | Unreadable],
+    classes: tuple[str, ...],
+    budget: Budget,
+    *,
+    any_preprocessing: bool = False,
+) -> Comparison:
+    """Asks every model about every picture.
+
+    Args:
+        reference: what the artifacts are measured against.
+        artifacts: at least one.
+        pictures: decoded, with ``picture.label`` an index into ``classes``.
+        classes: of the data set; each must be a label of the models.
+        budget: for the verdicts.
+        any_preprocessing: models that look at pictures differently are wanted.
+
+    Raises:
+        ValidationError: different labels or preprocessing, a class that no label names, or no
+            pictures.
+    """
+    check_labels(reference, artifacts)
+    if not any_preprocessing:
+        check_preprocessing(reference, artifacts)
+    truth_of = label_indices(reference, classes)
+    kept: list[Picture] = []
+    digests: list[str] = []
+    unreadable: list[Unreadable] = []
+    for item in pictures:
+        if isinstance(item, Unreadable):
+            unreadable.append(item)
+            continue
+        for predictor in (reference, *artifacts):
+            predictor.see(item)
+        kept.append(item.picture)
+        digests.append(item.digest)
+    if not kept:
+        raise ValidationError("no picture to validate on; choose another --split or --data")
+    truth = np.array([truth_of[picture.label] for picture in kept], np.int64)
+    scores = reference.scores()
+    return Comparison(
+        reference_path=reference.path,
+        accuracy=float((scores.argmax(axis=1) == truth).mean()),
+        n=len(kept),
+        preprocessing=reference.preprocessing,
+        artifacts=tuple(measure(predictor, reference, truth, budget) for predictor in artifacts),
+        labels=reference.labels,
+        truth=truth,
+        reference_scores=scores,
+        pictures=tuple(kept),
+        fingerprint=fingerprint(classes, [picture.label for picture in kept], digests),
+        unreadable=tuple(unreadable),
+    )

@@ -9,11 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_sdk.vision.preprocess import Preprocessing
-from host_tools.data.decode import Unreadable
-from host_tools.data.pictures import Picture
-from host_tools.evaluate.calibration import calibration
-from host_tools.evaluate.figures import top5
-from host_tools.validate.gates import Verdict, worst
+from host_tools.data.pictures import Picture, Unreadable
+from host_tools.evaluate.figures import calibration, top5
+from host_tools.validate.statistics import Verdict, worst
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The statistics of paired answers: how sure a measured drop is. Pure arithmetic.
+"""The statistics of paired answers: how sure a measured drop is, and the verdict. Pure arithmetic.
 
 Two classifiers saw the same n pictures. Only the discordant ones tell them apart: ``lost`` that the
 reference had right and the artifact has wrong, ``won`` the other way round.
@@ -7,7 +7,8 @@ reference had right and the artifact has wrong, ``won`` the other way round.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Literal
 
 # The 97.5 % point of the standard normal distribution: two-sided 95 %.
 _Z95 = 1.959963984540054
@@ -127,3 +128,25 @@ def _solve(function: Callable[[float], float], low: float, high: float) -> float
 def _check(lost: float, won: float, n: float) -> None:
     if lost < 0 or won < 0 or n < 1 or lost + won > n:
         raise ValueError(f"{lost} lost and {won} won of {n} pictures cannot be")
+
+
+Verdict = Literal["pass", "fail", "inconclusive"]
+
+
+def judge(interval: tuple[float, float], budget: float) -> Verdict:
+    """*pass* where the whole interval is within the budget, *fail* where all of it is beyond.
+
+    Args:
+        interval: of the drop, in points.
+        budget: the most that may be lost, in points.
+    """
+    if interval[1] <= budget:
+        return "pass"
+    return "fail" if interval[0] > budget else "inconclusive"
+
+
+def worst(verdicts: Iterable[Verdict]) -> Verdict | None:
+    """Fail beats inconclusive beats pass; None where there is no verdict."""
+    found = set(verdicts)
+    order: tuple[Verdict, ...] = ("fail", "inconclusive", "pass")
+    return next((verdict for verdict in order if verdict in found), None)

@@ -14,20 +14,69 @@ from edge_sdk.engines import backend_for
 from edge_sdk.errors import DelegateError, ValidationError, WrongBackendError
 from edge_sdk.vision.images import MAX_PIXELS
 from edge_sdk.vision.tensors import RAW
-from host_tools.data.decode import Decoded, Unreadable
 from host_tools.data.layouts import find_pictures
-from host_tools.data.pictures import Picture, file_digest
-from host_tools.data.prepare import split_rule
-from host_tools.data.split import SplitRule
-from host_tools.opening import Opening, open_classifier, recorded_rule
-from host_tools.predict import ArtifactPredictor, KerasPredictor, Predictor, SavedPredictor
+from host_tools.data.load import split_rule
+from host_tools.data.pictures import (
+    Decoded,
+    Picture,
+    PictureFolder,
+    Unreadable,
+    decode_all,
+    file_digest,
+)
+from host_tools.data.split import SplitRule, decoded_split
+from host_tools.predict import (
+    ArtifactPredictor,
+    KerasPredictor,
+    Opening,
+    Predictor,
+    SavedPredictor,
+    SavedScores,
+    load_scores,
+    open_classifier,
+    recorded_rule,
+)
 from host_tools.progress import progress
 from host_tools.recipe import preprocessing_of
 from host_tools.run_directory import find_trained
 from host_tools.third_party.keras import load_keras
-from host_tools.validate.choice import decoded, pictures_of
-from host_tools.validate.compare import Budget, Comparison, compare
-from host_tools.validate.saved_scores import SavedScores, load_scores
+from host_tools.validate.measure import Budget, Comparison, compare
+
+
+def pictures_of(
+    folder: PictureFolder,
+    split: str | None,
+    rule: SplitRule | None,
+    max_pixels: int,
+    say: Callable[[str], None],
+) -> Iterator[Decoded | Unreadable]:
+    """The decoded pictures of one split; without ready splits all are decoded to find them.
+
+    Args:
+        folder: the data set.
+        split: ``train``, ``validation``, ``test`` or ``all``. None: test, where the folder or the
+            model's recipe has such a split, else all.
+        rule: how the model's pictures were split; None where it does not say.
+        max_pixels: larger pictures are ``Unreadable``.
+        say: told which split it is.
+
+    Raises:
+        ValidationError: nothing says which pictures the split has.
+    """
+    ready = folder.ready_splits
+    chosen = split or ("test" if rule is not None or "test" in ready else "all")
+    if chosen != "all" and rule is None and chosen not in ready:
+        raise ValidationError(
+            f"{folder.root}: has no {chosen} split of its own, and the model does not say how it "
+            "was split for training; use --split all, or a folder with train and test in it"
+        )
+    say(f"validating on the {chosen} split of {folder.root}")
+    return decoded_split(folder, chosen, rule, max_pixels, "validating")
+
+
+def decoded(pictures: Sequence[Picture], max_pixels: int) -> Iterator[Decoded | Unreadable]:
+    """Pictures one after another, with progress on a terminal."""
+    return progress(decode_all(pictures, max_pixels), "validating", len(pictures))
 
 
 def validate(

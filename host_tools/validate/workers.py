@@ -21,7 +21,7 @@ from edge_sdk.engines import runtime_version
 from edge_sdk.errors import DelegateError, EdgeClsError, EngineNotInstalledError
 from edge_sdk.types import Frame, Prediction
 from edge_sdk.vision.tensors import NO_TEMPERATURE
-from host_tools.opening import Opening, open_classifier
+from host_tools.predict import Opening, open_classifier
 
 # For opening a model, and for each batch of pictures.
 TIMEOUT_S = 120.0

@@ -17,12 +17,11 @@ import pytest
 
 from edge_sdk.errors import SinkError, WriteError
 from edge_sdk.ports import Sink
-from edge_sdk.records import ErrorRecord, FrameRecord, HealthRecord, Record
 from edge_sdk.sinks.jsonl import JsonLines
 from edge_sdk.sinks.sender import Delivery, Parcel
 from edge_sdk.sinks.spool import Spool
 from edge_sdk.testing import MemorySink
-from edge_sdk.types import Ranked
+from edge_sdk.types import ErrorRecord, FrameRecord, HealthRecord, Ranked, Record
 
 _RECORDS: tuple[Record, ...] = (
     HealthRecord("T", "a.jpg", "unreadable", "cut off"),

@@ -23,9 +23,8 @@ from numpy.typing import NDArray
 
 from edge_sdk.artifact.container import read_container, summarize_model
 from edge_sdk.artifact.manifest import LABELS_FILE, MANIFEST_FILE
-from edge_sdk.artifact.onnx import DIGEST_FILE, is_onnx, metadata_entries
+from edge_sdk.artifact.onnx import DIGEST_FILE, Message, is_onnx, metadata_entries
 from edge_sdk.errors import EdgeClsError
-from edge_sdk.protobuf import Message
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,8 +52,7 @@ class Base:
 
 def read_base(path: Path) -> Base:
     """Reads a sound file."""
-    from host_tools.tflite import with_metadata
-    from host_tools.tflite_metadata import tflite_metadata
+    from host_tools.tflite import tflite_metadata, with_metadata
 
     container = read_container(path)
     model, shape = container.data[: container.model_bytes], container.summary.inputs[0].shape

@@ -269,7 +269,7 @@ def drops(text: bytes) -> list[bytes]:
 # Writes records until it is killed. What it has handed to the sink is told by its progress file.
 _SENDING = """
 import os, sys, time
-from edge_sdk.records import ErrorRecord
+from edge_sdk.types import ErrorRecord
 opener, url, spool, progress, start, stop, pause = sys.argv[1:]
 if opener == "mqtt":
     from edge_sdk.sinks.mqtt import open_mqtt as open_sink

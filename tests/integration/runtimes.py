@@ -15,7 +15,7 @@ import numpy as np
 
 from edge_sdk.errors import EngineError, EngineNotInstalledError, SelfTestError
 from edge_sdk.types import Frame, Prediction, Timing
-from host_tools.opening import Opening
+from host_tools.predict import Opening
 
 LABELS = ("dark", "bright")
 

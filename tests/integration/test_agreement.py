@@ -13,13 +13,11 @@ import pytest
 from edge_sdk.errors import ValidationError
 from edge_sdk.types import Frame
 from edge_sdk.vision.preprocess import Preprocessing
-from host_tools.data.decode import Decoded, Unreadable
-from host_tools.data.pictures import Picture
-from host_tools.opening import Opening
+from host_tools.data.pictures import Decoded, Picture, Unreadable
 from host_tools.package import set_scores
+from host_tools.predict import Opening
 from host_tools.validate import workers
-from host_tools.validate.agreement import Agreement, Runtime, compare_runtimes
-from host_tools.validate.agreement_table import to_lines
+from host_tools.validate.agreement import Agreement, Runtime, compare_runtimes, to_lines
 from tests.integration.host import edgecls
 from tests.integration.runtimes import as_foreign, open_runtime
 

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from edge_sdk.cli.bench_options import Progress
+from edge_sdk.cli.bench import Progress
+from edge_sdk.machine.board import System
 from edge_sdk.machine.facts import read_machine
-from edge_sdk.machine.system import System
 from tests.integration.host import edgecls
 
 _QUICK = (

@@ -22,8 +22,7 @@ from edge_sdk.errors import WriteError
 from edge_sdk.vision.images import read_image
 from edge_sdk.vision.preprocess import Preprocessing, preprocess
 from host_tools.data import cache as caches
-from host_tools.data.cache import CachePlace, open_cache
-from host_tools.data.cache_file import PictureCache, Sizes
+from host_tools.data.cache import CachePlace, PictureCache, Sizes, open_cache
 from host_tools.data.layouts import find_pictures
 from host_tools.data.pictures import Picture, PictureFolder
 
@@ -41,7 +40,7 @@ import numpy as np
 from edge_sdk.vision.preprocess import Preprocessing
 from host_tools.data import decode
 from host_tools.data.cache import CachePlace, open_cache
-from host_tools.data.cache_file import Sizes
+from host_tools.data.cache import Sizes
 from host_tools.data.layouts import find_pictures
 
 pictures, place, decoded, gate, worst = sys.argv[1:]

@@ -17,8 +17,8 @@ from edge_sdk.vision.preprocess import Preprocessing
 from host_tools.package import Description, write_artifact
 from host_tools.quantize.activations import observe
 from host_tools.quantize.convert import convert, float_graph
-from host_tools.quantize.equalize import equalize
-from host_tools.repair.answers import answers
+from host_tools.quantize.int8 import equalize
+from host_tools.repair.rungs import answers
 from host_tools.tflite import pack_model, unpack_model
 
 

@@ -15,12 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from edge_sdk.device.doctor.context import Asked, Context, this_machine
-from edge_sdk.doctor import artifacts, broker
-from edge_sdk.doctor.findings import SEVERITIES, Finding
-from edge_sdk.doctor.loading import Loaded
-from edge_sdk.machine.system import System
-from edge_sdk.sinks.credentials import MQTT_PASSWORD, MQTT_USERNAME
+from edge_sdk.device.doctor import service
+from edge_sdk.device.doctor.context import SEVERITIES, Asked, Context, Finding, Loaded, this_machine
+from edge_sdk.machine.board import System
+from edge_sdk.sinks.address import MQTT_PASSWORD, MQTT_USERNAME
 from tests.integration.host import edgecls
 from tests.integration.receivers import (
     MOSQUITTO,
@@ -40,7 +38,7 @@ def _loads(_: str) -> Loaded:
 def _model(path: Path, root: Path = Path("/nothing")) -> Finding:
     here = this_machine(Asked(models=(path,)))
     context = replace(here, system=System(root, lambda _: None), load=_loads)
-    (finding,) = artifacts.models(context)
+    (finding,) = service.models(context)
     return finding
 
 
@@ -132,7 +130,7 @@ def _context(url: str) -> Context:
 def test_a_broker_that_drips_is_given_up_after_the_same_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(broker, "_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(service, "_TIMEOUT_S", 0.5)
     # The whole answer takes four times 0.3 s, each piece less than the limit.
     with DripServer(drops(b"\x20\x02\x00\x00"), 0.3) as server:
         finding = _broker(f"mqtt://127.0.0.1:{server.port}")
@@ -141,7 +139,7 @@ def test_a_broker_that_drips_is_given_up_after_the_same_time(
 
 
 def _broker(url: str) -> Finding:
-    (finding,) = broker.reachable(_context(url))
+    (finding,) = service.reachable(_context(url))
     return finding
 
 
@@ -254,7 +252,7 @@ def test_something_else_at_that_port(answer: bytes, told: str) -> None:
 
 
 def test_a_broker_that_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(broker, "_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(service, "_TIMEOUT_S", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as server:
         finding = _broker(f"mqtt://127.0.0.1:{server.getsockname()[1]}")
     assert "timed out" in finding.what

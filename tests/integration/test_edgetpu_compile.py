@@ -35,14 +35,12 @@ pytest.importorskip("ai_edge_litert", reason="the extra [host] is not installed"
 
 from host_tools.edgetpu import artifact as artifact_module
 from host_tools.edgetpu import compiler
-from host_tools.edgetpu.artifact import CompiledArtifact, compile_artifact
+from host_tools.edgetpu.artifact import CompiledArtifact, compile_artifact, one_scale_per_dense
 from host_tools.edgetpu.check import check
-from host_tools.edgetpu.compiler import compile_model, find_compiler
+from host_tools.edgetpu.compiler import compile_model, find_compiler, parse_report
+from host_tools.edgetpu.rules import read_graph
 from host_tools.extras import muted
 from host_tools.package import Description, write_artifact
-from host_tools.quantize.edgetpu_dense import one_scale_per_dense
-from host_tools.quantize.edgetpu_graph import read_graph
-from host_tools.quantize.edgetpu_report import parse_report
 from host_tools.tflite import unpack_model
 
 _ROOT = Path(__file__).parents[2]

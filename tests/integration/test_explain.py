@@ -27,7 +27,7 @@ from host_tools.explain.methods import METHODS, choose_methods
 from host_tools.explain.scorers import ArtifactScorer, KerasScorer
 from host_tools.explain.subjects import Subject, open_subjects
 from host_tools.extras import require
-from host_tools.opening import Opening
+from host_tools.predict import Opening
 
 _SIDE = 32
 # In cells of 4 pixels: the only part of the picture that the answer depends on.

@@ -16,19 +16,16 @@ pytest.importorskip("tensorflow", reason="the extra [host] is not installed")
 
 from edge_sdk.errors import ConversionError
 from host_tools.conversion import repair_run
-from host_tools.data.load import Subset
-from host_tools.data.prepare import DataPlace, load_for
+from host_tools.data.load import DataPlace, Subset, load_for
 from host_tools.quantize.activations import observe
 from host_tools.quantize.convert import float_graph
-from host_tools.quantize.fake_quant import FakeQuantized
-from host_tools.quantize.fusing import Calls, up_to_logits
+from host_tools.quantize.fake_quant import Calls, FakeQuantized, up_to_logits
+from host_tools.quantize.graph import append_softmax
 from host_tools.quantize.int8 import Treatment, quantized
-from host_tools.quantize.softmax import append_softmax
 from host_tools.recipe import ConversionRecipe, DataRecipe, Recipe
 from host_tools.repair import fine_tune, ladder
-from host_tools.repair.answers import answers, divergence
 from host_tools.repair.fine_tune import FineTuned, FineTuning, fine_tuned
-from host_tools.repair.rungs import RepairBudget
+from host_tools.repair.rungs import RepairBudget, answers, divergence
 from host_tools.run_directory import find_trained
 from host_tools.third_party.keras import load_keras, save_keras
 from tests.integration.depthwise import made_hard, separable_network

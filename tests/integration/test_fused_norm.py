@@ -59,7 +59,7 @@ def _operations(network: Any) -> set[str]:
 @pytest.mark.parametrize("learns", [True, False])
 @pytest.mark.parametrize("batch_size", [4, 1])
 def test_it_trains_and_answers_as_keras_does(learns: bool, batch_size: int, keras: Any) -> None:
-    from host_tools.train.fused_norm import fuse_batch_norm
+    from host_tools.train.objective import fuse_batch_norm
 
     composed = _fitted(keras, _network(keras, learns=learns), batch_size)
     network = _network(keras, learns=learns)
@@ -74,7 +74,7 @@ def test_it_trains_and_answers_as_keras_does(learns: bool, batch_size: int, kera
 
 
 def test_one_pixel_and_one_picture_have_no_variance(keras: Any) -> None:
-    from host_tools.train.fused_norm import fuse_batch_norm
+    from host_tools.train.objective import fuse_batch_norm
 
     answers = []
     for fuse in (False, True):
@@ -95,7 +95,7 @@ def test_one_pixel_and_one_picture_have_no_variance(keras: Any) -> None:
 def test_what_the_operation_does_not_compute_is_left_to_keras(
     norm: dict[str, Any], keras: Any
 ) -> None:
-    from host_tools.train.fused_norm import fuse_batch_norm
+    from host_tools.train.objective import fuse_batch_norm
 
     inputs = keras.Input((4, 4, 3))
     network = keras.Model(inputs, keras.layers.BatchNormalization(**norm)(inputs))
@@ -104,7 +104,7 @@ def test_what_the_operation_does_not_compute_is_left_to_keras(
 
 
 def test_features_and_a_layer_used_twice_train_as_ever(keras: Any) -> None:
-    from host_tools.train.fused_norm import fuse_batch_norm
+    from host_tools.train.objective import fuse_batch_norm
 
     shared, flat = keras.layers.BatchNormalization(), keras.layers.BatchNormalization()
     inputs = keras.Input((4, 4, 3))
@@ -119,7 +119,7 @@ def test_features_and_a_layer_used_twice_train_as_ever(keras: Any) -> None:
 
 def test_what_is_saved_is_plain_keras(keras: Any, tmp_path: Path) -> None:
     from host_tools.third_party.keras import load_keras, save_keras
-    from host_tools.train.fused_norm import fuse_batch_norm
+    from host_tools.train.objective import fuse_batch_norm
 
     network = _network(keras, learns=True)
     fuse_batch_norm(network)

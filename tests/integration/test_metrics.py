@@ -19,10 +19,9 @@ pytest.importorskip("prometheus_client", reason="the extra [metrics] is not inst
 from prometheus_client.parser import text_string_to_metric_families
 
 from edge_sdk.errors import SinkSpecError, WriteError
-from edge_sdk.records import ErrorRecord, FrameRecord, HealthRecord
 from edge_sdk.sinks.metrics import Metrics, open_metrics
 from edge_sdk.sinks.spool import SpoolStatistics
-from edge_sdk.types import Ranked
+from edge_sdk.types import ErrorRecord, FrameRecord, HealthRecord, Ranked
 
 
 def _frame(label: str | None, age_ms: float | None = None) -> FrameRecord:

@@ -231,7 +231,7 @@ def test_a_fixed_stem_whitens_and_is_exact_in_int8(channels: int, keras: Any, di
 
 
 def test_a_fixed_stem_stays_whatever_is_to_learn(keras: Any) -> None:
-    from host_tools.models.freeze import set_trainable
+    from host_tools.models.head import set_trainable
 
     recipe = _recipe("airbench")
     network = _ours("airbench")
@@ -611,7 +611,7 @@ def test_a_head_trained_on_features_is_the_head_of_the_whole_network(
     from host_tools.data.load import Loading, load_dataset
     from host_tools.data.split import SplitRule
     from host_tools.models import build_model
-    from host_tools.train.transfer import plain_features, split_network, training_features
+    from host_tools.train.batches import plain_features, split_network, training_features
 
     recipe = _recipe(
         "mobilenet-v2",

@@ -15,11 +15,10 @@ import pytest
 pytest.importorskip("paho.mqtt", reason="the extra [mqtt] is not installed")
 
 from edge_sdk.errors import DeliveryError, SinkSpecError
-from edge_sdk.records import ErrorRecord, FrameRecord, HealthRecord
 from edge_sdk.sinks import mqtt
 from edge_sdk.sinks.mqtt import open_mqtt
 from edge_sdk.sinks.spool import Spool
-from edge_sdk.types import Ranked
+from edge_sdk.types import ErrorRecord, FrameRecord, HealthRecord, Ranked
 from tests.integration.receivers import (
     MOSQUITTO,
     Broker,

@@ -31,7 +31,7 @@ from pathlib import Path
 from edge_sdk.errors import SpoolInUseError, WriteError
 from edge_sdk.files import write_atomically
 from edge_sdk.sinks import spool_place
-from edge_sdk.sinks.line_file import LineFile
+from edge_sdk.sinks.jsonl import LineFile
 
 folder = Path(sys.argv[1])
 for _ in range(2):

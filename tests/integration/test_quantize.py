@@ -14,18 +14,22 @@ from numpy.typing import NDArray
 pytest.importorskip("tensorflow", reason="the extra [host] is not installed")
 
 from edge_sdk.artifact.tflite import summarize
-from edge_sdk.engines.probe import Probe
+from edge_sdk.engines.litert import Probe
 from edge_sdk.errors import ConversionError, CorruptArtifactError, EngineError
-from host_tools.quantize.activations import Observed, observe, ranges
-from host_tools.quantize.bias_correction import correct_biases, rounded
+from host_tools.quantize.activations import Observed, layer_report, observe, ranges
 from host_tools.quantize.convert import convert, float_graph
-from host_tools.quantize.equalize import equalize
-from host_tools.quantize.graph import Graph
-from host_tools.quantize.int8 import Treatment, equalized, quantized, rounded_model
-from host_tools.quantize.integer import quantize_int8
-from host_tools.quantize.layer_report import layer_report
-from host_tools.quantize.softmax import append_softmax
-from host_tools.repair.answers import answers, divergence
+from host_tools.quantize.graph import Graph, append_softmax
+from host_tools.quantize.int8 import (
+    Treatment,
+    correct_biases,
+    equalize,
+    equalized,
+    quantize_int8,
+    quantized,
+    rounded,
+    rounded_model,
+)
+from host_tools.repair.rungs import answers, divergence
 from tests.integration.depthwise import made_hard, pictures_of, separable_network
 
 pytestmark = pytest.mark.computes

@@ -14,13 +14,13 @@ pytest.importorskip("tensorflow", reason="the extra [host] is not installed")
 from edge_sdk import Artifact, Classifier
 from edge_sdk.errors import ConversionError
 from host_tools.conversion import repair_run
-from host_tools.data.prepare import DataPlace, load_for
+from host_tools.data.load import DataPlace, load_for
 from host_tools.quantize.int8 import Treatment
 from host_tools.recipe import ConversionRecipe, DataRecipe, Recipe
 from host_tools.repair import ladder
+from host_tools.repair.ladder import latencies_ms
 from host_tools.repair.report import Repaired
 from host_tools.repair.rungs import RepairBudget
-from host_tools.repair.speed import latencies_ms
 from host_tools.run_directory import find_trained
 from tests.integration.depthwise import made_hard, separable_network
 from tests.integration.host import edgecls
@@ -134,7 +134,7 @@ def test_a_slow_kind_of_operator_is_named_and_left_in_float(
     """Latencies are made up here: an integer model of depthwise operators is said to be slow."""
 
     def made_up(flatbuffers: list[bytes], picture: Any, seconds: float = 1.0) -> list[float]:
-        from edge_sdk.engines.probe import Probe
+        from edge_sdk.engines.litert import Probe
 
         slow = ["second_depthwise" in Probe(flatbuffer).quantization for flatbuffer in flatbuffers]
         return [9.0 if one else 3.0 for one in slow]

@@ -18,15 +18,13 @@ pytest.importorskip("tensorflow", reason="the extra [host] is not installed")
 
 from edge_sdk.errors import TrainingError
 from host_tools import workflow
-from host_tools.data.prepare import DataPlace, load_for
+from host_tools.data.load import DataPlace, load_for
 from host_tools.evaluate.figures import evaluate
+from host_tools.predict import load_scores
 from host_tools.report import pictures
-from host_tools.report.contact_sheet import TILE_PX
-from host_tools.report.page import write_page
-from host_tools.report.pictures import Answered, draw_sheets
-from host_tools.report.stage import predictor, write_report
+from host_tools.report.page import predictor, write_page, write_report
+from host_tools.report.pictures import TILE_PX, Answered, draw_sheets
 from host_tools.run_directory import RunDirectory, find_trained
-from host_tools.validate.saved_scores import load_scores
 from tests.integration.host import QUICK, edgecls
 
 # Markup, a formula of matplotlib's that is broken, quotes; and a letter that its font lacks.

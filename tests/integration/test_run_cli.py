@@ -17,7 +17,7 @@ import cv2
 import pytest
 
 from edge_sdk import open_camera
-from edge_sdk.cli.run_sinks import SinkOptions
+from edge_sdk.cli.run import SinkOptions
 from edge_sdk.loop.statistics import LiveStatistics
 from edge_sdk.sinks.identity import default_spool, lock
 from edge_sdk.sinks.jsonl import open_json_lines

@@ -18,9 +18,9 @@ from edge_sdk.testing import FakeEngine
 from edge_sdk.types import Tensor
 from edge_sdk.vision.images import read_image
 from edge_sdk.vision.preprocess import CROPS, Preprocessing
-from host_tools.data.decode import Decoded, decode_all
 from host_tools.data.layouts import find_pictures
 from host_tools.data.load import Dataset, Loading, load_dataset
+from host_tools.data.pictures import Decoded, decode_all
 from host_tools.data.split import SplitRule
 from host_tools.predict import ArtifactPredictor, KerasPredictor
 from host_tools.quantize.calibrate import drawn

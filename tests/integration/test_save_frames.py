@@ -15,10 +15,8 @@ import pytest
 from numpy.typing import NDArray
 
 from edge_sdk.errors import SinkSpecError, WriteError
-from edge_sdk.records import FrameRecord, HealthRecord
-from edge_sdk.sinks.frame_names import file_name, folder_name
-from edge_sdk.sinks.save_frames import SaveFrames, Wanted, open_save_frames
-from edge_sdk.types import Frame, Ranked
+from edge_sdk.sinks.save_frames import SaveFrames, Wanted, file_name, folder_name, open_save_frames
+from edge_sdk.types import Frame, FrameRecord, HealthRecord, Ranked
 from edge_sdk.vision.images import read_image
 
 _RNG = np.random.default_rng(1)

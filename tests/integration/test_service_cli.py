@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from edge_sdk.device import unit, unit_install
-from edge_sdk.systemd_unit.control import Answer, Host
+from edge_sdk.device.unit_install import Answer, Host
 from tests.integration.host import edgecls
 from tests.integration.run_process import ROOT
 

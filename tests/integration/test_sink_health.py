@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from edge_sdk import Classifier, FakeCamera, JsonLines, LiveStatistics, run
-from edge_sdk.sinks import metrics, spool_health
+from edge_sdk.sinks import metrics, spool
 from edge_sdk.sinks.metrics import open_metrics
 from edge_sdk.sinks.web.live import Live
 from edge_sdk.sinks.web.sink import open_web
@@ -21,7 +21,7 @@ from edge_sdk.sinks.webhook import open_webhook
 def test_a_server_that_is_away_is_told_by_line_page_and_metric(
     int8_artifact: Path, digit_pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(spool_health, "_STUCK_S", 0.0)
+    monkeypatch.setattr(spool, "_STUCK_S", 0.0)
     with socket.socket() as taken:  # a port where nobody answers
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]

@@ -19,7 +19,7 @@ _PROGRAM = """
 import json, sys, time
 from edge_sdk.errors import EdgeClsError
 from edge_sdk.vision.preprocess import Preprocessing, preprocess
-from edge_sdk.sources.v4l2 import _webcam
+from edge_sdk.sources.webcam import _webcam
 from edge_sdk.sources.webcam import Webcam
 
 device, size, said, seen = sys.argv[1], json.loads(sys.argv[2]), [], []

@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edge_sdk import open_camera
+from edge_sdk import open_camera, retry
 from edge_sdk.errors import (
     CameraNotFoundError,
     NoFrameYetError,
@@ -30,8 +30,8 @@ from edge_sdk.errors import (
     UnreadableImageError,
 )
 from edge_sdk.ports import LiveSource
-from edge_sdk.sources import capture_child, patience
-from edge_sdk.sources.capture_child import CaptureChild
+from edge_sdk.sources import capture_process
+from edge_sdk.sources.capture_process import CaptureChild
 from edge_sdk.sources.specification import SourceSpec, parse_source
 from edge_sdk.sources.supervised import SupervisedSource
 from edge_sdk.types import Frame, Health
@@ -247,11 +247,11 @@ def test_a_child_cannot_cut_off_the_memory_that_its_parent_reads(pictures: Path)
 def test_processes_that_no_kill_ends_do_not_pile_up(
     pictures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(patience, "FIRST_S", 0.0)
+    monkeypatch.setattr(retry, "FIRST_S", 0.0)
     started: list[int] = []
     with SupervisedSource(parse_source(f"fake:{pictures}?fps=30"), give_up_s=None) as camera:
         _next(camera)
-        start = capture_child.CaptureChild._start
+        start = capture_process.CaptureChild._start
 
         def counted(child: CaptureChild, speak: int) -> subprocess.Popen[bytes]:
             started.append(speak)
@@ -259,14 +259,14 @@ def test_processes_that_no_kill_ends_do_not_pile_up(
             process.kill()  # as a driver that crashes
             return process
 
-        monkeypatch.setattr(capture_child.CaptureChild, "_start", counted)
-        monkeypatch.setattr(capture_child.CaptureChild, "gone", lambda _: False)
+        monkeypatch.setattr(capture_process.CaptureChild, "_start", counted)
+        monkeypatch.setattr(capture_process.CaptureChild, "gone", lambda _: False)
         os.kill(_pid(camera), signal.SIGKILL)
         give_up = time.monotonic() + 4.0
         while time.monotonic() < give_up:
             with contextlib.suppress(NoFrameYetError):
                 camera.read()
-    assert len(started) == capture_child._LEAVING_MAX - 1
+    assert len(started) == capture_process._LEAVING_MAX - 1
 
 
 def test_one_picture_that_ends_at_once_is_delivered(pictures: Path) -> None:
@@ -448,8 +448,8 @@ def _inventory() -> dict[str, object]:
 def test_ten_unpluggings_leave_nothing_behind(
     pictures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(patience, "FIRST_S", 0.05)
-    monkeypatch.setattr(patience, "LONGEST_S", 0.1)
+    monkeypatch.setattr(retry, "FIRST_S", 0.05)
+    monkeypatch.setattr(retry, "LONGEST_S", 0.1)
     before = _inventory()
     camera = open_camera(f"fake:{pictures}?fps=100&unplug@5+0.05s&repeat=10")
     with camera:
@@ -575,7 +575,7 @@ def test_a_password_is_not_in_the_process_list(monkeypatch: pytest.MonkeyPatch) 
 def test_a_limit_of_the_machine_is_named_and_not_the_camera(
     pictures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(patience, "FIRST_S", 0.0)
+    monkeypatch.setattr(retry, "FIRST_S", 0.0)
     camera = open_camera(f"fake:{pictures}?fps=30&unplug@10+60s", give_up_s=1.0)
     with camera:
         for _ in range(5):
@@ -615,7 +615,7 @@ def test_a_process_without_memory_for_frames_leaves_nothing_behind(
         return started[-1]
 
     monkeypatch.setattr(CaptureChild, "_start", remembered)
-    monkeypatch.setattr(capture_child, "FrameReader", no_memory)
+    monkeypatch.setattr(capture_process, "FrameReader", no_memory)
     before = descriptors()
     for _ in range(3):
         with pytest.raises(SourceNotFoundError, match="Cannot allocate memory"):

@@ -46,7 +46,7 @@ def _recipe(**sections: dict[str, Any]) -> Recipe:
 
 
 def _dataset(recipe: Recipe, pictures: Path) -> Any:
-    from host_tools.data.prepare import DataPlace, load_for
+    from host_tools.data.load import DataPlace, load_for
 
     return load_for(recipe, DataPlace(pictures), lambda _: None)
 

@@ -15,7 +15,7 @@ import pytest
 
 from edge_sdk import Artifact, Classifier, read_image
 from edge_sdk.errors import MissingExtraError
-from host_tools.validate.saved_scores import load_scores, save_scores
+from host_tools.predict import load_scores, save_scores
 from tests.integration.host import edgecls, some_digits
 from tests.integration.runtimes import as_foreign
 
@@ -182,7 +182,7 @@ def test_a_page_that_cannot_be_made_is_said_before_the_validation(
     def missing(package: str) -> None:
         raise MissingExtraError(f"this needs {package}; pip install 'edgecls[host]'")
 
-    monkeypatch.setattr("host_tools.flips.page.require", missing)
+    monkeypatch.setattr("host_tools.validate.flips.require", missing)
     words = ("--reference", int8_artifact, "--data", digit_pictures, "--split", "all")
     result = edgecls("validate", int8_artifact, *words, "--flips", tmp_path / "out")
     assert result.exit_code == 5

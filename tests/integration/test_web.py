@@ -19,14 +19,14 @@ import numpy as np
 import pytest
 
 from edge_sdk import Classifier, Frame, FrameSink, LiveStatistics, Ranked
-from edge_sdk.answers import Decisions
 from edge_sdk.errors import EngineError, SinkSpecError, WriteError
-from edge_sdk.records import EventRecord, FrameRecord, HealthRecord
+from edge_sdk.loop.decisions import Decisions
 from edge_sdk.sinks.web.access import Access
 from edge_sdk.sinks.web.live import MAX_FPS, MAX_VIEWERS, Live, encode
 from edge_sdk.sinks.web.requests import MAX_CONNECTIONS
 from edge_sdk.sinks.web.sink import WebPage, open_web
 from edge_sdk.sinks.web.uploads import BURST, MAX_BYTES, Uploads
+from edge_sdk.types import EventRecord, FrameRecord, HealthRecord
 from tests.integration.host import edgecls
 from tests.integration.run_process import start, until, whole_lines
 

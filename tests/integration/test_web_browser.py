@@ -20,10 +20,10 @@ pytest.importorskip("playwright", reason="playwright is not installed")
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from edge_sdk import Classifier, Frame, LiveStatistics, Ranked
-from edge_sdk.records import EventRecord, FrameRecord, HealthRecord
 from edge_sdk.sinks.web.access import Access
 from edge_sdk.sinks.web.sink import WebPage
 from edge_sdk.sinks.web.uploads import Uploads
+from edge_sdk.types import EventRecord, FrameRecord, HealthRecord
 from tests.integration.run_process import start
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome")

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from edge_sdk.errors import DeliveryError, SinkSpecError
-from edge_sdk.records import ErrorRecord
 from edge_sdk.sinks.sender import Parcel
 from edge_sdk.sinks.spool import Spool
 from edge_sdk.sinks.webhook import WebhookSender, open_webhook
+from edge_sdk.types import ErrorRecord
 from tests.integration.receivers import (
     DripServer,
     SendingProcess,
@@ -73,7 +73,7 @@ def test_each_record_is_one_post_over_one_connection(
 def test_what_is_refused_is_dropped_and_what_must_wait_is_sent_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edge_sdk.sinks.pauses.FIRST_S", 0.05)
+    monkeypatch.setattr("edge_sdk.retry.FIRST_S", 0.05)
     with WebServer(200, 400, 500, 404, 410, 401, 302, 422) as server:
         sink = _open(server.port, tmp_path)
         _write(sink, 4)

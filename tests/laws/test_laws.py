@@ -37,17 +37,17 @@ _DOORS: dict[str, tuple[str, ...]] = {
     "tf2onnx": ("host_tools/quantize/onnx.py",),
     "picamera2": ("edge_sdk/sources/picamera.py",),
     "flatbuffers": (
-        "edge_sdk/flatbuffer.py",
+        "edge_sdk/artifact/tflite.py",
         "host_tools/tflite.py",
-        "host_tools/tflite_metadata.py",
+        "host_tools/tflite.py",
     ),
     "tensorflow": (
         "host_tools/explain/grad_cam.py",
         "host_tools/quantize/",
-        "host_tools/provenance.py",
+        "host_tools/package.py",
         "host_tools/repair/fine_tune.py",
-        "host_tools/train/fused_norm.py",
-        "host_tools/train/logs.py",
+        "host_tools/train/objective.py",
+        "host_tools/train/fit.py",
     ),
     "keras": (
         "host_tools/download.py",
@@ -59,9 +59,9 @@ _DOORS: dict[str, tuple[str, ...]] = {
         "host_tools/third_party/keras.py",
         "host_tools/repair/fine_tune.py",
     ),
-    "litert_quantizer": ("host_tools/quantize/integer.py",),
+    "litert_quantizer": ("host_tools/quantize/int8.py",),
     "sklearn": ("host_tools/data/digits.py", "host_tools/evaluate/"),
-    "matplotlib": ("host_tools/explain/draw.py", "host_tools/report/"),
+    "matplotlib": ("host_tools/explain/heat.py", "host_tools/report/"),
     "scipy": ("host_tools/explain/heat.py", "host_tools/scores/"),
     "shap": ("host_tools/explain/shapley.py", "host_tools/explain/methods.py"),
     "jinja2": ("host_tools/pages/",),
@@ -72,7 +72,7 @@ _DOORS: dict[str, tuple[str, ...]] = {
 _PIXEL_CALLS = ("cv2.resize", "cv2.cvtColor", "cv2.warpAffine", "cv2.remap")
 _PIXEL_DOORS = (
     "edge_sdk/vision/preprocess.py",
-    "host_tools/data/augment/geometry.py",
+    "host_tools/data/augment.py",
     "host_tools/data/digits.py",
     "host_tools/package.py",
 )
@@ -103,13 +103,11 @@ _MUTABLE = ("Progress",)
 # What takes Linux, and refuses any other system by name before it begins; and the one that asks.
 _ON_LINUX = (
     "edge_sdk/systems.py",
-    "edge_sdk/doctor/",
-    "edge_sdk/device/soak.py",
-    *(
-        f"edge_sdk/sources/{name}.py"
-        for name in ("capture_child", "capture_process", "shared_frames", "supervised", "v4l2")
-    ),
-    "edge_sdk/systemd_unit/",
+    "edge_sdk/device/",
+    "edge_sdk/sources/capture_process.py",
+    "edge_sdk/sources/shared_frames.py",
+    "edge_sdk/sources/supervised.py",
+    "edge_sdk/sources/webcam.py",
     "host_tools/edgetpu/compiler.py",
 )
 # Beside systems.py: what a library is called.
@@ -117,10 +115,9 @@ _ASKS_WHERE = ("edge_sdk/engines/edgetpu.py",)
 # Names that are used only where the module has found that they, or /proc, are there.
 _ASKED_FOR = {
     "edge_sdk/machine/load.py": ("sysconf",),
-    "edge_sdk/sinks/claim.py": ("AF_UNIX", "SO_PEERCRED"),
-    "edge_sdk/sinks/identity.py": ("clock_gettime_ns",),
-    "edge_sdk/sources/sensor_clock.py": ("clock_gettime_ns", "CLOCK_BOOTTIME"),
-    "edge_sdk/systemd.py": ("AF_UNIX",),
+    "edge_sdk/sinks/identity.py": ("AF_UNIX", "SO_PEERCRED", "clock_gettime_ns"),
+    "edge_sdk/sources/capture.py": ("clock_gettime_ns", "CLOCK_BOOTTIME"),
+    "edge_sdk/loop/service.py": ("AF_UNIX",),
 }
 # One module is one idea that a person names in a word; past this it is two.
 _MAX_LINES = 600

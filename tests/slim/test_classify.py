@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from edge_sdk import Classifier, FolderSource, read_image, run
-from edge_sdk.records import FrameRecord
 from edge_sdk.testing import MemorySink
+from edge_sdk.types import FrameRecord
 
 pytestmark = pytest.mark.computes
 

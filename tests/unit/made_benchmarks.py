@@ -6,8 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from edge_sdk.bench.parts import Pictures, Samples
-from edge_sdk.bench.results import Benchmark, ModelResult, Settings
+from edge_sdk.bench.results import Benchmark, ModelResult, Pictures, Samples, Settings
 from edge_sdk.machine.facts import Machine
 
 BLOCKS = 40

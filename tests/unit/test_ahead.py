@@ -19,9 +19,7 @@ from edge_sdk.classifier import Classifier
 from edge_sdk.errors import NoFrameYetError, SourceLostError, UnreadableImageError
 from edge_sdk.loop.run import run
 from edge_sdk.ports import FrameSource
-from edge_sdk.sources.ahead import ReadAhead
-from edge_sdk.sources.chain import Chain
-from edge_sdk.sources.files import open_files
+from edge_sdk.sources.folder import Chain, ReadAhead, open_files
 from edge_sdk.sources.video import VideoSource
 from edge_sdk.testing import FakeEngine, FakeSource
 from edge_sdk.types import Frame, Tensor

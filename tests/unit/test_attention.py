@@ -11,10 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from edge_sdk.attention import Attention, Pace
 from edge_sdk.errors import FrameError
-from edge_sdk.loop.sampling import Motion, MotionGate
-from edge_sdk.regions import Region, parse_region, view
+from edge_sdk.loop.sampling import Attention, Motion, MotionGate, Pace, Region, parse_region, view
 from edge_sdk.types import Frame, PixelFormat
 from edge_sdk.vision.preprocess import Preprocessing, preprocess
 

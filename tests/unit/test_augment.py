@@ -16,9 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from host_tools.data.augment import augment, mix, moves_pixels
-from host_tools.data.augment.rand_augment import OPERATIONS, rand_augment
-from host_tools.data.cache_file import PictureCache
+from host_tools.data.augment import OPERATIONS, augment, mix, moves_pixels, rand_augment
+from host_tools.data.cache import PictureCache
 from host_tools.data.load import Subset
 from host_tools.data.pictures import Picture
 from host_tools.recipe import AugmentationRecipe, Recipe, TrainingRecipe

@@ -14,9 +14,9 @@ from edge_sdk.bench.compare import (
     compare,
     judge,
     refusals,
+    resampled_medians,
 )
-from edge_sdk.bench.parts import Pictures, Samples
-from edge_sdk.bench.resampling import resampled_medians
+from edge_sdk.bench.results import Pictures, Samples
 from edge_sdk.errors import BaselineError
 from tests.unit.made_benchmarks import benchmark, machine, model, samples, session
 

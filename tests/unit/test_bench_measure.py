@@ -16,18 +16,11 @@ import pytest
 
 from edge_sdk import Classifier, Frame
 from edge_sdk.artifact.tflite import summarize
-from edge_sdk.bench.age import measure_age
+from edge_sdk.bench.costs import measure_age, profile_operators, slowdown_percent
 from edge_sdk.bench.measure import measure
-from edge_sdk.bench.opening import Opening
-from edge_sdk.bench.operators import profile_operators
-from edge_sdk.bench.parts import Window
-from edge_sdk.bench.pictures import as_frame, made_up, pictures_of_folder
-from edge_sdk.bench.plan import Camera, Plan
-from edge_sdk.bench.scaling import thread_counts
-from edge_sdk.bench.stored import parse_benchmark
-from edge_sdk.bench.sustained import slowdown_percent
-from edge_sdk.bench.timing import Lane
-from edge_sdk.bench.turns import BLOCKS_LEAST, BLOCKS_MOST, take_turns
+from edge_sdk.bench.plan import Camera, Opening, Plan, as_frame, made_up, pictures_of_folder
+from edge_sdk.bench.results import Window, parse_benchmark
+from edge_sdk.bench.timing import BLOCKS_LEAST, BLOCKS_MOST, Lane, take_turns, thread_counts
 from edge_sdk.engines.operators import slice_operators
 from edge_sdk.errors import (
     DelegateError,
@@ -37,8 +30,8 @@ from edge_sdk.errors import (
     SourceNotFoundError,
     UnreadableImageError,
 )
-from edge_sdk.machine.energy import open_energy
-from edge_sdk.machine.system import System
+from edge_sdk.machine.board import System
+from edge_sdk.machine.power import open_energy
 from edge_sdk.sources.fake import FakeCamera
 from edge_sdk.testing import FakeSource
 

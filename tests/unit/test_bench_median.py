@@ -16,7 +16,7 @@ from edge_sdk.bench.median import (
     interval_over_blocks,
     medians_of_blocks,
 )
-from edge_sdk.bench.parts import Distribution
+from edge_sdk.bench.results import Distribution
 
 _NO_BLOCKS = np.array([], np.int64)
 

@@ -16,7 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_sdk.bench import charts, plots
+from edge_sdk.bench import charts
+from edge_sdk.bench import charts as charts_module
 from edge_sdk.bench.accuracy import Accuracy, accuracy_of, parse_accuracies, read_accuracies
 from edge_sdk.bench.charts import Axis
 from edge_sdk.bench.compare import Comparison, compare
@@ -26,25 +27,28 @@ from edge_sdk.bench.markup import Markup, bars, tag
 from edge_sdk.bench.markup import table as html_table
 from edge_sdk.bench.page import page, write_page
 from edge_sdk.bench.page_comparison import comparison_page, write_comparison_page
-from edge_sdk.bench.page_machine import command
-from edge_sdk.bench.parts import (
+from edge_sdk.bench.page_costs import command
+from edge_sdk.bench.results import (
     Age,
+    Benchmark,
     Distribution,
     Energy,
+    Failure,
+    ModelResult,
     OperatorProfile,
     OperatorTime,
     Pictures,
     Samples,
+    Settings,
     Sustained,
     ThreadPoint,
     Window,
 )
-from edge_sdk.bench.results import Benchmark, Failure, ModelResult, Settings
 from edge_sdk.bench.table import comparison_table, table
 from edge_sdk.errors import BaselineError, WriteError
-from edge_sdk.machine.conditions import Conditions, Reading
 from edge_sdk.machine.facts import read_machine
 from edge_sdk.machine.power import Throttling
+from edge_sdk.machine.watch import Conditions, Reading
 
 _HOSTILE = (
     "<script>alert(1)</script>",
@@ -394,10 +398,10 @@ def test_any_latencies_stay_within_the_picture(values: list[float]) -> None:
     n = len(values)
     samples = Samples((0,) * n, tuple(map(float, range(n))), (0.0,) * n, tuple(values), (0.0,) * n)
     for drawn in (
-        plots.histogram(values, told, 0),
-        plots.distribution([(7, np.array(values))]),
-        plots.over_time(samples, 1),
-        plots.trace(list(enumerate(values)), "ms", 0),
+        charts_module.histogram(values, told, 0),
+        charts_module.distribution([(7, np.array(values))]),
+        charts_module.over_time(samples, 1),
+        charts_module.trace(list(enumerate(values)), "ms", 0),
     ):
         _Checker().feed(drawn)
         for name, limit in (("x", 360), ("cx", 360), ("y", 200), ("cy", 200)):
@@ -409,10 +413,10 @@ def test_slow_runs_are_counted_and_drawn_apart() -> None:
     values = [1.0 + i / 1000 for i in range(200)] + [40.0, 50.0]
     told = Distribution.of(tuple(values))
     assert told is not None
-    drawn = plots.histogram(values, told, 0)
+    drawn = charts_module.histogram(values, told, 0)
     assert "2 slower, up to 50.0" in drawn
     assert drawn.count("outlier") == 2
-    assert "slower" not in plots.histogram(values[:200], told, 0)
+    assert "slower" not in charts_module.histogram(values[:200], told, 0)
 
 
 # --- pieces

@@ -9,18 +9,19 @@ from typing import Any
 
 import pytest
 
-from edge_sdk.bench.parts import (
+from edge_sdk.bench.results import (
     Age,
     Energy,
+    Failure,
     OperatorProfile,
     OperatorTime,
     Samples,
     Sustained,
     ThreadPoint,
     Window,
+    parse_benchmark,
+    read_benchmark,
 )
-from edge_sdk.bench.results import Failure
-from edge_sdk.bench.stored import parse_benchmark, read_benchmark
 from edge_sdk.errors import BaselineError
 from tests.unit.made_benchmarks import benchmark, model, session
 

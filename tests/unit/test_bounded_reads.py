@@ -11,9 +11,9 @@ import pytest
 
 from edge_sdk.artifact.description import read_labels
 from edge_sdk.bench.accuracy import read_accuracies
-from edge_sdk.bench.stored import read_benchmark
+from edge_sdk.bench.results import read_benchmark
 from edge_sdk.errors import EdgeClsError
-from edge_sdk.sinks.credentials import web_token
+from edge_sdk.sinks.address import web_token
 from edge_sdk.vision.images import read_image
 from host_tools.arrays_file import DamagedArraysError, read_arrays
 from host_tools.recipe import load_recipe

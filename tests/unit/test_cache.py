@@ -17,10 +17,9 @@ from edge_sdk.errors import DatasetError, WriteError
 from edge_sdk.types import Frame
 from edge_sdk.vision.images import MAX_PIXELS, read_image
 from edge_sdk.vision.preprocess import Preprocessing, preprocess
+from host_tools.data import cache
 from host_tools.data import cache as caches
-from host_tools.data import cache_file
-from host_tools.data.cache import CachePlace, open_cache, sizes_for
-from host_tools.data.cache_file import PictureCache, Sizes, open_built
+from host_tools.data.cache import CachePlace, PictureCache, Sizes, open_built, open_cache, sizes_for
 from host_tools.data.layouts import find_pictures
 from host_tools.data.load import Loading, load_dataset
 from host_tools.data.pictures import Picture, PictureFolder
@@ -89,7 +88,7 @@ def no_decoding(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     def explode(*_: object) -> Iterator[object]:
         raise AssertionError("a picture was decoded")
 
-    return lambda: monkeypatch.setattr(cache_file, "decode_all", explode)
+    return lambda: monkeypatch.setattr(cache, "decode_all", explode)
 
 
 # What is in it
@@ -622,13 +621,13 @@ def test_all_parts_of_an_old_cache_go(disks: CachePlace) -> None:
 def test_an_interrupt_leaves_no_part_behind(
     disks: CachePlace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Interrupted(cache_file._Writer):
+    class Interrupted(cache._Writer):
         def add(self, frame: Frame) -> None:
             if self._count == 2:
                 raise KeyboardInterrupt
             super().add(frame)
 
-    monkeypatch.setattr(cache_file, "_Writer", Interrupted)
+    monkeypatch.setattr(cache, "_Writer", Interrupted)
     with pytest.raises(KeyboardInterrupt):
         open_cache(_held(*(_photo(i) for i in range(9))), _SIZES, disks)
     for each in disks.folders:

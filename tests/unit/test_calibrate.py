@@ -10,7 +10,7 @@ import pytest
 
 from edge_sdk.errors import ConversionError
 from edge_sdk.vision.preprocess import Preprocessing
-from host_tools.data.cache_file import PictureCache
+from host_tools.data.cache import PictureCache
 from host_tools.data.load import Subset
 from host_tools.data.pictures import Picture
 from host_tools.quantize.calibrate import CalibrationSet, drawn, read_folder

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_sdk.errors import CameraNotFoundError, SourceLostError, UnreadableImageError
-from edge_sdk.sources.capture_child import Ended, Failed, Opened, Said, read_message
+from edge_sdk.sources.capture_process import Ended, Failed, Opened, Said, read_message
 
 
 def _line(content: Any) -> bytes:

@@ -13,9 +13,13 @@ from numpy.typing import NDArray
 from edge_sdk.errors import ValidationError
 from edge_sdk.vision.preprocess import Preprocessing
 from edge_sdk.vision.tensors import temper
-from host_tools.validate.comparable import check_labels, check_preprocessing, label_indices
-from host_tools.validate.measure import score_difference
-from host_tools.validate.rows import Rows
+from host_tools.predict import Rows
+from host_tools.validate.measure import (
+    check_labels,
+    check_preprocessing,
+    label_indices,
+    score_difference,
+)
 
 _CENTER = Preprocessing(32, 32)
 

@@ -27,17 +27,20 @@ from host_tools.report.comparison import (
     groups_of,
     short_names,
     spread,
+    warnings,
 )
 from host_tools.report.comparison_page import (
+    COLUMNS,
     MOST_CLASSES,
+    Form,
     class_rows,
     differing_rows,
+    group_cells,
     heat,
     shown_classes,
+    to_lines,
 )
-from host_tools.report.comparison_plots import looks
-from host_tools.report.comparison_table import COLUMNS, Form, group_cells, to_lines
-from host_tools.report.comparison_warnings import warnings
+from host_tools.report.comparison_page import looks_of_runs as looks
 from host_tools.report.runs import FIGURES, ComparedRun, read_run
 
 _OLD: dict[str, Any] = {

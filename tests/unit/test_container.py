@@ -17,7 +17,7 @@ import pytest
 
 from edge_sdk.artifact.container import Container, read_container
 from edge_sdk.errors import ArtifactNotFoundError, CorruptArtifactError, UnsupportedArtifactError
-from edge_sdk.machine import quota
+from edge_sdk.machine import load
 
 _COMPRESSIONS = {
     "stored": zipfile.ZIP_STORED,
@@ -211,10 +211,10 @@ def test_a_file_that_memory_cannot_hold_is_refused_before_it_is_read(
     path = tmp_path / "model.tflite"
     with path.open("wb") as file:
         file.truncate(100 << 20)
-    monkeypatch.setattr(quota, "usable_memory_bytes", lambda _: 399 << 20)
+    monkeypatch.setattr(load, "usable_memory_bytes", lambda _: 399 << 20)
     with pytest.raises(UnsupportedArtifactError, match="needs about 419 MB of memory"):
         read_container(path)
-    monkeypatch.setattr(quota, "usable_memory_bytes", lambda _: 401 << 20)
+    monkeypatch.setattr(load, "usable_memory_bytes", lambda _: 401 << 20)
     with pytest.raises(CorruptArtifactError, match="TFL3"):
         read_container(path)
 

@@ -10,8 +10,18 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from host_tools.evaluate import robustness as measured
-from host_tools.evaluate.corruptions import KINDS, LEVELS, Kind, corrupted
-from host_tools.evaluate.robustness import ENOUGH, FEWEST, MOST, Robustness, robustness, sample
+from host_tools.evaluate.robustness import (
+    ENOUGH,
+    FEWEST,
+    KINDS,
+    LEVELS,
+    MOST,
+    Kind,
+    Robustness,
+    corrupted,
+    robustness,
+    sample,
+)
 
 pytestmark = pytest.mark.computes
 

@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from edge_sdk.decision import top_k
-from edge_sdk.types import Prediction, Ranked, Timing
+from edge_sdk.types import Prediction, Ranked, Timing, top_k
 
 # Few different values, so that ties are common.
 _SCORES = hnp.arrays(np.float32, st.integers(1, 30), elements=st.sampled_from([0, 0.25, 0.5, 1]))

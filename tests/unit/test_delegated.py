@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_sdk.engines.delegated import Delegated, _count, xnnpack_share
+from edge_sdk.engines.operators import Delegated, _count, xnnpack_share
 
 
 def _node(name: str, inputs: list[int], outputs: list[int]) -> dict[str, object]:

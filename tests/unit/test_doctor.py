@@ -12,13 +12,19 @@ from pathlib import Path
 import pytest
 
 from edge_sdk.device.doctor import coral
-from edge_sdk.device.doctor.context import Asked, Context, Python, User
+from edge_sdk.device.doctor.context import (
+    SEVERITIES,
+    Asked,
+    Context,
+    Disk,
+    Finding,
+    Loaded,
+    Python,
+    User,
+)
 from edge_sdk.device.doctor.examine import CHECKS, examine
-from edge_sdk.doctor.findings import SEVERITIES, Finding
-from edge_sdk.doctor.loading import Loaded
-from edge_sdk.doctor.probing import Disk
 from edge_sdk.engines import edgetpu
-from edge_sdk.machine.system import System
+from edge_sdk.machine.board import System
 
 _FILES = {
     "/proc/device-tree/model": "Raspberry Pi 4 Model B Rev 1.4\0",

@@ -12,9 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from edge_sdk.device.doctor.context import Asked, this_machine
-from edge_sdk.doctor.loading import Loaded, load_library, load_module, remedy
-from edge_sdk.doctor.probing import look_at_disk, open_device
+from edge_sdk.device.doctor.context import (
+    Asked,
+    Loaded,
+    load_library,
+    load_module,
+    look_at_disk,
+    open_device,
+    remedy,
+    this_machine,
+)
 
 # As numpy does: pages of advice, and the reason behind it.
 _CHAINED = """

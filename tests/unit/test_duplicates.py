@@ -9,10 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from host_tools.audit import likeness
-from host_tools.audit.likeness import likeness_asked, perceptual_hashes
 from host_tools.data.audit import duplicates
-from host_tools.data.audit.duplicates import close_pairs, exact_copies, near_copies
+from host_tools.data.audit import duplicates as duplicates_module
+from host_tools.data.audit.duplicates import (
+    close_pairs,
+    exact_copies,
+    likeness_asked,
+    near_copies,
+    perceptual_hashes,
+)
 
 pytestmark = pytest.mark.computes
 
@@ -145,7 +150,7 @@ def test_the_same_coarse_shape_with_other_edges_is_no_copy() -> None:
 def test_where_pictures_are_alike_anyway_more_is_asked_of_copies() -> None:
     scenes = _scenes(_MANY)
     labels = np.zeros(_MANY, np.int64)
-    assert likeness_asked(scenes, labels) == pytest.approx(likeness._ALIKE)
+    assert likeness_asked(scenes, labels) == pytest.approx(duplicates_module._ALIKE)
     assert likeness_asked(_variants(_MANY), labels) > 0.8
 
 

@@ -20,10 +20,9 @@ from edge_sdk.artifact.tflite import summarize
 from edge_sdk.engines import open_engine
 from edge_sdk.errors import ArtifactError, ConversionError, CorruptArtifactError
 from host_tools.edgetpu import check as check_module
+from host_tools.edgetpu.artifact import one_scale_per_dense
 from host_tools.edgetpu.check import OperatorVerdict, check
-from host_tools.edgetpu.rules import SUPPORTED
-from host_tools.quantize.edgetpu_dense import one_scale_per_dense
-from host_tools.quantize.edgetpu_graph import Operator, Tensor, read_graph
+from host_tools.edgetpu.rules import SUPPORTED, Operator, Tensor, read_graph
 from host_tools.tflite import pack_model, schema, unpack_model
 
 _DOCUMENT = Path(__file__).parents[2] / "docs" / "edgetpu.md"

@@ -16,9 +16,16 @@ pytest.importorskip("sklearn", reason="the extra [host] is not installed")
 
 from sklearn import metrics
 
-from host_tools.evaluate.calibration import BINS, calibration
-from host_tools.evaluate.curves import MOST_POINTS, ranking
-from host_tools.evaluate.figures import Averages, evaluate, top5, wilson_interval
+from host_tools.evaluate.figures import (
+    BINS,
+    MOST_POINTS,
+    Averages,
+    calibration,
+    evaluate,
+    ranking,
+    top5,
+    wilson_interval,
+)
 
 pytestmark = pytest.mark.computes
 

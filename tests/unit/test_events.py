@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_sdk.events import Event, Presence
+from edge_sdk.loop.decisions import Event, Presence
 
 _STEPS = st.lists(
     st.tuples(st.sampled_from([None, "a", "b"]), st.floats(0, 1), st.floats(0, 1e4)), max_size=40

@@ -13,13 +13,20 @@ from numpy.typing import NDArray
 pytest.importorskip("sklearn", reason="the extra [host] is not installed")
 pytest.importorskip("shap", reason="the extra [shap] is not installed")
 
-from host_tools.explain.draw import DIFFERENCE, SIGNED, enlarged, overlay
-from host_tools.explain.heat import agreement, cell_edges, full_colour
-from host_tools.explain.names import FileNames
+from host_tools.explain.explain import FileNames
+from host_tools.explain.heat import (
+    DIFFERENCE,
+    SIGNED,
+    agreement,
+    cell_edges,
+    enlarged,
+    full_colour,
+    overlay,
+)
 from host_tools.explain.occlusion import finest_step, occlusion, patches
-from host_tools.explain.pictures import _flips, _worst
 from host_tools.explain.scorers import BATCH
 from host_tools.explain.shapley import FEWEST_EVALUATIONS, MOST_EVALUATIONS, shapley
+from host_tools.explain.subjects import _flips, _worst
 
 pytestmark = pytest.mark.computes
 

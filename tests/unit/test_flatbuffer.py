@@ -12,7 +12,7 @@ from flatbuffers import number_types
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_sdk.flatbuffer import DAMAGE, INT8, INT32, UINT8, UINT32, Allowance, Node, root
+from edge_sdk.artifact.tflite import DAMAGE, INT8, INT32, UINT8, UINT32, Allowance, Node, root
 
 _INT64 = number_types.Int64Flags
 # Fields of the sample table.

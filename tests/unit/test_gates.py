@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from host_tools.validate.gates import Verdict, judge, worst
+from host_tools.validate.statistics import Verdict, judge, worst
 
 
 @pytest.mark.parametrize(

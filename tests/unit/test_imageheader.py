@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_sdk.errors import UnreadableImageError
-from edge_sdk.imageheader import ImageHeader, read_header
+from edge_sdk.vision.headers import ImageHeader, read_header
 
 _WIDTH, _HEIGHT = 53, 37
 

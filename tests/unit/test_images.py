@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from edge_sdk.errors import UnreadableImageError
-from edge_sdk.imageheader import read_header
+from edge_sdk.vision.headers import read_header
 from edge_sdk.vision.images import EXTENSIONS, decode_image, read_image
 
 pytestmark = pytest.mark.computes

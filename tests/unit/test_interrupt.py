@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from host_tools.train.interrupt import interrupt_kept
+from host_tools.train.fit import interrupt_kept
 
 
 class _Slow:

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from edge_sdk import read_image
 from edge_sdk.errors import DatasetError
-from host_tools.data.layouts import LAYOUTS, cifar10, find_pictures, plain_pickle
+from host_tools.data.layouts import LAYOUTS, cifar10, find_pictures
+from host_tools.data.layouts import cifar10 as cifar10_module
 from host_tools.data.pictures import PictureFolder, read_picture
 
 _CIFAR_CLASSES = "airplane automobile bird cat deer dog frog horse ship truck".split()
@@ -472,16 +473,16 @@ def test_a_pickle_of_anything_else_is_refused(content: bytes, batches: Path) -> 
 
 def test_no_codec_is_looked_up_for_a_pickle() -> None:
     # Looking one up imports a module.
-    with pytest.raises(plain_pickle.PicklingRefusedError, match="bytes in the encoding 'rot13'"):
-        plain_pickle.load(b"c_codecs\nencode\n(Vx\nVrot13\ntR.")
+    with pytest.raises(cifar10_module.PicklingRefusedError, match="bytes in the encoding 'rot13'"):
+        cifar10_module.load(b"c_codecs\nencode\n(Vx\nVrot13\ntR.")
 
 
 def test_numpy_is_never_called_by_a_pickle() -> None:
     # An array of a type that numpy would allocate, were it asked.
-    stated = plain_pickle.load(pickle.dumps(np.zeros(3, object), protocol=2))
+    stated = cifar10_module.load(pickle.dumps(np.zeros(3, object), protocol=2))
     assert not isinstance(stated, np.ndarray)
-    with pytest.raises(plain_pickle.PicklingRefusedError, match="instead of uint8"):
-        plain_pickle.uint8_array(stated)
+    with pytest.raises(cifar10_module.PicklingRefusedError, match="instead of uint8"):
+        cifar10_module.uint8_array(stated)
 
 
 @pytest.mark.parametrize(

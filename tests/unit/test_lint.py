@@ -20,10 +20,14 @@ pytest.importorskip("sklearn", reason="the extra [host] is not installed")
 from sklearn.datasets import load_digits, load_sample_image
 
 from host_tools.cli.convert import convert
-from host_tools.quantize.calibrate import CalibrationSet
+from host_tools.quantize.activations import RangeGrowth
+from host_tools.quantize.calibrate import (
+    CalibrationSet,
+    PixelStatistics,
+    statistics_from,
+    statistics_of,
+)
 from host_tools.quantize.lint import RULES, Severity, Yardstick, lint
-from host_tools.quantize.pixel_statistics import PixelStatistics, statistics_from, statistics_of
-from host_tools.quantize.ranges import RangeGrowth
 
 pytestmark = pytest.mark.computes
 

@@ -11,12 +11,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_sdk.machine.board import board_name, core_count, cpu_name, one_line, operating_system
-from edge_sdk.machine.clocks import read_clocks, read_driver, read_governor
-from edge_sdk.machine.conditions import Conditions
-from edge_sdk.machine.emulation import container, emulator, hypervisor
+from edge_sdk.machine.board import (
+    System,
+    board_name,
+    container,
+    core_count,
+    cpu_name,
+    emulator,
+    hypervisor,
+    one_line,
+    operating_system,
+)
 from edge_sdk.machine.facts import Machine, read_machine
-from edge_sdk.machine.heat import read_heat
 from edge_sdk.machine.load import (
     read_cpu_times,
     read_load_average,
@@ -26,11 +32,15 @@ from edge_sdk.machine.load import (
 from edge_sdk.machine.power import (
     THROTTLE_BITS,
     Throttling,
+    read_clocks,
+    read_driver,
+    read_governor,
+    read_heat,
     read_throttle_count,
     read_throttling,
     read_undervoltage,
 )
-from edge_sdk.machine.system import System
+from edge_sdk.machine.watch import Conditions
 from edge_sdk.plain import PlainError, from_plain, to_plain
 
 _A72 = "processor\t: {n}\nBogoMIPS\t: 108.00\nCPU implementer\t: 0x41\nCPU part\t: 0xd08\n\n"

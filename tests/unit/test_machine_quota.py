@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_sdk.machine.quota import Quota, limited_memory, read_quota, usable_memory_bytes
-from edge_sdk.machine.system import System
+from edge_sdk.machine.board import System
+from edge_sdk.machine.load import Quota, limited_memory, read_quota, usable_memory_bytes
 
 _NONE = Quota(None, None)
 _V1 = "sys/fs/cgroup/cpu"
@@ -92,8 +92,8 @@ import os, pathlib, sys
 pathlib.Path(sys.argv[1], "cgroup.procs").write_text(str(os.getpid()))
 for _ in range(5_000_000):
     pass
-from edge_sdk.machine.quota import read_quota
-from edge_sdk.machine.system import System
+from edge_sdk.machine.load import read_quota
+from edge_sdk.machine.board import System
 print(*read_quota(System()))
 """
 
@@ -211,8 +211,8 @@ def test_memory_that_may_still_be_taken(
 def test_memory_of_this_machine_follows_a_limit_of_the_process() -> None:
     code = (
         "import resource\n"
-        "from edge_sdk.machine.quota import usable_memory_bytes\n"
-        "from edge_sdk.machine.system import System\n"
+        "from edge_sdk.machine.load import usable_memory_bytes\n"
+        "from edge_sdk.machine.board import System\n"
         "resource.setrlimit(resource.RLIMIT_AS, (1 << 29, resource.RLIM_INFINITY))\n"
         "print(usable_memory_bytes(System()))\n"
     )
@@ -224,8 +224,8 @@ def test_memory_of_this_machine_follows_a_limit_of_the_process() -> None:
 
 _LIMITED = """
 import resource
-from edge_sdk.machine.quota import limited_memory
-from edge_sdk.machine.system import System
+from edge_sdk.machine.load import limited_memory
+from edge_sdk.machine.board import System
 usual = resource.getrlimit(resource.RLIMIT_DATA)
 with limited_memory(System(), 50_000_000):
     kept = bytearray(10_000_000)

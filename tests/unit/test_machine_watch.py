@@ -11,9 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_sdk.machine.conditions import Conditions
-from edge_sdk.machine.system import System
-from edge_sdk.machine.watch import Watch
+from edge_sdk.machine.board import System
+from edge_sdk.machine.watch import Conditions, Watch
 from edge_sdk.plain import from_plain, to_plain
 
 _CPU = "/sys/devices/system/cpu"

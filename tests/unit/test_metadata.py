@@ -11,9 +11,8 @@ import flatbuffers
 import numpy as np
 import pytest
 
-from edge_sdk.artifact.tflite import summarize
+from edge_sdk.artifact.tflite import Metadata, read_metadata, summarize
 from edge_sdk.errors import CorruptArtifactError
-from edge_sdk.metadata import Metadata, read_metadata
 from edge_sdk.vision.tensors import RAW, SYMMETRIC, Normalization
 
 _NORMALIZATION_OPTIONS, _SCORE_CALIBRATION_OPTIONS = 1, 2

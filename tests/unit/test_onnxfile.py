@@ -13,10 +13,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_sdk import Artifact, Classifier, protobuf
+from edge_sdk import Artifact, Classifier
 from edge_sdk.artifact import onnx
+from edge_sdk.artifact import onnx as onnx_module
 from edge_sdk.artifact.container import read_container
-from edge_sdk.artifact.onnx import PRODUCER, is_onnx, metadata_entries, read_onnx
+from edge_sdk.artifact.onnx import (
+    PRODUCER,
+    Message,
+    encode_field,
+    is_onnx,
+    metadata_entries,
+    read_onnx,
+)
 from edge_sdk.engines import backend_for
 from edge_sdk.errors import (
     ArtifactError,
@@ -26,7 +34,6 @@ from edge_sdk.errors import (
     UnsupportedArtifactError,
     WrongBackendError,
 )
-from edge_sdk.protobuf import Message, encode_field
 from edge_sdk.types import Quantization
 from edge_sdk.vision.tensors import RAW
 
@@ -290,20 +297,20 @@ def test_damage_is_refused(data: bytes, tmp_path: Path) -> None:
 
 
 def test_a_million_empty_fields_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(protobuf, "_MAX_FIELDS", 1000)
+    monkeypatch.setattr(onnx_module, "_MAX_FIELDS", 1000)
     with pytest.raises(CorruptArtifactError, match="more than 1000 fields"):
         read_onnx(_integer(1, 8) + b"\x7a\x00" * 1001, "x")
 
 
 def test_fields_are_counted_over_all_messages_of_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(protobuf, "_MAX_FIELDS", 1000)
+    monkeypatch.setattr(onnx_module, "_MAX_FIELDS", 1000)
     node = encode_field(1, _node("Relu", "a", "b"))  # four fields
     with pytest.raises(CorruptArtifactError, match="more than 1000 fields"):
         read_onnx(_integer(1, 8) + encode_field(7, node * 300), "x")
 
 
 def test_packed_integers_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(protobuf, "_MAX_FIELDS", 1000)
+    monkeypatch.setattr(onnx_module, "_MAX_FIELDS", 1000)
     with pytest.raises(ValueError, match="more than 1000 fields"):
         Message(encode_field(3, bytes(1001))).integers(3)
 

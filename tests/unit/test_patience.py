@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from edge_sdk.sources.patience import STABLE_S, BackOff, Silence
+from edge_sdk.retry import STABLE_S, BackOff, Silence
 
 
 def test_waits_grow_up_to_the_longest() -> None:

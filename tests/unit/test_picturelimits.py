@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from edge_sdk.errors import UnreadableImageError
-from edge_sdk.imageheader import ImageHeader, read_header
-from edge_sdk.machine.system import System
+from edge_sdk.machine.board import System
+from edge_sdk.vision.headers import ImageHeader, read_header
 from edge_sdk.vision.images import decode_image, read_image
 from edge_sdk.vision.limits import MAX_PIXELS, DecodingRoom, capture_bytes, check_pixels, file_bytes
 

@@ -16,9 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge_sdk.answers import Decisions
 from edge_sdk.artifact import Artifact
-from edge_sdk.attention import Attention
 from edge_sdk.classifier import Classifier
 from edge_sdk.errors import (
     EngineError,
@@ -28,15 +26,23 @@ from edge_sdk.errors import (
     SourceLostError,
     UnreadableImageError,
 )
-from edge_sdk.loop.decisions import Majority
+from edge_sdk.loop.decisions import Decisions, Majority
 from edge_sdk.loop.run import BROKEN_FRAMES_MAX, run
-from edge_sdk.loop.sampling import Motion
+from edge_sdk.loop.sampling import Attention, Motion, Region
 from edge_sdk.loop.statistics import LiveStatistics
 from edge_sdk.ports import FrameSink, TellsHealth
-from edge_sdk.records import EventRecord, FrameRecord, HealthRecord
-from edge_sdk.regions import Region
 from edge_sdk.testing import FakeEngine, FakeSource, MemorySink
-from edge_sdk.types import Frame, Health, PixelFormat, Prediction, Ranked, Tensor
+from edge_sdk.types import (
+    EventRecord,
+    Frame,
+    FrameRecord,
+    Health,
+    HealthRecord,
+    PixelFormat,
+    Prediction,
+    Ranked,
+    Tensor,
+)
 
 # What the engine answers: "3" is likely, "7" less so.
 _SCORES = np.array([[0, 0, 0, 0.75, 0, 0, 0, 0.25, 0, 0]], np.float32)
@@ -429,7 +435,7 @@ def test_a_clock_that_jumps_by_decades_changes_the_date_and_nothing_else(
         def now(cls, tz: dt.tzinfo | None = None) -> dt.datetime:  # type: ignore[override]
             return dt.datetime.fromtimestamp(real() + jumped, tz)
 
-    monkeypatch.setattr("edge_sdk.records.dt.datetime", Clock)
+    monkeypatch.setattr("edge_sdk.types.dt.datetime", Clock)
     monkeypatch.setattr(time, "time", lambda: real() + jumped)
     sink = MemorySink()
     frames = Jumps(_frame(i, time.monotonic_ns()) for i in range(8))

@@ -9,18 +9,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge_sdk.records import (
+from edge_sdk.types import (
     ClassificationRecord,
     ErrorRecord,
     EventRecord,
     FrameRecord,
     HealthRecord,
+    Prediction,
+    Ranked,
     Record,
+    Timing,
     public_json,
     public_text,
     utc_now,
 )
-from edge_sdk.types import Prediction, Ranked, Timing
 
 _TOP = (Ranked("fox", 0.75), Ranked("owl", 0.25))
 _RECORDS: dict[str, tuple[Record, dict[str, Any]]] = {

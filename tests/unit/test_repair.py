@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip("sklearn", reason="the extra [host] is not installed")
 
-from host_tools.repair.outcome import outcome
-from host_tools.repair.sensitivity import Sensitivity, steps
+from host_tools.repair.rungs import Sensitivity, outcome, steps
 
 
 def _right(wrong: int, n: int) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:

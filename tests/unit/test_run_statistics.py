@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_sdk.loop.statistics import WINDOW, LiveStatistics
-from edge_sdk.records import FrameRecord, HealthRecord
+from edge_sdk.types import FrameRecord, HealthRecord
 
 
 class _Clock:

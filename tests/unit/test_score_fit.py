@@ -13,19 +13,23 @@ pytest.importorskip("scipy", reason="the extra [host] is not installed")
 
 from edge_sdk.errors import ValidationError
 from edge_sdk.vision.tensors import softmax, temper
-from host_tools.scores.calibrate import Gathered, Known
-from host_tools.scores.figures import believe, measure, share
-from host_tools.scores.fit import Wish, fit
-from host_tools.scores.summary import advice
-from host_tools.scores.temperature import LEAST_MISTAKES, fit_temperature
-from host_tools.scores.threshold import (
+from host_tools.scores.calibrate import advice
+from host_tools.scores.fit import (
+    LEAST_MISTAKES,
     Chosen,
     Goal,
     TooFew,
+    Wish,
     accuracy_threshold,
+    believe,
     coverage_threshold,
     false_accept_threshold,
+    fit,
+    fit_temperature,
+    measure,
+    share,
 )
+from host_tools.scores.gather import Gathered, Known
 
 pytestmark = pytest.mark.computes
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from edge_sdk.errors import ArtifactNotFoundError, ValidationError, WriteError
-from host_tools.validate.saved_scores import SavedScores, load_scores, save_scores
+from host_tools.predict import SavedScores, load_scores, save_scores
 
 pytestmark = pytest.mark.computes
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from edge_sdk.machine.shortage import shortage
-from edge_sdk.machine.system import System
+from edge_sdk.machine.board import System
+from edge_sdk.machine.load import shortage
 
 
 def _machine(root: Path, **files: str) -> System:

@@ -13,10 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_sdk.errors import SinkNotInstalledError, SinkSpecError
-from edge_sdk.sinks.address import host_and_port, is_loopback, parse_address
-from edge_sdk.sinks.credentials import Credentials, mqtt_credentials, webhook_token
-from edge_sdk.sinks.home_assistant import discovery, object_id, topic_level
-from edge_sdk.sinks.mqtt import parse_broker
+from edge_sdk.sinks.address import (
+    Credentials,
+    host_and_port,
+    is_loopback,
+    mqtt_credentials,
+    parse_address,
+    webhook_token,
+)
+from edge_sdk.sinks.mqtt import discovery, object_id, parse_broker, topic_level
 from edge_sdk.sinks.web.access import Access
 
 

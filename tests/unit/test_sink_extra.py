@@ -12,11 +12,10 @@ import pytest
 
 from edge_sdk.errors import SinkSpecError, WriteError
 from edge_sdk.ports import FrameSink, Sink, TellsHealth
-from edge_sdk.records import ErrorRecord, FrameRecord, Record
+from edge_sdk.retry import Clock
 from edge_sdk.sinks.extra import as_extra
 from edge_sdk.sinks.jsonl import open_json_lines
-from edge_sdk.sinks.pauses import Clock
-from edge_sdk.types import Frame, Health, Ranked
+from edge_sdk.types import ErrorRecord, Frame, FrameRecord, Health, Ranked, Record
 
 _FRAME = FrameRecord("T", 1, "cam", "a", 0.7, (Ranked("a", 0.7),), 1, 2, 3, 4, None, "m")
 _PICTURE = Frame(np.zeros((4, 4, 3), np.uint8))

@@ -12,8 +12,8 @@ import pytest
 
 from edge_sdk.errors import IdentityInUseError, SinkSpecError
 from edge_sdk.sinks import identity
-from edge_sdk.sinks.claim import Claim, NameTakenError
-from edge_sdk.sinks.home_assistant import discovery, object_id
+from edge_sdk.sinks.identity import Claim, NameTakenError
+from edge_sdk.sinks.mqtt import discovery, object_id
 
 # The names are the machine's: another test session may be running on it.
 _DEVICE = f"test-{uuid.uuid4().hex}"
@@ -85,7 +85,7 @@ def test_a_name_is_held_by_one_process_and_free_when_it_is_killed() -> None:
     name = f"test {uuid.uuid4()}"
     holds = (
         "import sys, time\n"
-        "from edge_sdk.sinks.claim import Claim\n"
+        "from edge_sdk.sinks.identity import Claim\n"
         "held = Claim(sys.argv[1:]); print('ready', flush=True); time.sleep(60)\n"
     )
     with subprocess.Popen(

@@ -17,9 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_sdk.errors import WriteError
-from edge_sdk.records import ErrorRecord
-from edge_sdk.sinks.jsonl import JsonLines, open_json_lines
-from edge_sdk.sinks.line_file import LineFile, write_whole
+from edge_sdk.sinks.jsonl import JsonLines, LineFile, open_json_lines, write_whole
+from edge_sdk.types import ErrorRecord
 
 
 def _files(path: Path) -> list[Path]:
@@ -98,7 +97,7 @@ def test_sizes_that_make_no_sense_are_refused(max_bytes: int, keep: int, tmp_pat
 _ON_A_FULL_DISK = """
 import resource, sys
 from edge_sdk.errors import WriteError
-from edge_sdk.records import ErrorRecord
+from edge_sdk.types import ErrorRecord
 from edge_sdk.sinks.jsonl import JsonLines
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 sink = JsonLines(sys.argv[1] if sys.argv[1:] else None)

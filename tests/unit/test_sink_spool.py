@@ -25,14 +25,12 @@ from edge_sdk.errors import (
     SpoolInUseError,
     WriteError,
 )
-from edge_sdk.records import ErrorRecord, HealthRecord
+from edge_sdk.retry import Clock, Pauses
 from edge_sdk.sinks import identity
-from edge_sdk.sinks.pauses import Clock, Pauses
 from edge_sdk.sinks.sender import Delivery, Parcel, WatchedSender
-from edge_sdk.sinks.spool import Spool
-from edge_sdk.sinks.spool_health import SpoolHealth, SpoolStatistics
-from edge_sdk.sinks.spool_store import MIN_BYTES, SpoolBlockedError, SpoolStore
-from edge_sdk.sinks.sqlite_errors import corrupt
+from edge_sdk.sinks.spool import Spool, SpoolHealth, SpoolStatistics
+from edge_sdk.sinks.spool_store import MIN_BYTES, SpoolBlockedError, SpoolStore, corrupt
+from edge_sdk.types import ErrorRecord, HealthRecord
 
 
 class _Receiver:
@@ -379,9 +377,9 @@ def test_a_place_that_cannot_be_is_named(place: str, tmp_path: Path) -> None:
 
 _ON_A_FULL_DISK = """
 import resource, sys, time
-from edge_sdk.records import ErrorRecord
+from edge_sdk.types import ErrorRecord
 from edge_sdk.sinks.spool import Spool
-from edge_sdk.sinks.spool_health import SpoolHealth, SpoolStatistics
+from edge_sdk.sinks.spool import SpoolHealth, SpoolStatistics
 from edge_sdk.sinks.sender import Delivery
 from edge_sdk.errors import DeliveryError
 class Away:
@@ -532,7 +530,7 @@ def test_a_database_that_somebody_holds_neither_stalls_the_loop_nor_loses_a_reco
 def test_what_waits_in_memory_is_bounded_and_the_rest_counted(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edge_sdk.sinks.spool_intake.MAX_WAITING", 10)
+    monkeypatch.setattr("edge_sdk.sinks.spool_store.MAX_WAITING", 10)
     receiver = _Receiver()
     with _open(path, receiver) as spool:
         with _somebody_writes(path):
@@ -917,7 +915,7 @@ def test_damage_that_comes_back_is_mended_once_a_second_and_fills_no_disk(path: 
 
 _START_ON_A_FULL_DISK = """
 import resource, sys, time
-from edge_sdk.records import ErrorRecord
+from edge_sdk.types import ErrorRecord
 from edge_sdk.sinks.spool import Spool
 from edge_sdk.sinks.sender import Delivery
 class Takes:

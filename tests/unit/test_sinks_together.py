@@ -8,7 +8,7 @@ import time
 import pytest
 
 from edge_sdk.errors import SinkError
-from edge_sdk.sinks.together import close_together
+from edge_sdk.loop.run import close_together
 from edge_sdk.testing import MemorySink
 
 

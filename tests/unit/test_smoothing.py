@@ -10,14 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from edge_sdk.decision import candidates, unknown_labels
 from edge_sdk.loop.decisions import (
     Exponential,
     Hysteresis,
     Majority,
     Smoothing,
     Unsmoothed,
+    candidates,
     parse_smoothing,
+    unknown_labels,
 )
 
 _CLASSES = 3

@@ -17,9 +17,18 @@ from hypothesis import strategies as st
 
 from benchmarks.soak import Leaking, met
 from edge_sdk.classifier import Classifier
-from edge_sdk.device.soak import Noise, Sample, judge, soak, take_sample
+from edge_sdk.device.soak import (
+    Noise,
+    Sample,
+    Slope,
+    judge,
+    soak,
+    take_sample,
+    theil_sen,
+    verdict,
+    worst,
+)
 from edge_sdk.testing import MemorySink
-from edge_sdk.trend import Slope, theil_sen, verdict, worst
 
 _BUDGETS = {"rss_bytes": 20 * 1024, "descriptors": 0.05, "threads": 0.05}
 

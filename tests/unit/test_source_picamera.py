@@ -17,8 +17,7 @@ from hypothesis import strategies as st
 from edge_sdk.cli.group import exit_code
 from edge_sdk.errors import CameraNotFoundError, SourceLostError
 from edge_sdk.sources import picamera
-from edge_sdk.sources.picamera import PiCamera
-from edge_sdk.sources.sensor_modes import choose_mode, covering
+from edge_sdk.sources.picamera import PiCamera, choose_mode, covering
 from edge_sdk.sources.specification import open_source
 from edge_sdk.types import Frame
 from edge_sdk.vision.preprocess import Preprocessing, preprocess

@@ -22,10 +22,10 @@ from edge_sdk.errors import (
     SourceLostError,
     UnreadableImageError,
 )
-from edge_sdk.sources import v4l2, webcam
-from edge_sdk.sources.sensor_clock import on_monotonic_clock
-from edge_sdk.sources.v4l2 import V4L2Device, list_webcams
-from edge_sdk.sources.webcam import Webcam
+from edge_sdk.sources import webcam
+from edge_sdk.sources import webcam as webcam_module
+from edge_sdk.sources.capture import on_monotonic_clock
+from edge_sdk.sources.webcam import V4L2Device, Webcam, list_webcams
 from edge_sdk.types import Frame
 from edge_sdk.vision.preprocess import Preprocessing, preprocess
 
@@ -303,13 +303,15 @@ def test_webcams_are_told_from_the_other_devices(
     driver: str, capabilities: int, device_caps: int, is_webcam: bool
 ) -> None:
     answer = _capability(driver, capabilities, device_caps)
-    device = v4l2._read_capability("/dev/video0", answer)
+    device = webcam_module._read_capability("/dev/video0", answer)
     assert (device is not None) == is_webcam
     assert device is None or device.card == "HD Pro Webcam"
 
 
 def test_the_ioctl_is_that_of_linux() -> None:
-    assert v4l2._QUERYCAP == 0x80685600  # VIDIOC_QUERYCAP in linux/videodev2.h, 64 and 32 bits
+    assert (
+        webcam_module._QUERYCAP == 0x80685600
+    )  # VIDIOC_QUERYCAP in linux/videodev2.h, 64 and 32 bits
 
 
 def test_a_jpeg_that_the_camera_sent_damaged_is_refused_and_the_next_one_read(

@@ -16,12 +16,11 @@ from hypothesis import strategies as st
 from edge_sdk.vision.images import MAX_PIXELS
 from edge_sdk.vision.preprocess import Preprocessing
 from host_tools.data.cache import CachePlace
-from host_tools.data.decode import Decoded, Unreadable
 from host_tools.data.layouts import find_pictures
 from host_tools.data.load import Loading, load_dataset
-from host_tools.data.pictures import Picture, PictureFolder, Split
+from host_tools.data.pictures import Decoded, Picture, PictureFolder, Split, Unreadable
 from host_tools.data.split import SplitRule, decoded_parts, decoded_split, keys_of, splits_of
-from host_tools.scores.calibrate import half_of
+from host_tools.scores.gather import half_of
 
 pytest.importorskip("filelock", reason="the extra [host] is not installed")
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from host_tools.data.split_rows import SplitRows
+from host_tools.data.cache import SplitRows
 
 _COUNTS = st.lists(st.integers(0, 5), min_size=1, max_size=5).filter(any)
 

@@ -29,7 +29,7 @@ from host_tools.train.checkpoint import (
     restore,
     save_checkpoint,
 )
-from host_tools.train.logs import history_csv
+from host_tools.train.fit import history_csv
 from host_tools.train.objective import plateau_rate
 from host_tools.train.stages import Stage, stages_of
 

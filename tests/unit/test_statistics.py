@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from benchmarks.interval_coverage import simulate
-from host_tools.validate.gates import judge
-from host_tools.validate.statistics import drop_interval, images_needed, mcnemar_p
+from host_tools.validate.statistics import drop_interval, images_needed, judge, mcnemar_p
 
 pytestmark = pytest.mark.computes
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_sdk.systemd import Notifier
+from edge_sdk.loop.service import Notifier
 
 
 @pytest.fixture(params=["path", "abstract"])

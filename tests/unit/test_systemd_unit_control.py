@@ -10,13 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from edge_sdk.device import unit
-from edge_sdk.device.unit import Plan, visible_folders, why_unreadable
+from edge_sdk.device import unit, unit_install
+from edge_sdk.device.unit import Plan, unit_text, visible_folders, why_unreadable
+from edge_sdk.device.unit_install import Answer, Host, install, remove
 from edge_sdk.device.unit_state import UnitState, unit_state
 from edge_sdk.errors import SystemctlError, SystemdNotFoundError, UnitAccessError, UnitNotFoundError
-from edge_sdk.systemd_unit import control
-from edge_sdk.systemd_unit.control import Answer, Host, install, remove
-from edge_sdk.systemd_unit.text import unit_text
 
 _TEXT = unit_text(Plan("edgecls", ("/bin/true",), Path("/opt/edgecls/trash_int8.tflite")))
 _FOLDERS = ("var/lib/private/edgecls", "var/cache/private/edgecls")
@@ -182,7 +180,7 @@ def test_a_systemctl_that_hangs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     program.write_text("#!/bin/sh\nexec /bin/sleep 30\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(control, "_SECONDS", 0.2)
+    monkeypatch.setattr(unit_install, "_SECONDS", 0.2)
     with pytest.raises(SystemctlError, match="did not end within"):
         Host().systemctl(("restart",))
 

@@ -15,10 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_sdk.device.unit import Plan, check_name
+from edge_sdk.device.unit import Plan, check_name, command, file_name, unit_text, value, word
 from edge_sdk.errors import UnitTextError
-from edge_sdk.systemd_unit.escaping import command, file_name, value, word
-from edge_sdk.systemd_unit.text import unit_text
 
 _SYSTEMD = Path("/lib/systemd/systemd")
 _ANALYZE = shutil.which("systemd-analyze")

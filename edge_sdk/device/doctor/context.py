@@ -1,23 +1,229 @@
-"""What checks may ask of a machine; a test gives answers of its own."""
+"""What a check may ask of a machine, what it tries there, and the finding that it returns.
+
+A package built for another processor, numpy or C library does not only raise: it prints pages, or
+kills the process that loads it.
+"""
 
 from __future__ import annotations
 
 import functools
 import importlib.metadata
+import json
 import os
 import platform
+import re
 import shlex
+import signal
+import subprocess
 import sys
 import sysconfig
+import tempfile
 import threading
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, Literal, TypeAlias
 
-from edge_sdk.doctor.loading import Loaded, load_library, load_module
-from edge_sdk.doctor.probing import Disk, look_at_disk, open_device
-from edge_sdk.machine.system import System
+from edge_sdk.machine.board import System
+from edge_sdk.machine.load import shortage
+
+_PIECE_BYTES = 1 << 16
+_MOST_BYTES = 4 << 20
+_MOST_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """What a folder's disk is like.
+
+    Attributes:
+        folder: the one asked for, or the nearest above that exists.
+        free_bytes: for this user.
+        written_mb_per_s: 10⁶ bytes a second, each piece flushed to the disk; None where nothing
+            could be written.
+        error: ``errno`` of the attempt to write, 0 where it went well.
+    """
+
+    folder: Path
+    free_bytes: int
+    written_mb_per_s: float | None
+    error: int
+
+
+def open_device(path: Path) -> int:
+    """``errno`` of opening a device to read and write, 0 where it may be opened."""
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC))
+    except OSError as error:
+        return error.errno or 0
+    return 0
+
+
+def look_at_disk(folder: Path) -> Disk:
+    """Writes up to 4 MB for up to 2 s into a file that is gone afterwards."""
+    while not folder.is_dir() and folder != folder.parent:
+        folder = folder.parent
+    try:
+        status = os.statvfs(folder)
+        free = status.f_bavail * status.f_frsize
+    except OSError as error:
+        return Disk(folder, 0, None, error.errno or 0)
+    written, piece = 0, os.urandom(_PIECE_BYTES)
+    try:
+        with tempfile.NamedTemporaryFile(prefix=".edgecls-doctor-", dir=folder) as file:
+            started = time.perf_counter()
+            while written < min(_MOST_BYTES, free // 2):
+                file.write(piece)
+                file.flush()
+                os.fsync(file.fileno())
+                written += len(piece)
+                if time.perf_counter() - started > _MOST_S:
+                    break
+            seconds = time.perf_counter() - started
+    except OSError as error:
+        return Disk(folder, free, None, error.errno or 0)
+    return Disk(folder, free, written / 1e6 / seconds if written else None, 0)
+
+
+_TIMEOUT_S = 60.0
+# What says nothing of the package: what its problems begin with.
+_NOT_STARTED, _NOT_IN_TIME = "no process could be started", "it did not load within"
+# The deepest cause is the real reason; what lies above it is advice of the package's own.
+_MODULE = """
+import importlib, json, sys
+answer = {"version": None, "problem": None, "missing": None}
+try:
+    module = importlib.import_module(sys.argv[1])
+    package = sys.modules[sys.argv[1].split(".")[0]]
+    version = getattr(package, "__version__", None)
+    answer["version"] = version if isinstance(version, str) else None
+except BaseException as error:
+    while (error.__cause__ or error.__context__) is not None:
+        error = error.__cause__ or error.__context__
+    answer["problem"] = f"{type(error).__name__}: {error}"
+    if isinstance(error, ModuleNotFoundError):
+        answer["missing"] = error.name
+print()
+print(json.dumps(answer))
+"""
+# edgetpu_version() of edgetpu_c.h gives a text with RuntimeVersion(N) in it.
+_LIBRARY = """
+import ctypes, json, sys
+answer = {"version": None, "problem": None, "missing": None}
+try:
+    library = ctypes.CDLL(sys.argv[1])
+    if not hasattr(library, "tflite_plugin_create_delegate"):
+        answer["problem"] = "it has no tflite_plugin_create_delegate"
+    elif hasattr(library, "edgetpu_version"):
+        library.edgetpu_version.restype = ctypes.c_char_p
+        answer["version"] = (library.edgetpu_version() or b"").decode("utf-8", "replace")
+except OSError as error:
+    answer["problem"] = str(error)
+print()
+print(json.dumps(answer))
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What came of loading a module or a library.
+
+    Attributes:
+        version: as it calls itself; None where it does not.
+        problem: why it does not load, in one line; None where it does.
+        missing: the module that was not found, which may be one that it needs.
+    """
+
+    version: str | None = None
+    problem: str | None = None
+    missing: str | None = None
+
+
+def load_module(name: str) -> Loaded:
+    """Imports a module in a child process, which does not look into the current folder."""
+    return _in_child(_MODULE, name)
+
+
+def load_library(path: str) -> Loaded:
+    """Loads a TensorFlow Lite delegate's library in a child process, without making a delegate."""
+    return _in_child(_LIBRARY, path)
+
+
+def _in_child(script: str, argument: str) -> Loaded:
+    try:
+        child = subprocess.run(
+            [sys.executable, "-P", "-c", script, argument],
+            capture_output=True,
+            timeout=_TIMEOUT_S,
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return Loaded(problem=f"{_NOT_IN_TIME} {_TIMEOUT_S:g} s")
+    except OSError as error:
+        lacking = shortage(error)
+        reason = error.strerror or str(error)
+        return Loaded(
+            problem=f"{_NOT_STARTED} ({f'{reason}: {lacking.what}' if lacking else reason})"
+        )
+    if child.returncode < 0:
+        number = -child.returncode
+        known = {s.value: s.name for s in signal.Signals}
+        return Loaded(problem=f"it crashes with {known.get(number, f'signal {number}')}")
+    try:
+        answer = json.loads(child.stdout.decode("utf-8", "replace").strip().split("\n")[-1])
+        return Loaded(answer["version"], _first_line(answer["problem"]), answer["missing"])
+    except (ValueError, KeyError, TypeError):
+        return Loaded(problem=f"it ends Python with exit code {child.returncode}")
+
+
+def _first_line(text: str | None) -> str | None:
+    if text is None:
+        return None
+    return next((line.strip() for line in text.split("\n") if line.strip()), "no reason is given")
+
+
+def remedy(problem: str, reinstall: str) -> tuple[str, str]:
+    """What is behind a problem of loading, and the command against it.
+
+    Args:
+        problem: of a ``Loaded``.
+        reinstall: the command that installs the package anew.
+    """
+    if match := re.search(r"(/\S+): cannot allocate memory in static TLS block", problem):
+        why = "it is loaded when the place for its thread variables is taken; loaded first it works"
+        return why, f"export LD_PRELOAD={match[1]}"
+    for pattern, reason in _REASONS:
+        if re.search(pattern, problem):
+            return reason, reinstall
+    if problem.startswith(_NOT_STARTED):
+        return "nothing is known of it: this machine refuses another process", "ulimit -u; free -m"
+    if problem.startswith(_NOT_IN_TIME):
+        return (
+            "nothing more is known of it; a busy machine or a slow disk does that as well",
+            "edgecls doctor",
+        )
+    return (
+        "why is not known; often a file of it is missing or damaged, or it was built for another system",
+        reinstall,
+    )
+
+
+_REASONS = (
+    (
+        r"numpy\.dtype size changed|compiled using NumPy 1|multiarray|_ARRAY_API|numpy\.core",
+        "it was built for another major version of numpy than the one installed",
+    ),
+    (
+        r"GLIBC(XX)?_\d|version `",
+        "it was built for a newer system; a wheel from the package index asks for less",
+    ),
+    (r"SIGILL", "it was built for a processor with instructions that this one lacks"),
+    (r"ELF|[Ee]xec format", "it was built for another processor, or for 32 instead of 64 bits"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,3 +376,38 @@ def _distribution(name: str) -> str | None:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return None
+
+
+Severity = Literal["error", "warning", "note", "ok"]
+SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note", "ok")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at.
+
+    Attributes:
+        severity: error: something needed is missing or broken; warning: it works, and worse or for
+            less long than it could; note: worth knowing; ok: looked at, nothing wrong.
+        what: was found.
+        why: it matters.
+        fix: a command to paste, or None.
+    """
+
+    severity: Severity
+    what: str
+    why: str
+    fix: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON object of a finding."""
+        return {"severity": self.severity, "what": self.what, "why": self.why, "fix": self.fix}
+
+
+# A check yields nothing where what it looks at does not concern the machine.
+Check: TypeAlias = Callable[[Context], Iterator[Finding]]
+
+
+def worst_first(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """By severity, otherwise in the order given."""
+    return tuple(sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity)))

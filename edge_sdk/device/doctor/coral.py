@@ -9,9 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from edge_sdk.device.doctor.cameras import group_remedy
-from edge_sdk.device.doctor.context import Context
-from edge_sdk.doctor.findings import Finding
-from edge_sdk.doctor.loading import remedy
+from edge_sdk.device.doctor.context import Context, Finding, remedy
 
 # As edge_sdk.engines.edgetpu.LIBRARY, which cannot be imported where numpy is broken.
 LIBRARY = "EDGECLS_EDGETPU_LIBRARY"

@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from edge_sdk.device.doctor import board, cameras, coral, installation, service
-from edge_sdk.device.doctor.context import Context
-from edge_sdk.doctor import artifacts, broker, clock, engines, memory, packages, picamera, storage
-from edge_sdk.doctor.findings import Check, Finding, worst_first
+from edge_sdk.device.doctor import board as board_module
+from edge_sdk.device.doctor import cameras as cameras_module
+from edge_sdk.device.doctor import installation as installation_module
+from edge_sdk.device.doctor import service as service_module
+from edge_sdk.device.doctor.context import Check, Context, Finding, worst_first
 
 _LOG = logging.getLogger("edgecls.doctor")
 # Most wait for a child process, a disk or a network.
@@ -21,14 +23,14 @@ CHECKS: tuple[Check, ...] = (
     installation.wheels,
     installation.environment,
     installation.emulation,
-    packages.numpy,
-    packages.opencv,
-    packages.flatbuffers,
-    engines.litert,
-    engines.tflite_runtime,
-    engines.onnxruntime,
-    picamera.picamera2,
-    picamera.connected,
+    installation_module.numpy,
+    installation_module.opencv,
+    installation_module.flatbuffers,
+    installation_module.litert,
+    installation_module.tflite_runtime,
+    installation_module.onnxruntime,
+    cameras_module.picamera2,
+    cameras_module.connected,
     cameras.permission,
     cameras.busy,
     cameras.webcams,
@@ -38,14 +40,14 @@ CHECKS: tuple[Check, ...] = (
     board.throttling,
     board.heat,
     board.governor,
-    memory.room,
-    memory.swap,
-    storage.spool,
-    clock.date,
-    clock.synchronized,
+    board_module.room,
+    board_module.swap,
+    board_module.spool,
+    board_module.date,
+    board_module.synchronized,
     service.unit,
-    broker.reachable,
-    artifacts.models,
+    service_module.reachable,
+    service_module.models,
 )
 
 

@@ -13,8 +13,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from edge_sdk.errors import SinkSpecError
-from edge_sdk.sinks.address import is_loopback
-from edge_sdk.sinks.credentials import WEB_TOKEN, web_token
+from edge_sdk.sinks.address import WEB_TOKEN, is_loopback, web_token
 
 # Other names by which the page is reached, such as that of a proxy: NAME[,NAME ...].
 WEB_NAMES = "EDGECLS_WEB_NAMES"

@@ -16,8 +16,7 @@ import numpy as np
 
 from edge_sdk.errors import FrameError
 from edge_sdk.loop.statistics import LiveStatistics
-from edge_sdk.records import EventRecord, FrameRecord, HealthRecord, Record, public_json
-from edge_sdk.types import Frame
+from edge_sdk.types import EventRecord, Frame, FrameRecord, HealthRecord, Record, public_json
 from edge_sdk.vision.preprocess import Preprocessing, preprocess
 
 _LOG = logging.getLogger("edgecls.web")

@@ -8,17 +8,14 @@ from pathlib import Path
 
 from edge_sdk.errors import WriteError
 from edge_sdk.loop.statistics import LiveStatistics
-from edge_sdk.records import FrameRecord, Record
-from edge_sdk.sinks.address import host_and_port, is_loopback
-from edge_sdk.sinks.credentials import WEB_TOKEN
+from edge_sdk.sinks.address import WEB_TOKEN, host_and_port, is_loopback, version
 from edge_sdk.sinks.http_message import Reply, Request
 from edge_sdk.sinks.http_server import BoundedServer, Connection
-from edge_sdk.sinks.version import version
 from edge_sdk.sinks.web.access import Access, open_access
 from edge_sdk.sinks.web.live import Live
 from edge_sdk.sinks.web.requests import HEADERS, LIMITS, Site
 from edge_sdk.sinks.web.uploads import Uploads
-from edge_sdk.types import Frame
+from edge_sdk.types import Frame, FrameRecord, Record
 
 _LOG = logging.getLogger("edgecls.web")
 _EXAMPLE = "127.0.0.1:8080"

@@ -9,11 +9,10 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Protocol
 
-from edge_sdk.answers import Decisions, Seen, Stream
 from edge_sdk.artifact import Artifact
 from edge_sdk.errors import EdgeClsError, UnreadableImageError
-from edge_sdk.records import public_json, public_text
-from edge_sdk.types import Frame, Prediction
+from edge_sdk.loop.decisions import Decisions, Seen, Stream
+from edge_sdk.types import Frame, Prediction, public_json, public_text
 from edge_sdk.vision.images import decode_image
 
 _LOG = logging.getLogger("edgecls.web")

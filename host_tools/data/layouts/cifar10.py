@@ -1,23 +1,98 @@
-"""CIFAR-10 as its authors distribute it: python or binary batches, in a folder or in the archive."""
+"""CIFAR-10 as its authors distribute it: python or binary batches, in a folder or in the archive.
+
+A pickle is a program: it may call whatever it can name. Here the few names that a numpy array needs
+stand for inert records of what the file said, and every other name is refused; not even numpy's own
+functions are called with arguments from the file.
+"""
 
 from __future__ import annotations
 
 import gzip
+import io
+import pickle
 import tarfile
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_sdk.errors import DatasetError
-from host_tools.data.layouts import plain_pickle
 from host_tools.data.pictures import Picture, PictureFolder, Split, check_found
 from host_tools.download import bounded_downloads
 from host_tools.extras import require
+
+
+class PicklingRefusedError(Exception):
+    """A pickle that is damaged, or asks for more than plain data."""
+
+
+class _Stated:
+    """What a pickle says of an array, a dtype or a type of them."""
+
+    __slots__ = ("arguments", "state")
+
+    def __init__(self, *arguments: Any) -> None:
+        self.arguments = arguments
+        self.state: Any = ()
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
+
+
+def _encode(text: str, encoding: str) -> bytes:
+    # Python 3 writes bytes so where the protocol is one of Python 2's.
+    if encoding != "latin1":
+        raise pickle.UnpicklingError(f"bytes in the encoding {encoding!r}")
+    return text.encode("latin1")
+
+
+_KNOWN = {
+    ("numpy.core.multiarray", "_reconstruct"): _Stated,
+    ("numpy._core.multiarray", "_reconstruct"): _Stated,
+    ("numpy", "ndarray"): _Stated,
+    ("numpy", "dtype"): _Stated,
+    ("_codecs", "encode"): _encode,
+}
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in _KNOWN:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no plain data needs")
+        return _KNOWN[module, name]
+
+
+def load(data: bytes) -> Any:
+    """What a pickle holds; text of Python 2 comes as bytes, and arrays for ``uint8_array``.
+
+    Raises:
+        PicklingRefusedError: damaged, or asking for anything but plain data.
+    """
+    try:
+        return _PlainUnpickler(io.BytesIO(data), encoding="bytes").load()
+    except Exception as error:  # pickle documents that it raises whatever it likes
+        raise PicklingRefusedError(str(error) or type(error).__name__) from error
+
+
+def uint8_array(stated: Any) -> NDArray[np.uint8]:
+    """The array that a pickle stated.
+
+    Raises:
+        PicklingRefusedError: it is none, or of another type.
+    """
+    try:
+        _, shape, dtype, fortran, content = stated.state
+        if dtype.arguments[0] not in ("u1", b"u1"):
+            raise PicklingRefusedError(f"an array of {dtype.arguments[0]!r} instead of uint8")
+        flat: NDArray[np.uint8] = np.frombuffer(content, np.uint8)
+        return flat.reshape(shape, order="F" if fortran else "C")
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise PicklingRefusedError(f"no uint8 array ({error})") from error
+
 
 _CLASSES = tuple("airplane automobile bird cat deer dog frog horse ship truck".split())
 _SPLITS: dict[str, Split] = {f"data_batch_{number}": "train" for number in range(1, 6)}
@@ -172,8 +247,8 @@ def _damaged(path: Path, reason: object) -> DatasetError:
 
 def _python_dict(path: Path, data: bytes, *keys: bytes) -> list[object]:
     try:
-        content = plain_pickle.load(data)
-    except plain_pickle.PicklingRefusedError as error:
+        content = load(data)
+    except PicklingRefusedError as error:
         raise _damaged(path, error) from error
     if not isinstance(content, dict) or not all(key in content for key in keys):
         raise _damaged(path, f"expected a dict with {' and '.join(map(repr, keys))}")
@@ -183,8 +258,8 @@ def _python_dict(path: Path, data: bytes, *keys: bytes) -> list[object]:
 def _python_batch(path: Path, data: bytes) -> _Batch:
     stated, labels = _python_dict(path, data, b"data", b"labels")
     try:
-        rows = plain_pickle.uint8_array(stated)
-    except plain_pickle.PicklingRefusedError as error:
+        rows = uint8_array(stated)
+    except PicklingRefusedError as error:
         raise _damaged(path, error) from error
     if rows.ndim != 2 or rows.shape[1] != _ROW_BYTES:
         raise _damaged(path, f"pixels in the shape {rows.shape}, expected (10000, {_ROW_BYTES})")

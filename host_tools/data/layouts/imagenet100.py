@@ -8,8 +8,7 @@ from pathlib import Path
 
 from edge_sdk.errors import DatasetError
 from edge_sdk.files import TEXT_BYTES, read_file
-from host_tools.data.layouts.listing import first_few, pictures_below, subfolders
-from host_tools.data.layouts.wordnet import class_names
+from host_tools.data.layouts.listing import class_names, first_few, pictures_below, subfolders
 from host_tools.data.pictures import Picture, PictureFolder, Split, check_found
 
 _TRAIN, _VAL = "train.X", "val.X"

@@ -1,11 +1,12 @@
-"""What lies in a folder, and how names are told in a message."""
+"""What lies in a folder, how names are shown in a message, and the names of WordNet classes."""
 
 from __future__ import annotations
 
 import errno
 import logging
 import os
-from collections.abc import Callable, Collection
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from edge_sdk.vision.images import EXTENSIONS
@@ -78,3 +79,17 @@ def first_few(names: Collection[str]) -> str:
     """The first three of some names, for a message."""
     told = [name for name, _ in zip(names, range(_TOLD), strict=False)]
     return ", ".join(told) + (", ..." if len(names) > _TOLD else "")
+
+
+def class_names(wnids: Sequence[str], words: Mapping[str, str]) -> tuple[str, ...]:
+    """A name for every identifier: its first word, as in "tench" for "tench, Tinca tinca".
+
+    An identifier without words is its own name. Two classes of one name (ImageNet has two cranes)
+    are told apart by their identifiers, as in "crane (n03126707)".
+    """
+    names = [words.get(wnid, "").split(",")[0].strip() or wnid for wnid in wnids]
+    count = Counter(names)
+    return tuple(
+        name if count[name] == 1 else f"{name} ({wnid})"
+        for name, wnid in zip(names, wnids, strict=True)
+    )

@@ -6,8 +6,7 @@ from pathlib import Path
 
 from edge_sdk.errors import DatasetError
 from edge_sdk.files import read_text
-from host_tools.data.layouts.listing import first_few, pictures_below, subfolders
-from host_tools.data.layouts.wordnet import class_names
+from host_tools.data.layouts.listing import class_names, first_few, pictures_below, subfolders
 from host_tools.data.pictures import Picture, PictureFolder, check_found
 
 

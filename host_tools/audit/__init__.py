@@ -1,1 +1,0 @@
-"""The audit of a data set before training: ``edgecls data check``."""

@@ -1,1 +1,0 @@
-"""The recipes that come with edgecls, one TOML file each."""
