@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from edge_sdk.errors import WriteError
-from edge_sdk.systems import HAS_OWNERS, open_folder, user_number
+from edge_sdk.systems import HAS_OWNERS, O_BINARY, O_NONBLOCK, open_folder, user_number
 
 # No room, a quota, a disk that fails, or one that the system has made read-only because it fails.
 _DISK_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)
@@ -48,7 +48,7 @@ def read_file(path: str | Path, most_bytes: int) -> bytes:
     """
     _check_regular(os.stat(path), path)  # noqa: PTH116  # a third of Path.stat's time
     # Without O_NONBLOCK, opening waits for ever should a pipe have taken the file's place.
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    descriptor = os.open(path, os.O_RDONLY | O_NONBLOCK | O_BINARY)
     with open(descriptor, "rb", buffering=0) as file:
         found = os.fstat(descriptor)
         _check_regular(found, path)

@@ -187,7 +187,8 @@ def _ear() -> _Ear | None:
     """Listens, once it has heard what OpenCV's libjpeg says about a picture of which half is missing."""
     try:
         ear = _Ear()
-    except (AttributeError, OSError, ValueError):  # no such function or variable
+    # No such function or variable; TypeError: Windows has no library without a name.
+    except (AttributeError, OSError, TypeError, ValueError):
         ear = None
     if ear is not None:
         noise = np.random.default_rng(0).integers(0, 256, (32, 32), np.uint8)
