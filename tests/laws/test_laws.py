@@ -114,7 +114,7 @@ _ON_LINUX = (
 _ASKS_WHERE = ("edge_sdk/engines/edgetpu.py",)
 # Names that are used only where the module has found that they, or /proc, are there.
 _ASKED_FOR = {
-    "edge_sdk/jpegwarnings.py": ("register_at_fork",),  # with the GNU C library
+    "edge_sdk/vision/jpeg.py": ("register_at_fork",),  # with the GNU C library
     "edge_sdk/machine/load.py": ("sysconf",),
     "edge_sdk/sinks/identity.py": ("AF_UNIX", "SO_PEERCRED", "clock_gettime_ns"),
     "edge_sdk/sources/capture.py": ("clock_gettime_ns", "CLOCK_BOOTTIME"),

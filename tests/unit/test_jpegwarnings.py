@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from edge_sdk import jpegwarnings
 from edge_sdk.errors import UnreadableImageError
 from edge_sdk.vision.images import decode_image, read_image
 from edge_sdk.vision.jpeg import damage, decode_heard, warnings_are_heard
@@ -223,6 +224,25 @@ if (child := os.fork()) == 0:
     os._exit(0)
 assert os.waitpid(child, 0)[1] == 0
 """
+
+
+@pytest.mark.parametrize("error", [AttributeError, OSError, TypeError])
+def test_without_that_c_library_pictures_are_read_and_it_is_said_once(
+    error: type[Exception], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse() -> None:
+        raise error
+
+    monkeypatch.setattr(jpegwarnings, "_Ear", refuse)
+    jpegwarnings._ear.cache_clear()
+    try:
+        assert not warnings_are_heard()
+        assert decode_image(_KINDS["baseline"](), name="a").pixels.shape == (120, 160, 3)
+        assert [r.getMessage()[:40] for r in caplog.records] == [
+            "JPEGs that are damaged inside are not re"
+        ]
+    finally:
+        jpegwarnings._ear.cache_clear()
 
 
 def test_what_others_print_to_standard_error_is_still_printed_and_the_warning_is_not() -> None:
