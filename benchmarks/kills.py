@@ -374,7 +374,10 @@ def _handler(folder: Path) -> type[http.server.BaseHTTPRequestHandler]:
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:  # its name there
-            body = self.rfile.read(int(self.headers["Content-Length"]))
+            length = int(self.headers["Content-Length"])
+            body = self.rfile.read(length)
+            if len(body) < length:  # its sender was killed in between, and sends it again
+                return
             with (folder / "received").open("ab", 0) as file:
                 file.write(body + b"\n")
             self.send_response(204)

@@ -464,6 +464,9 @@ def _is_old_body(body: Any, seq: int) -> bool:
 
 # For our own lock, and as long for SQLite's: 0.1 s, once a second at most.
 WAIT_S = 0.05
+# Where no other process has been seen: our own thread gives the lock back soon, also on a machine that
+# is busy, and a record that waits in memory is lost with a process that is killed.
+_OWN_WAIT_S = 0.3
 _REST_S = 1.0
 # A loop that fills the memory within this is no camera's: it may wait rather than lose.
 _FULL_WAIT_S = 1.0
@@ -525,7 +528,7 @@ class Intake:
         self._waiting.append(record)
         patient = now_s >= self._patient_s
         if patient or not self._theirs:  # SQLite would wait again, our lock is asked in passing
-            self.flush(WAIT_S if patient else 0.0)
+            self.flush((WAIT_S if self._theirs else _OWN_WAIT_S) if patient else 0.0)
 
     @property
     def _is_full(self) -> bool:
