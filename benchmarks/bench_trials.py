@@ -20,7 +20,7 @@ from benchmarks.public_model import GOLDEN
 from edge_sdk import Classifier, Frame
 from edge_sdk.bench.compare import change_interval, judge
 from edge_sdk.bench.measure import begin_draft
-from edge_sdk.bench.plan import Opening
+from edge_sdk.bench.plan import OpeningOptions
 from edge_sdk.bench.results import ModelResult
 from edge_sdk.bench.timing import take_turns
 from edge_sdk.machine.watch import Watch
@@ -51,7 +51,9 @@ class Slowed:
         self._classifier.close()
 
 
-def timed(opening: Opening, seconds: float, seed: int, factor: float, watch: Watch) -> ModelResult:
+def timed(
+    opening: OpeningOptions, seconds: float, seed: int, factor: float, watch: Watch
+) -> ModelResult:
     """One session."""
     draft = begin_draft(opening, None)
     draft.lane.classifier = Slowed(draft.lane.classifier, factor)  # type: ignore[assignment]  # has the verbs
@@ -76,7 +78,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=40)
     parser.add_argument("--seconds", type=float, default=2.0, help="of a session")
     arguments = parser.parse_args()
-    opening = Opening(GOLDEN / "digits_float16.tflite")
+    opening = OpeningOptions(GOLDEN / "digits_float16.tflite")
     verdicts: dict[str, Counter[str]] = {"equal": Counter(), "a fifth slower": Counter()}
     watch = Watch()
     watch.start()

@@ -26,7 +26,7 @@ from benchmarks.public_model import PUBLIC_DATA
 from edge_sdk import Frame
 from edge_sdk.artifact import Artifact
 from edge_sdk.bench.measure import begin_draft
-from edge_sdk.bench.plan import Opening
+from edge_sdk.bench.plan import OpeningOptions
 from edge_sdk.bench.results import Samples
 from edge_sdk.bench.timing import Lane, take_turns
 
@@ -78,7 +78,7 @@ class BareLoop:
 
 def agreement(path: Path, seconds: float, seed: int) -> dict[str, Any]:
     """Both medians of one model, in milliseconds, and what the report's is to the bare one's."""
-    draft = begin_draft(Opening(path), None)
+    draft = begin_draft(OpeningOptions(path), None)
     artifact, frames = Artifact.open(path), draft.lane.frames
     bare = Lane(BareLoop(artifact), frames)  # type: ignore[arg-type]  # has the verbs
     hot = Lane(BareLoop(artifact, again=True), frames)  # type: ignore[arg-type]

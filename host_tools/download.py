@@ -27,7 +27,7 @@ _LEAST_BYTES, _WITHIN_S = 100_000, 60.0
 _PIECE_BYTES = 1 << 16
 
 
-class Pace:
+class DownloadRate:
     """Whether an answer comes fast enough to wait for.
 
     Args:
@@ -68,7 +68,7 @@ def fetch(url: str, target: str | Path) -> None:
         with contextlib.closing(_opened(url)) as answer, unfinished.open("wb") as file:
             announced = answer.headers.get("Content-Length", "")
             total = int(announced) if announced.isdecimal() else None
-            meter, pace = Meter(f"downloading {path.name}", total, "B"), Pace()
+            meter, pace = Meter(f"downloading {path.name}", total, "B"), DownloadRate()
             with contextlib.closing(meter):
                 while piece := _piece(url, answer):
                     file.write(piece)

@@ -25,7 +25,7 @@ from host_tools.third_party.keras import load_keras, sweep_unfinished
 from host_tools.train.checkpoint import holds_unfinished
 from host_tools.train.distributed import ALONE, Meeting, Team, joined
 from host_tools.train.fit import train
-from host_tools.validate.measure import Budget, Comparison
+from host_tools.validate.results import Budget, Validation
 from host_tools.validate.validation import scores_of, validate
 
 Say = Callable[[str], None]
@@ -142,7 +142,7 @@ def build(
     resume: bool = False,
     corruptions: bool = False,
     say: Say,
-) -> Comparison:
+) -> Validation:
     """Everything: train, convert, validate on the test split, report.
 
     Args:
@@ -165,7 +165,7 @@ def build(
 
 def _build(
     recipe: Recipe, data: DataPlace, out: Path, *, resume: bool, corruptions: bool, say: Say
-) -> Comparison:
+) -> Validation:
     run = RunDirectory(out)
     dataset = load_for(recipe, data, say)
     if not len(dataset.splits["test"]):
@@ -205,7 +205,7 @@ def _build(
     return comparison
 
 
-def _recorded(comparison: Comparison, artifacts: Sequence[Path]) -> Comparison:
+def _recorded(comparison: Validation, artifacts: Sequence[Path]) -> Validation:
     """Writes each artifact's figures into its provenance, and corrects its size for that."""
     figures = comparison.to_json()
     # An artifact travels: it does not tell where its maker keeps files, nor a size about to change.

@@ -106,7 +106,7 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class BenchmarkComparison:
     """Two benchmarks side by side.
 
     Attributes:
@@ -206,7 +206,7 @@ def compare(
     max_regress_percent: float | None = None,
     warnings: tuple[str, ...] = (),
     seed: int = 0,
-) -> Comparison:
+) -> BenchmarkComparison:
     """Compares what both benchmarks have measured.
 
     Args:
@@ -228,7 +228,7 @@ def compare(
         for index, key in enumerate(common)
     )
     verdicts = [change.verdict for change in changes]
-    return Comparison(
+    return BenchmarkComparison(
         before=names[0],
         after=names[1],
         machines=before.machine.differences(after.machine),

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 import edge_sdk
-from edge_sdk.bench.plan import Opening
+from edge_sdk.bench.plan import OpeningOptions
 from edge_sdk.bench.results import Age, Energy, OperatorProfile, OperatorTime, Sustained, Window
 from edge_sdk.bench.timing import Lane
 from edge_sdk.classifier import Classifier
@@ -80,7 +80,7 @@ class ColdStart:
     peak_rss_bytes: int | None
 
 
-def cold_start(opening: Opening, picture: Path | None) -> ColdStart:
+def cold_start(opening: OpeningOptions, picture: Path | None) -> ColdStart:
     """Starts a fresh process, which classifies one picture.
 
     Files may be in the cache of the disk, and bytecode compiled: the first call of all sees to that,

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from edge_sdk.bench.accuracy import Accuracy, accuracy_of
-from edge_sdk.bench.compare import Comparison
+from edge_sdk.bench.compare import BenchmarkComparison
 from edge_sdk.bench.figures import (
     NOTHING,
     fastest,
@@ -75,7 +75,7 @@ def markdown(benchmark: Benchmark, accuracies: Sequence[Accuracy] = ()) -> str:
     return "\n".join([*lines, *_block(command(benchmark)), "", "</details>", ""])
 
 
-def comparison_markdown(comparison: Comparison) -> str:
+def comparison_markdown(comparison: BenchmarkComparison) -> str:
     """A table of changes; ends with a newline."""
     budget = comparison.max_regress_percent is not None
     head = ["Model", "before, ms", "after, ms", "ratio", "change", "95 % interval"]

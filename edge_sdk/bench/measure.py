@@ -18,11 +18,11 @@ from edge_sdk.bench.costs import (
     run_sustained,
 )
 from edge_sdk.bench.plan import (
+    BenchPlan,
     Camera,
-    Chosen,
-    Opened,
-    Opening,
-    Plan,
+    ChosenPictures,
+    OpenedModel,
+    OpeningOptions,
     open_to_measure,
     pictures_of_artifact,
     pictures_of_camera,
@@ -53,7 +53,7 @@ class Draft:
         result: so far.
     """
 
-    def __init__(self, opened: Opened, chosen: Chosen) -> None:
+    def __init__(self, opened: OpenedModel, chosen: ChosenPictures) -> None:
         artifact = opened.classifier.artifact
         self.lane = Lane(opened.classifier, chosen.frames)
         self._opened, self._chosen = opened, chosen
@@ -123,7 +123,7 @@ class Draft:
             samples=lane.samples(),
         )
 
-    def scale(self, plan: Plan, seconds: float, between: Callable[[], object]) -> None:
+    def scale(self, plan: BenchPlan, seconds: float, between: Callable[[], object]) -> None:
         """Times it with other numbers of threads; where one fails, a note says so."""
         if parse_backend(self._opened.backend).name == "edgetpu":
             self.note("threads of the processor do not matter to the Edge TPU")
@@ -198,7 +198,7 @@ class Draft:
         self.result = replace(self.result, age=age)
 
 
-def begin_draft(opening: Opening, chosen: Chosen | None) -> Draft:
+def begin_draft(opening: OpeningOptions, chosen: ChosenPictures | None) -> Draft:
     """Opens a model to measure it.
 
     Args:
@@ -239,7 +239,7 @@ class Measured:
 
 
 def measure(
-    plan: Plan, *, system: System | None = None, tell: Callable[[str], object] = lambda _: None
+    plan: BenchPlan, *, system: System | None = None, tell: Callable[[str], object] = lambda _: None
 ) -> Measured:
     """Measures; a model that fails is left out and told of, Ctrl-C ends it with what there is.
 
@@ -262,7 +262,7 @@ def measure(
 
 
 class _Session:
-    def __init__(self, plan: Plan, system: System, tell: Callable[[str], object]) -> None:
+    def __init__(self, plan: BenchPlan, system: System, tell: Callable[[str], object]) -> None:
         self.complete = True
         self._plan, self._system, self._tell = plan, system, tell
         self._created = utc_now()
@@ -294,7 +294,7 @@ class _Session:
         if plan.camera is not None:
             self._ages()
 
-    def _pictures(self) -> Chosen | None:
+    def _pictures(self) -> ChosenPictures | None:
         plan = self._plan
         if plan.data is not None:
             return pictures_of_folder(plan.data, plan.seed)

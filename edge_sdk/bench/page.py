@@ -13,7 +13,7 @@ import numpy as np
 from edge_sdk.bench import page_comparison, page_costs, plots
 from edge_sdk.bench import page_costs as page_costs_module
 from edge_sdk.bench.accuracy import Accuracy
-from edge_sdk.bench.compare import Comparison
+from edge_sdk.bench.compare import BenchmarkComparison
 from edge_sdk.bench.figures import (
     interval,
     ms,
@@ -182,7 +182,7 @@ def _measured(benchmark: Benchmark) -> list[tuple[int, str, ModelResult]]:
 def page(
     benchmark: Benchmark,
     accuracies: Sequence[Accuracy] = (),
-    comparison: Comparison | None = None,
+    comparison: BenchmarkComparison | None = None,
 ) -> str:
     """The page as text.
 
@@ -219,7 +219,7 @@ def write_page(
     benchmark: Benchmark,
     path: Path,
     accuracies: Sequence[Accuracy] = (),
-    comparison: Comparison | None = None,
+    comparison: BenchmarkComparison | None = None,
 ) -> None:
     """Writes the page; see ``page``.
 

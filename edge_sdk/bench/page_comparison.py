@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from edge_sdk.bench import plots
-from edge_sdk.bench.compare import Change, Comparison
+from edge_sdk.bench.compare import BenchmarkComparison, Change
 from edge_sdk.bench.figures import NOTHING, interval, ms, number, rate, ratio, size, timings
 from edge_sdk.bench.markup import (
     Markup,
@@ -33,7 +33,7 @@ from edge_sdk.files import write_atomically
 _BOTH = tuple[Change, ModelResult, ModelResult]
 
 
-def comparison_page(comparison: Comparison, before: Benchmark, after: Benchmark) -> str:
+def comparison_page(comparison: BenchmarkComparison, before: Benchmark, after: Benchmark) -> str:
     """The page as text.
 
     Args:
@@ -64,7 +64,7 @@ def comparison_page(comparison: Comparison, before: Benchmark, after: Benchmark)
 
 
 def write_comparison_page(
-    comparison: Comparison, before: Benchmark, after: Benchmark, path: Path
+    comparison: BenchmarkComparison, before: Benchmark, after: Benchmark, path: Path
 ) -> None:
     """Writes the page.
 
@@ -74,14 +74,14 @@ def write_comparison_page(
     write_atomically(path, comparison_page(comparison, before, after))
 
 
-def against(comparison: Comparison) -> Markup:
+def against(comparison: BenchmarkComparison) -> Markup:
     """What a page about the newer one says of the comparison."""
     told = remarks(comparison)
     words = join((tag("p", outcome(comparison)), listed(told) if told else ""))
     return join((section(f"Against {comparison.before}", words), _changes(comparison)))
 
 
-def _both(comparison: Comparison, before: Benchmark, after: Benchmark) -> list[_BOTH]:
+def _both(comparison: BenchmarkComparison, before: Benchmark, after: Benchmark) -> list[_BOTH]:
     def find(benchmark: Benchmark, change: Change) -> ModelResult:
         wanted = (change.name, change.backend, change.threads)
         return next(m for m in benchmark.models if (m.name, m.backend, m.threads) == wanted)
@@ -96,7 +96,7 @@ def _invalid(name: str, benchmark: Benchmark) -> Markup:
     return section(f"Invalid: {name}", listed(reasons), kind="bad")
 
 
-def _changes(comparison: Comparison) -> Markup:
+def _changes(comparison: BenchmarkComparison) -> Markup:
     budget = comparison.max_regress_percent is not None
     head = [
         *("Model", "before, p50 ms", "after, p50 ms", "ratio", "change", "95 % interval"),

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_sdk.artifact import Artifact
-from edge_sdk.bench.results import Pictures
+from edge_sdk.bench.results import PictureSet
 from edge_sdk.classifier import Classifier
 from edge_sdk.engines import backend_for, parse_backend, runtime_version
 from edge_sdk.engines.operators import xnnpack_share
@@ -27,7 +27,7 @@ _NO_XNNPACK = ("litert-noxnnpack", "onnx", "edgetpu")
 
 
 @dataclass(frozen=True, slots=True)
-class Opening:
+class OpeningOptions:
     """How a model is opened: what ``Classifier.open`` takes.
 
     Attributes:
@@ -62,7 +62,7 @@ class Opening:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Opened:
+class OpenedModel:
     """A model that is open.
 
     Attributes:
@@ -76,7 +76,7 @@ class Opened:
     """
 
     classifier: Classifier
-    opening: Opening
+    opening: OpeningOptions
     backend: str
     runtime: str
     xnnpack: bool | None
@@ -84,7 +84,7 @@ class Opened:
     note: str
 
 
-def open_to_measure(opening: Opening) -> Opened:
+def open_to_measure(opening: OpeningOptions) -> OpenedModel:
     """Opens a model twice: libraries are loaded, and a foreign file is tried, before it is timed.
 
     Raises:
@@ -101,7 +101,7 @@ def open_to_measure(opening: Opening) -> Opened:
     try:
         backend = backend_for(artifact, opening.backend)
         used, note = _xnnpack(artifact, backend, opening.threads)
-        return Opened(
+        return OpenedModel(
             classifier,
             opening,
             backend,
@@ -138,7 +138,7 @@ class Camera:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class BenchPlan:
     """What a benchmark is to measure.
 
     Attributes:
@@ -156,7 +156,7 @@ class Plan:
         energy: read the machine's counter, where there is one.
     """
 
-    openings: tuple[Opening, ...]
+    openings: tuple[OpeningOptions, ...]
     seconds: float = 10.0
     precision_percent: float = 1.0
     seed: int = 0
@@ -181,7 +181,7 @@ SMALL = (
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
-class Chosen:
+class ChosenPictures:
     """Frames in memory, and what a report says about them.
 
     Attributes:
@@ -193,13 +193,13 @@ class Chosen:
     """
 
     frames: tuple[Frame, ...]
-    described: Pictures
+    described: PictureSet
     files: tuple[Path, ...] = ()
     unreadable: tuple[str, ...] = ()
     note: str = ""
 
 
-def pictures_of_folder(folder: Path, seed: int) -> Chosen:
+def pictures_of_folder(folder: Path, seed: int) -> ChosenPictures:
     """A few pictures of a folder, drawn by chance, decoded to RGB.
 
     Raises:
@@ -230,11 +230,11 @@ def pictures_of_folder(folder: Path, seed: int) -> Chosen:
             f"{folder}: none of its {len(files)} pictures can be read, the first because "
             f"{unreadable[0]}; edgecls data check {folder} lists them"
         )
-    described = Pictures("data", str(folder), len(frames), _size(frames[0]))
-    return Chosen(tuple(frames), described, tuple(taken), tuple(unreadable))
+    described = PictureSet("data", str(folder), len(frames), _size(frames[0]))
+    return ChosenPictures(tuple(frames), described, tuple(taken), tuple(unreadable))
 
 
-def pictures_of_camera(source: FrameSource, name: str) -> Chosen:
+def pictures_of_camera(source: FrameSource, name: str) -> ChosenPictures:
     """The next frames of a camera, copied.
 
     Raises:
@@ -252,10 +252,10 @@ def pictures_of_camera(source: FrameSource, name: str) -> Chosen:
         frames.append(dataclasses.replace(frame, pixels=frame.pixels.copy()))
     if not frames:
         raise SourceNotFoundError(f"{name}: gave no picture; look at it with edgecls run MODEL")
-    return Chosen(tuple(frames), Pictures("camera", name, len(frames), _size(frames[0])))
+    return ChosenPictures(tuple(frames), PictureSet("camera", name, len(frames), _size(frames[0])))
 
 
-def pictures_of_artifact(artifact: Artifact) -> Chosen:
+def pictures_of_artifact(artifact: Artifact) -> ChosenPictures:
     """The inputs of its golden self-test, else made-up ones of the model's size."""
     how = artifact.preprocessing
     if artifact.manifest is not None and len(artifact.manifest.selftest.pixels):
@@ -265,7 +265,9 @@ def pictures_of_artifact(artifact: Artifact) -> Chosen:
         pixels = made_up(how.height, how.width, how.channels)
         origin, note = "made-up", MADE_UP
     frames = tuple(as_frame(one, index) for index, one in enumerate(pixels))
-    return Chosen(frames, Pictures(origin, "", len(frames), (how.width, how.height)), note=note)
+    return ChosenPictures(
+        frames, PictureSet(origin, "", len(frames), (how.width, how.height)), note=note
+    )
 
 
 def as_frame(pixels: NDArray[np.uint8], index: int = 0) -> Frame:

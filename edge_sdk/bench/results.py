@@ -222,7 +222,7 @@ class Age:
 
 
 @dataclass(frozen=True, slots=True)
-class Pictures:
+class PictureSet:
     """What was classified.
 
     Attributes:
@@ -282,7 +282,7 @@ class ModelResult:
     size_bytes: int
     model_bytes: int
     input_px: tuple[int, int]
-    pictures: Pictures
+    pictures: PictureSet
     load_ms: float
     first_ms: float
     cold_start_ms: float | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from edge_sdk.bench.accuracy import Accuracy, accuracy_of
-from edge_sdk.bench.compare import Change, Comparison
+from edge_sdk.bench.compare import BenchmarkComparison, Change
 from edge_sdk.bench.figures import (
     NOTHING,
     fastest,
@@ -84,7 +84,7 @@ def table(benchmark: Benchmark, accuracies: Sequence[Accuracy] = ()) -> str:
     return "\n".join(_plain(line) for line in lines)
 
 
-def comparison_table(comparison: Comparison) -> str:
+def comparison_table(comparison: BenchmarkComparison) -> str:
     """One line for each model that both have; ends without a newline."""
     budget = comparison.max_regress_percent is not None
     head = ["model", "before ms", "after ms", "ratio", "change", "95 % interval"]
@@ -107,7 +107,7 @@ def comparison_table(comparison: Comparison) -> str:
     return "\n".join(_plain(line) for line in lines)
 
 
-def outcome(comparison: Comparison) -> str:
+def outcome(comparison: BenchmarkComparison) -> str:
     """The comparison in a sentence."""
     told = []
     for change in comparison.changes:
@@ -122,7 +122,7 @@ def outcome(comparison: Comparison) -> str:
     return f"{text}."
 
 
-def remarks(comparison: Comparison) -> list[str]:
+def remarks(comparison: BenchmarkComparison) -> list[str]:
     """What else a reader must know."""
     lines = [f"warning: {text}" for text in comparison.warnings]
     lines += [f"machines: {text}" for text in comparison.machines]

@@ -15,8 +15,8 @@ from edge_sdk.errors import BaselineError
 from edge_sdk.terminal import own, printable
 
 if TYPE_CHECKING:
-    from edge_sdk.bench.compare import Comparison
-    from edge_sdk.bench.plan import Camera, Plan
+    from edge_sdk.bench.compare import BenchmarkComparison
+    from edge_sdk.bench.plan import BenchPlan, Camera
     from edge_sdk.bench.results import Benchmark
     from edge_sdk.vision.preprocess import Crop
 
@@ -25,7 +25,7 @@ _THREADS_MAX = 64
 _log = logging.getLogger("edgecls.bench")
 
 
-class Asked(NamedTuple):
+class BenchOptions(NamedTuple):
     """The command line's words."""
 
     models: tuple[Path, ...]
@@ -42,7 +42,7 @@ class Asked(NamedTuple):
     sustained: float
     skipped: tuple[str, ...]
 
-    def plan(self) -> Plan:
+    def plan(self) -> BenchPlan:
         """What is to be measured.
 
         Raises:
@@ -50,14 +50,14 @@ class Asked(NamedTuple):
             UndescribedArtifactError: the labels cannot be read.
         """
         from edge_sdk.artifact.description import read_labels
-        from edge_sdk.bench.plan import Opening, Plan
+        from edge_sdk.bench.plan import BenchPlan, OpeningOptions
         from edge_sdk.machine.facts import read_machine
 
         cores = read_machine().usable_cores
         labels = None if self.labels is None else read_labels(self.labels)
-        return Plan(
+        return BenchPlan(
             openings=tuple(
-                Opening(path, backend, threads, labels, self.normalize, self.crop)
+                OpeningOptions(path, backend, threads, labels, self.normalize, self.crop)
                 for path in dict.fromkeys(self.models)
                 for backend in dict.fromkeys(self.backends)
                 for threads in parse_threads(self.threads, cores)
@@ -111,7 +111,7 @@ def _camera(text: str) -> Camera:
     return Camera(str(spec), lambda size: open_camera(spec, size=size, give_up_s=10.0))
 
 
-class Progress:
+class BenchProgress:
     """One line on a terminal that says what is being done; elsewhere it is for ``-v``."""
 
     def __init__(self) -> None:
@@ -131,7 +131,7 @@ class Progress:
 
 
 def bench_options(function: Any) -> Any:
-    """The options of ``Asked`` beyond those of foreign models."""
+    """The options of ``BenchOptions`` beyond those of foreign models."""
     options = (
         click.option(
             "--backend",
@@ -312,20 +312,20 @@ def bench(
             "--max-regress needs something to compare with: --baseline FILE.json, as written by --out"
         )
     _bench(
-        Asked(models=models, **asked).plan(),
+        BenchOptions(models=models, **asked).plan(),
         outputs,
         Gate(baseline, max_regress, force),
         allow_invalid,
     )
 
 
-def _bench(plan: Plan, outputs: Outputs, gate: Gate, allow_invalid: bool) -> None:
+def _bench(plan: BenchPlan, outputs: Outputs, gate: Gate, allow_invalid: bool) -> None:
     from edge_sdk.bench.accuracy import read_accuracies
     from edge_sdk.bench.measure import measure
 
     accuracies = read_accuracies(outputs.validation) if outputs.validation else ()
     baseline, warnings = _baseline(gate, plan)
-    progress = Progress()
+    progress = BenchProgress()
     try:
         measured = measure(plan, tell=progress.tell)
     finally:
@@ -357,7 +357,7 @@ def _bench(plan: Plan, outputs: Outputs, gate: Gate, allow_invalid: bool) -> Non
         raise click.exceptions.Exit(code)
 
 
-def _baseline(gate: Gate, plan: Plan) -> tuple[Benchmark | None, tuple[str, ...]]:
+def _baseline(gate: Gate, plan: BenchPlan) -> tuple[Benchmark | None, tuple[str, ...]]:
     """The stored benchmark, and what was wrong with it but forced; before anything is measured."""
     if gate.baseline is None:
         return None, ()
@@ -380,7 +380,7 @@ def _baseline(gate: Gate, plan: Plan) -> tuple[Benchmark | None, tuple[str, ...]
 
 
 def _write(
-    benchmark: Benchmark, comparison: Comparison | None, outputs: Outputs, accuracies: Any
+    benchmark: Benchmark, comparison: BenchmarkComparison | None, outputs: Outputs, accuracies: Any
 ) -> None:
     import json
 
@@ -414,7 +414,9 @@ def _write(
             click.echo(f"wrote {path}", err=True)
 
 
-def _gates(benchmark: Benchmark, comparison: Comparison | None, allow_invalid: bool) -> int:
+def _gates(
+    benchmark: Benchmark, comparison: BenchmarkComparison | None, allow_invalid: bool
+) -> int:
     if not benchmark.valid and not allow_invalid:
         for reason in benchmark.invalid_reasons:
             click.echo(f"not valid: {reason}", err=True)
@@ -423,7 +425,7 @@ def _gates(benchmark: Benchmark, comparison: Comparison | None, allow_invalid: b
     return _verdict_code(comparison)
 
 
-def _verdict_code(comparison: Comparison | None) -> int:
+def _verdict_code(comparison: BenchmarkComparison | None) -> int:
     verdict = None if comparison is None else comparison.verdict
     return {"fail": GATE_FAILED, "inconclusive": GATE_INCONCLUSIVE}.get(verdict or "", 0)
 

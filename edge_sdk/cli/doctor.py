@@ -48,7 +48,7 @@ def doctor(
     import json
     import os
 
-    from edge_sdk.device.doctor.context import Asked, this_machine
+    from edge_sdk.device.doctor.context import DoctorOptions, this_machine
     from edge_sdk.device.doctor.examine import examine
     from edge_sdk.systems import require_linux
 
@@ -57,7 +57,7 @@ def doctor(
     )
 
     model = os.environ.get("EDGECLS_MODEL")
-    asked = Asked(
+    asked = DoctorOptions(
         models or ((Path(model),) if model else ()),
         mqtt or os.environ.get("EDGECLS_MQTT") or None,
         unit.removesuffix(".service"),

@@ -86,14 +86,14 @@ def install(
         --mqtt-credentials /etc/edgecls/mqtt -- --events --mqtt mqtts://broker.local
     """
     from edge_sdk.device.unit import unit_text
-    from edge_sdk.device.unit_install import Described, Request, plan
+    from edge_sdk.device.unit_install import Described, UnitRequest, plan
     from edge_sdk.device.unit_install import install as put_in_place
     from edge_sdk.device.unit_state import unit_state
 
     if camera is not None:
         parse_camera(camera, model)
     given = _understood(model, options)
-    request = Request(
+    request = UnitRequest(
         name,
         model,
         camera,

@@ -21,7 +21,7 @@ _NAME = re.compile(r"[a-z][a-z0-9_-]{0,30}")
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class UnitPlan:
     """A unit before it is written.
 
     Attributes:
@@ -262,7 +262,7 @@ _HARDENING = (
 )
 
 
-def unit_text(plan: Plan) -> str:
+def unit_text(plan: UnitPlan) -> str:
     """The whole file.
 
     Raises:
@@ -280,7 +280,7 @@ def unit_text(plan: Plan) -> str:
     return "\n\n".join("\n".join(lines) for lines in sections) + "\n"
 
 
-def _unit(plan: Plan) -> list[str]:
+def _unit(plan: UnitPlan) -> list[str]:
     network = "network-online.target" if plan.needs_network else "network.target"
     return [
         f"Description={value(f'edgecls run {plan.model.name}')}",
@@ -292,7 +292,7 @@ def _unit(plan: Plan) -> list[str]:
     ]
 
 
-def _service(plan: Plan) -> list[str]:
+def _service(plan: UnitPlan) -> list[str]:
     folder = plan.name
     return [
         "Type=notify",
@@ -330,12 +330,12 @@ def _service(plan: Plan) -> list[str]:
     ]
 
 
-def _environment_file(plan: Plan) -> str:
+def _environment_file(plan: UnitPlan) -> str:
     assert plan.environment_file is not None
     return f"EnvironmentFile={file_name(plan.environment_file)}"
 
 
-def _homes(plan: Plan) -> list[str]:
+def _homes(plan: UnitPlan) -> list[str]:
     if not plan.visible:
         return ["ProtectHome=yes"]
     # Folders and not files: a model renamed over the old one must be seen.

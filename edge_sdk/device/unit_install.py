@@ -18,7 +18,7 @@ import edge_sdk
 from edge_sdk.artifact import Artifact
 from edge_sdk.device.unit import (
     MARK,
-    Plan,
+    UnitPlan,
     check_name,
     credential_path,
     is_hidden,
@@ -56,7 +56,7 @@ class Described(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class UnitRequest:
     """What was typed.
 
     Attributes:
@@ -83,7 +83,7 @@ class Request:
     written: tuple[Path, ...] = ()
 
 
-def plan(request: Request) -> tuple[Plan, tuple[str, ...]]:
+def plan(request: UnitRequest) -> tuple[UnitPlan, tuple[str, ...]]:
     """Makes every path absolute, and sees to it that the unit's user can read what it needs.
 
     Returns:
@@ -121,7 +121,7 @@ def plan(request: Request) -> tuple[Plan, tuple[str, ...]]:
     if request.web_token is not None:
         environment.append(("EDGECLS_WEB_TOKEN_FILE", credential_path(name, "web-token")))
     file = request.environment_file
-    planned = Plan(
+    planned = UnitPlan(
         name,
         starts,
         model,
@@ -156,7 +156,7 @@ def program() -> tuple[str, ...]:
     return (str(Path(found).absolute()),) if found else (sys.executable, "-c", _STARTER)
 
 
-def _camera(request: Request) -> str | None:
+def _camera(request: UnitRequest) -> str | None:
     """The camera's word with an absolute path in it; None: the environment file says it."""
     file = request.environment_file
     if request.camera is None:
@@ -182,7 +182,7 @@ def _camera(request: Request) -> str | None:
     return f"fake:{Path(spec.target).absolute()}" + (f"?{options}" if options else "")
 
 
-def _refuse_secrets(request: Request) -> None:
+def _refuse_secrets(request: UnitRequest) -> None:
     if request.webhook is not None and holds_secret(request.webhook):
         raise SinkSpecError(
             "--webhook: its URL holds a secret, and every user of this machine can read what a unit "
@@ -201,7 +201,7 @@ def _refuse_secrets(request: Request) -> None:
         )
 
 
-def _refuse_elsewhere(request: Request) -> None:
+def _refuse_elsewhere(request: UnitRequest) -> None:
     state = Path("/var/lib") / request.name
     for path in request.written:
         if path.is_absolute() and not path.is_relative_to(state):
@@ -211,7 +211,7 @@ def _refuse_elsewhere(request: Request) -> None:
             )
 
 
-def _options(request: Request) -> tuple[str, ...]:
+def _options(request: UnitRequest) -> tuple[str, ...]:
     """The words with absolute paths, and with where systemd puts the credentials."""
     words = list(request.options)
     labels, url = request.described.labels, request.mqtt
@@ -233,7 +233,7 @@ def _replaced(words: list[str], option: str, old: str, new: str) -> list[str]:
     return changed
 
 
-def _files(request: Request) -> Iterator[Path]:
+def _files(request: UnitRequest) -> Iterator[Path]:
     """Files in the options that the process reads."""
     if request.described.labels is not None:
         yield request.described.labels.absolute()
@@ -280,7 +280,7 @@ def _check_readable(path: Path, visible: tuple[Path, ...]) -> None:
     )
 
 
-def _notes(planned: Plan) -> Iterator[str]:
+def _notes(planned: UnitPlan) -> Iterator[str]:
     for folder in planned.visible:
         if any(folder.is_relative_to(place) for place in _EMPTIED):
             yield f"{folder} is emptied when the machine starts; better a folder such as /opt/edgecls"
@@ -297,14 +297,14 @@ _DATA = ("var/lib/private/{}", "var/lib/{}", "var/cache/private/{}", "var/cache/
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class CommandResult:
     """What ``systemctl`` said: its exit status and its words."""
 
     status: int
     printed: str
 
 
-def _systemctl(words: Sequence[str]) -> Answer:
+def _systemctl(words: Sequence[str]) -> CommandResult:
     try:
         done = subprocess.run(
             ["systemctl", "--no-pager", *words],  # noqa: S607  # wherever the system has it
@@ -323,7 +323,7 @@ def _systemctl(words: Sequence[str]) -> Answer:
             f"systemctl {' '.join(words)} did not end within {_SECONDS:g} s; look at systemctl status"
         ) from error
     told = done.stderr if done.returncode else done.stdout
-    return Answer(done.returncode, told.decode(errors="replace").strip())
+    return CommandResult(done.returncode, told.decode(errors="replace").strip())
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,7 +336,7 @@ class Host:
     """
 
     root: Path = Path("/")
-    systemctl: Callable[[Sequence[str]], Answer] = _systemctl
+    systemctl: Callable[[Sequence[str]], CommandResult] = _systemctl
 
     @property
     def boots_with_systemd(self) -> bool:

@@ -387,7 +387,7 @@ class Seen:
     now_s: float
 
 
-class Stream:
+class DecisionStream:
     """The answers of one camera, or of one region of it, frame after frame.
 
     Args:

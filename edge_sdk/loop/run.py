@@ -11,7 +11,7 @@ from typing import Protocol
 
 from edge_sdk.artifact import Artifact
 from edge_sdk.errors import FrameError, NoFrameYetError, SinkError, UnreadableImageError
-from edge_sdk.loop.decisions import Decisions, Seen, Stream
+from edge_sdk.loop.decisions import Decisions, DecisionStream, Seen
 from edge_sdk.loop.sampling import Attention, MotionGate, Pace, Region, view
 from edge_sdk.loop.statistics import LiveStatistics, RunStatistics
 from edge_sdk.ports import FrameSink, FrameSource, LiveSource, Sink, SizedSource, TellsHealth
@@ -126,7 +126,7 @@ def run(
         classifier,
         sinks,
         attention or Attention(),
-        lambda labels: Stream(labels, decisions, top_k),
+        lambda labels: DecisionStream(labels, decisions, top_k),
         threshold,
         statistics or LiveStatistics(),
     )
@@ -140,7 +140,7 @@ class _Loop:
         classifier: Classifies,
         sinks: Sequence[Sink],
         attention: Attention,
-        open_stream: Callable[[tuple[str, ...]], Stream],
+        open_stream: Callable[[tuple[str, ...]], DecisionStream],
         threshold: float | None,
         statistics: LiveStatistics,
     ) -> None:
@@ -154,7 +154,7 @@ class _Loop:
         motion = attention.motion
         self._gates = {region: MotionGate(motion) for region in self._regions} if motion else {}
         self._open_stream = open_stream
-        self._streams: dict[Region | None, Stream] = {}
+        self._streams: dict[Region | None, DecisionStream] = {}
         self._threshold = threshold
         self._statistics = statistics
         self._name = str(getattr(source, "name", ""))
@@ -305,7 +305,7 @@ class _Loop:
         for stream in self._streams.values():
             self._end(stream)
 
-    def _end(self, stream: Stream) -> None:
+    def _end(self, stream: DecisionStream) -> None:
         for event in stream.end():
             self._write(event)
 

@@ -63,7 +63,7 @@ class Limits:
     drain_s: float = 3.0
 
 
-class Pace:
+class RequestRate:
     """Turns, first come first served: ``per_second`` on the average and ``burst`` at once.
 
     This is the generic cell rate algorithm (ITU-T I.371).
@@ -251,8 +251,8 @@ class BoundedServer:
         self._limits = limits
         self._headers = headers or {}
         self._clock = clock
-        self._requests = Pace(limits.per_second, limits.burst)
-        self._arrivals = Pace(limits.per_second / 2, limits.burst)
+        self._requests = RequestRate(limits.per_second, limits.burst)
+        self._arrivals = RequestRate(limits.per_second / 2, limits.burst)
         self._open: list[Connection] = []  # in the order they came
         self._changed = threading.Condition()
         self._over = threading.Event()

@@ -75,7 +75,7 @@ class Opened(NamedTuple):
     kind: str
 
 
-class Said(NamedTuple):
+class Remark(NamedTuple):
     """A sentence for a person."""
 
     text: str
@@ -91,7 +91,7 @@ class Ended(NamedTuple):
     """The source has no more frames; nothing follows."""
 
 
-Message = Opened | Said | UnreadableImageError | Failed | Ended
+Message = Opened | Remark | UnreadableImageError | Failed | Ended
 
 
 class CaptureChild:
@@ -270,7 +270,7 @@ def read_message(line: bytes) -> Message:
         case {"opened": str(name), "kind": str(kind)}:
             return Opened(name, kind)
         case {"say": str(text)}:
-            return Said(text)
+            return Remark(text)
         case {"unreadable": [str(name), str(reason)]}:
             return UnreadableImageError(name, reason)
         case {"failed": [str(name), *arguments]} if all(isinstance(a, str) for a in arguments):

@@ -32,7 +32,7 @@ from edge_sdk.errors import (
 from edge_sdk.sources.faults import (
     UNPLUGGED_S,
     Fault,
-    Look,
+    PictureFault,
     Replay,
     break_at,
     look_at,
@@ -67,7 +67,7 @@ def _remove(path: str) -> None:
         os.unlink(path)
 
 
-class Memory:
+class FakeState:
     """Frames so far, and the time at which the camera is there again.
 
     Args:
@@ -110,7 +110,7 @@ _log = logging.getLogger("edgecls.sources")
 _KEPT_BYTES = 64_000_000
 
 
-class Pictures(Protocol):
+class FakePictures(Protocol):
     """Pictures of one size and format; what ``next`` gives is valid until the next call."""
 
     format: PixelFormat
@@ -128,7 +128,7 @@ class Pictures(Protocol):
         ...
 
 
-def open_pictures(path: Path, size: tuple[int, int] | None) -> Pictures:
+def open_pictures(path: Path, size: tuple[int, int] | None) -> FakePictures:
     """Opens a folder, a picture or a video.
 
     Args:
@@ -252,7 +252,7 @@ class FakeCamera:
     def __init__(self, path: str | Path, replay: Replay | str = "", *, memory: str = "") -> None:
         self._replay = parse_replay(replay) if isinstance(replay, str) else replay
         self.name = f"fake:{path}"
-        self._memory = Memory(memory)
+        self._memory = FakeState(memory)
         try:
             away_s = (self._memory.back_at_ns - time.monotonic_ns()) / 1e9
             if away_s > 0:
@@ -328,7 +328,7 @@ class FakeCamera:
             self._closed.wait((seen_ns - now) / 1e9)
         return seen_ns
 
-    def _pixels(self, look: Look, number: int) -> NDArray[np.uint8] | None:
+    def _pixels(self, look: PictureFault, number: int) -> NDArray[np.uint8] | None:
         if not look.frozen or self._last is None:
             self._last = self._pictures.next()
             if self._last is None and self._replay.loop:

@@ -82,7 +82,7 @@ class Replay:
     queue_ms: int = 0
 
 
-class Look(NamedTuple):
+class PictureFault(NamedTuple):
     """What the pictures look like at one frame."""
 
     frozen: bool
@@ -90,7 +90,7 @@ class Look(NamedTuple):
     swapped: bool
 
 
-def look_at(replay: Replay, number: int, opened_at: int) -> Look:
+def look_at(replay: Replay, number: int, opened_at: int) -> PictureFault:
     """What the faults make of frame ``number`` for a camera that was opened at ``opened_at``."""
     start = number - number % replay.repeat if replay.repeat else 0
     past = [fault for fault in replay.faults if start + fault.at <= number]
@@ -98,7 +98,7 @@ def look_at(replay: Replay, number: int, opened_at: int) -> Look:
     covering = [f for f in past if f.kind in ("freeze", "black")]
     last = max(covering, key=lambda fault: fault.at, default=None)
     holds = last if last in lasting else None
-    return Look(
+    return PictureFault(
         frozen=holds is not None and holds.kind == "freeze" and opened_at <= start + holds.at,
         black=holds is not None and holds.kind == "black",
         swapped=any(fault.kind == "swap" for fault in lasting),

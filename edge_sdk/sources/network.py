@@ -31,7 +31,7 @@ _MAX_FAILED = 5
 _SILENT_SHARE = 0.9
 
 
-class Stream:
+class NetworkStream:
     """Reads a stream through FFmpeg; frames are ``bgr``, without a time, since none is sent along.
 
     FFmpeg's own options can be set in ``$OPENCV_FFMPEG_CAPTURE_OPTIONS``, as in

@@ -176,9 +176,9 @@ def open_source(
 
         return Webcam(spec.target, size=size, max_pixels=most, say=say)
     if spec.kind == "stream":
-        from edge_sdk.sources.network import Stream
+        from edge_sdk.sources.network import NetworkStream
 
-        return Stream(spec.target, max_pixels=most)
+        return NetworkStream(spec.target, max_pixels=most)
     if spec.kind == "fake":
         from edge_sdk.sources.fake import FakeCamera
 

@@ -26,7 +26,7 @@ from edge_sdk.errors import (
 )
 from edge_sdk.machine.load import shortage
 from edge_sdk.retry import BackOff, Silence
-from edge_sdk.sources.capture_process import CaptureChild, Ended, Failed, Leaving, Opened, Said
+from edge_sdk.sources.capture_process import CaptureChild, Ended, Failed, Leaving, Opened, Remark
 from edge_sdk.sources.picture_health import DamagedFrames, PictureHealth
 from edge_sdk.sources.specification import SourceKind, SourceSpec
 from edge_sdk.systems import require_linux
@@ -284,7 +284,7 @@ class SupervisedSource:
                     if self._spec.kind == "auto":  # the same kind again, whatever is plugged in
                         self._spec = SourceSpec(_AUTO.get(kind, "auto"))
                     self._silence, self._opened_once = Silence(self._open_s), True
-                case Said(text) if not self._opened_once:
+                case Remark(text) if not self._opened_once:
                     self._say(text)
                 case UnreadableImageError() if not self._spec.live:
                     self._unreadable.append(message)

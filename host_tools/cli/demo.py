@@ -28,8 +28,8 @@ def demo(out: Path) -> None:
     """
     from edge_sdk.bench.measure import measure
     from edge_sdk.bench.page import write_page
-    from edge_sdk.bench.plan import Opening as ModelFile
-    from edge_sdk.bench.plan import Plan
+    from edge_sdk.bench.plan import BenchPlan
+    from edge_sdk.bench.plan import OpeningOptions as ModelFile
     from edge_sdk.bench.table import table
     from edge_sdk.classifier import Classifier
     from edge_sdk.cli.output import TextLines
@@ -59,7 +59,7 @@ def demo(out: Path) -> None:
         click.echo(f"\nedgecls bench {' '.join(map(str, artifacts))}")
         page = out / "bench.html"
         benchmark = measure(
-            Plan(tuple(map(ModelFile, artifacts)), seconds=_BENCH_SECONDS)
+            BenchPlan(tuple(map(ModelFile, artifacts)), seconds=_BENCH_SECONDS)
         ).benchmark
         write_page(benchmark, page)
         click.echo(table(benchmark))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from edge_sdk.cli.group import GATE_FAILED, GATE_INCONCLUSIVE
-from host_tools.validate.measure import Comparison
+from host_tools.validate.results import Validation
 
 
 def say(text: str) -> None:
@@ -13,7 +13,7 @@ def say(text: str) -> None:
     click.echo(text, err=True)
 
 
-def print_comparison(comparison: Comparison) -> None:
+def print_comparison(comparison: Validation) -> None:
     """A table on standard output."""
     click.echo(
         f"reference  {comparison.reference_path}  accuracy {100 * comparison.accuracy:.2f} % "
@@ -51,7 +51,7 @@ def print_comparison(comparison: Comparison) -> None:
         say(f"{len(comparison.unreadable)} pictures could not be read and were left out")
 
 
-def end_with_verdict(comparison: Comparison) -> None:
+def end_with_verdict(comparison: Validation) -> None:
     """Exits with 3 where a gate failed, 4 where one is inconclusive."""
     if comparison.verdict == "fail":
         say("a gate failed: more accuracy was lost than the budget allows")

@@ -26,7 +26,7 @@ from host_tools.edgetpu.rules import (
     REMEDIES,
     SIZE_DEPENDENT,
     SUPPORTED,
-    Operator,
+    EdgeTpuOperator,
     Refusal,
     Tensor,
     read_graph,
@@ -145,7 +145,7 @@ def check(model: bytes, name: str) -> EdgeTpuCheck:
 
 
 def _verdict(
-    operator: Operator, refusal: Refusal | None, follows: str | None, tail: int
+    operator: EdgeTpuOperator, refusal: Refusal | None, follows: str | None, tail: int
 ) -> OperatorVerdict:
     output = operator.outputs[0].name if operator.outputs else ""
     place = (operator.index, operator.name, output)
@@ -165,7 +165,7 @@ def _verdict(
     return OperatorVerdict(*place, "mapped")
 
 
-def _too_new(operator: Operator) -> Refusal | None:
+def _too_new(operator: EdgeTpuOperator) -> Refusal | None:
     remedy = REMEDIES.get(operator.name, "convert with an older TensorFlow, or change the layer")
     if operator.name == _FIRST_UNKNOWN_OPERATOR or operator.name.startswith("STABLEHLO_"):
         return Refusal("newer than the compiler, which refuses the whole file", remedy)
@@ -178,7 +178,7 @@ def _too_new(operator: Operator) -> Refusal | None:
     )
 
 
-def _refusal(operator: Operator, computed: set[int]) -> Refusal | None:
+def _refusal(operator: EdgeTpuOperator, computed: set[int]) -> Refusal | None:
     """Why the Edge TPU cannot compute an operator, wherever it stands.
 
     Args:
@@ -194,12 +194,12 @@ def _refusal(operator: Operator, computed: set[int]) -> Refusal | None:
     )
 
 
-def _limits(operator: Operator) -> Refusal | None:
+def _limits(operator: EdgeTpuOperator) -> Refusal | None:
     rule = SUPPORTED[operator.name]
     return rule(operator) if rule is not None and operator.outputs else None
 
 
-def _types(operator: Operator, computed: set[int]) -> Refusal | None:
+def _types(operator: EdgeTpuOperator, computed: set[int]) -> Refusal | None:
     for tensor in operator.computed():
         if tensor.dtype in _EIGHT_BITS and tensor.scales:
             continue
@@ -218,7 +218,7 @@ def _types(operator: Operator, computed: set[int]) -> Refusal | None:
     return None
 
 
-def _shapes(operator: Operator) -> Refusal | None:
+def _shapes(operator: EdgeTpuOperator) -> Refusal | None:
     for tensor in operator.computed():
         if tensor.dynamic:
             return Refusal(
@@ -233,7 +233,7 @@ def _shapes(operator: Operator) -> Refusal | None:
     return None
 
 
-def _constants(operator: Operator) -> Refusal | None:
+def _constants(operator: EdgeTpuOperator) -> Refusal | None:
     for position in CONSTANT_INPUTS.get(operator.name, ()):
         tensor = operator.input(position)
         if tensor is not None and not tensor.constant:
@@ -244,7 +244,7 @@ def _constants(operator: Operator) -> Refusal | None:
     return None
 
 
-def _first_stretch(operators: tuple[Operator, ...], unsupported: set[int]) -> set[int]:
+def _first_stretch(operators: tuple[EdgeTpuOperator, ...], unsupported: set[int]) -> set[int]:
     """The operators of the first stretch that the Edge TPU computes, as TFLite partitions it."""
     starts_with = bool(operators) and operators[0].index not in unsupported
     turns: dict[int, int] = {}  # tensor: how often its data has changed sides
@@ -262,7 +262,7 @@ def _first_stretch(operators: tuple[Operator, ...], unsupported: set[int]) -> se
     return {index for index, turn in of_operator.items() if turn == first}
 
 
-def _tail(operators: tuple[Operator, ...]) -> int:
+def _tail(operators: tuple[EdgeTpuOperator, ...]) -> int:
     """Where the float softmax at the end begins, with the DEQUANTIZE before it."""
     start = len(operators)
     while start and operators[start - 1].name in _TAIL and _is_float(operators[start - 1].outputs):
@@ -275,7 +275,7 @@ def _is_float(tensors: tuple[Tensor, ...]) -> bool:
     return bool(tensors) and all(tensor.dtype == "float32" for tensor in tensors)
 
 
-def _notes(operators: tuple[Operator, ...], verdicts: list[OperatorVerdict]) -> list[str]:
+def _notes(operators: tuple[EdgeTpuOperator, ...], verdicts: list[OperatorVerdict]) -> list[str]:
     on_edgetpu = [o for o, v in zip(operators, verdicts, strict=True) if v.verdict == "mapped"]
     notes = []
     parameters = {

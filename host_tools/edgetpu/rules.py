@@ -66,7 +66,7 @@ class Tensor:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Operator:
+class EdgeTpuOperator:
     """An operator of the graph.
 
     Attributes:
@@ -99,7 +99,7 @@ class Operator:
         return (*(t for t in self.inputs if t is not None and not t.constant), *self.outputs)
 
 
-def read_graph(model: bytes, name: str) -> tuple[Operator, ...]:
+def read_graph(model: bytes, name: str) -> tuple[EdgeTpuOperator, ...]:
     """The operators of a model's first graph, in the order of execution.
 
     Args:
@@ -119,7 +119,7 @@ def read_graph(model: bytes, name: str) -> tuple[Operator, ...]:
         ) from error
 
 
-def _operators(model: Any) -> tuple[Operator, ...]:
+def _operators(model: Any) -> tuple[EdgeTpuOperator, ...]:
     module = schema()
     names = _names(module.BuiltinOperator)
     graph = model.subgraphs[0]
@@ -138,7 +138,7 @@ def _operators(model: Any) -> tuple[Operator, ...]:
         custom = number == module.BuiltinOperator.CUSTOM
         own_name = (code.customCode or b"CUSTOM").decode("utf-8", "replace")
         operators.append(
-            Operator(
+            EdgeTpuOperator(
                 index=index,
                 name=own_name if custom else names.get(number, f"BUILTIN_{number}"),
                 custom=custom,
@@ -193,10 +193,10 @@ class Refusal:
     remedy: str
 
 
-Rule = Callable[[Operator], Refusal | None]
+Rule = Callable[[EdgeTpuOperator], Refusal | None]
 
 
-def _no_fused_activation(operator: Operator) -> Refusal | None:
+def _no_fused_activation(operator: EdgeTpuOperator) -> Refusal | None:
     """Pooling and concatenation take none."""
     if operator.option("fusedActivationFunction") == _NO_ACTIVATION:
         return None
@@ -206,14 +206,14 @@ def _no_fused_activation(operator: Operator) -> Refusal | None:
     )
 
 
-def _same_dilation(operator: Operator) -> Refusal | None:
+def _same_dilation(operator: EdgeTpuOperator) -> Refusal | None:
     across, down = operator.option("dilationWFactor"), operator.option("dilationHFactor")
     if max(across, 1) == max(down, 1):
         return None
     return Refusal(f"its dilation is {across} across and {down} down", "use the same for both")
 
 
-def _dense(operator: Operator) -> Refusal | None:
+def _dense(operator: EdgeTpuOperator) -> Refusal | None:
     if operator.option("weightsFormat"):
         return Refusal(
             "its weights are in a shuffled format", "convert again with TensorFlow's converter"
@@ -234,7 +234,7 @@ def _dense(operator: Operator) -> Refusal | None:
     return None
 
 
-def _reduction(operator: Operator) -> Refusal | None:
+def _reduction(operator: EdgeTpuOperator) -> Refusal | None:
     source, axes = operator.input(0), operator.input(1)
     if source is None or axes is None:
         return None
@@ -249,20 +249,20 @@ def _reduction(operator: Operator) -> Refusal | None:
     return None
 
 
-def _pack(operator: Operator) -> Refusal | None:
+def _pack(operator: EdgeTpuOperator) -> Refusal | None:
     if operator.option("axis") % max(1, len(operator.outputs[0].shape)):
         return None
     return Refusal("it packs in the batch dimension", "pack along another axis")
 
 
-def _pad(operator: Operator) -> Refusal | None:
+def _pad(operator: EdgeTpuOperator) -> Refusal | None:
     paddings = operator.input(1)
     if paddings is None or not any(paddings.integers()[:2]) or len(operator.outputs[0].shape) < 4:
         return None
     return Refusal("it pads the batch dimension", "pad height, width or channels only")
 
 
-def _split(operator: Operator) -> Refusal | None:
+def _split(operator: EdgeTpuOperator) -> Refusal | None:
     axis, source = operator.input(0), operator.input(1)
     if axis is None or source is None or not axis.integers() or not source.shape:
         return None
@@ -271,7 +271,7 @@ def _split(operator: Operator) -> Refusal | None:
     return Refusal("it splits the batch dimension", "split along another axis")
 
 
-def _prelu(operator: Operator) -> Refusal | None:
+def _prelu(operator: EdgeTpuOperator) -> Refusal | None:
     alpha = operator.input(1)
     if alpha is None or all(side == 1 for side in alpha.shape[:-1]):
         return None
@@ -280,7 +280,7 @@ def _prelu(operator: Operator) -> Refusal | None:
     )
 
 
-def _softmax(operator: Operator) -> Refusal | None:
+def _softmax(operator: EdgeTpuOperator) -> Refusal | None:
     shape = operator.outputs[0].shape
     if all(side == 1 for side in shape[:-1]) and (not shape or shape[-1] <= _SOFTMAX_LIMIT):
         return None
@@ -290,7 +290,7 @@ def _softmax(operator: Operator) -> Refusal | None:
     )
 
 
-def _strided_slice(operator: Operator) -> Refusal | None:
+def _strided_slice(operator: EdgeTpuOperator) -> Refusal | None:
     strides = operator.input(3)
     if strides is not None and any(stride != 1 for stride in strides.integers()):
         return Refusal(
@@ -301,7 +301,7 @@ def _strided_slice(operator: Operator) -> Refusal | None:
     return None
 
 
-def _concatenation(operator: Operator) -> Refusal | None:
+def _concatenation(operator: EdgeTpuOperator) -> Refusal | None:
     fused = _no_fused_activation(operator)
     constants = [t for t in operator.inputs if t is not None and t.constant]
     if fused is not None or not constants:

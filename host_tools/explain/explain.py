@@ -27,7 +27,7 @@ from host_tools.explain.heat import (
     png,
 )
 from host_tools.explain.methods import Method, Methods
-from host_tools.explain.subjects import Shown, Subject
+from host_tools.explain.subjects import ExplainedPicture, Subject
 from host_tools.progress import progress
 from host_tools.run_directory import taken
 
@@ -61,7 +61,7 @@ _TOP = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class SubjectAnswer:
     """What one model says.
 
     Attributes:
@@ -76,7 +76,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class DrawnMap:
+class MapFile:
     """One heat map and the file that shows it."""
 
     model: str
@@ -109,7 +109,7 @@ class MethodResult:
     """
 
     method: Method
-    maps: tuple[DrawnMap, ...]
+    maps: tuple[MapFile, ...]
     difference: Difference | None
     full_colour: float
 
@@ -126,10 +126,10 @@ class Explanation:
         methods: in order.
     """
 
-    shown: Shown
+    shown: ExplainedPicture
     picture: Path
     label: str
-    answers: tuple[Answer, ...]
+    answers: tuple[SubjectAnswer, ...]
     methods: tuple[MethodResult, ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -173,7 +173,7 @@ def _method_json(result: MethodResult) -> dict[str, Any]:
 
 
 def explain(
-    pictures: Iterable[Shown | ErrorRecord],
+    pictures: Iterable[ExplainedPicture | ErrorRecord],
     subjects: Sequence[Subject],
     methods: Methods,
     out: Path,
@@ -208,7 +208,7 @@ def explain(
 
 
 def _explain(
-    pictures: Iterable[Shown | ErrorRecord],
+    pictures: Iterable[ExplainedPicture | ErrorRecord],
     subjects: Sequence[Subject],
     methods: Methods,
     out: Path,
@@ -223,7 +223,7 @@ def _explain(
     failed = False
     try:
         for shown in progress(pictures, "explaining", total):
-            if isinstance(shown, Shown):
+            if isinstance(shown, ExplainedPicture):
                 done.append(_explain_one(shown, subjects, methods, out, names, seconds, label))
                 tell(done[-1])
             else:
@@ -238,7 +238,7 @@ def _explain(
 
 
 def _explain_one(
-    shown: Shown,
+    shown: ExplainedPicture,
     subjects: Sequence[Subject],
     methods: Methods,
     out: Path,
@@ -262,7 +262,7 @@ def _explain_one(
         picture,
         labels[index],
         tuple(
-            Answer(
+            SubjectAnswer(
                 subject.path,
                 tuple(Ranked(labels[i], float(row[i])) for i in top_k(row, _TOP)),
                 float(row[index]),
@@ -290,7 +290,7 @@ def _draw(
     for (subject, heat), values in zip(found, maps, strict=True):
         file = out / names.new(stem, subject.name, method, ending=".png")
         write_atomically(file, png(enlarged(overlay(pixels, values, deepest, SIGNED))))
-        drawn.append(DrawnMap(subject.path, file, heat))
+        drawn.append(MapFile(subject.path, file, heat))
     difference = None
     if len(maps) == 2:
         file = out / names.new(stem, "difference", method, ending=".png")

@@ -209,7 +209,7 @@ def _words(how: Preprocessing) -> str:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Shown:
+class ExplainedPicture:
     """A picture as the models see it.
 
     Attributes:
@@ -258,7 +258,7 @@ def list_named(paths: Sequence[Path]) -> list[Path]:
 
 def read_named(
     files: Sequence[Path], how: Preprocessing, max_pixels: int = MAX_PIXELS
-) -> Iterator[Shown | ErrorRecord]:
+) -> Iterator[ExplainedPicture | ErrorRecord]:
     """Reads one picture after another; one that cannot be read gives a record of that."""
     for file in files:
         try:
@@ -266,12 +266,12 @@ def read_named(
         except UnreadableImageError as error:
             yield ErrorRecord(str(file), error.reason)
         else:
-            yield Shown(str(file), preprocess(frame, how), None)
+            yield ExplainedPicture(str(file), preprocess(frame, how), None)
 
 
 def find_mistakes(
     search: Search, subjects: Sequence[Subject], say: Callable[[str], None] = lambda _: None
-) -> tuple[Shown, ...]:
+) -> tuple[ExplainedPicture, ...]:
     """Asks the models about every picture of a split, and picks those they get wrong.
 
     Returns:
@@ -315,7 +315,7 @@ def find_mistakes(
         say(f"{len(flips)} pictures are right there and wrong in {subjects[1].path}")
         chosen += [int(i) for i in flips[: search.flips] if i not in chosen]
     return tuple(
-        Shown(
+        ExplainedPicture(
             str(pictures[i].path),
             preprocess(read_picture(pictures[i], search.max_pixels), model.preprocessing),
             model.labels[truth[i]],

@@ -116,7 +116,7 @@ RULES: dict[str, Rule] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class LintFinding:
     """A fault of a calibration set.
 
     Attributes:
@@ -147,7 +147,7 @@ class LintResult:
         skipped: codes that could not be looked for, and why.
     """
 
-    findings: tuple[Finding, ...]
+    findings: tuple[LintFinding, ...]
     skipped: dict[str, str]
 
 
@@ -174,7 +174,7 @@ class _UntoldError(Exception):
 
 def lint(calibration: CalibrationSet, yardstick: Yardstick) -> LintResult:
     """Looks for every fault of ``RULES``; what cannot be looked for is said, too."""
-    found: list[Finding] = []
+    found: list[LintFinding] = []
     skipped: dict[str, str] = {}
     for code in RULES:
         try:
@@ -183,7 +183,7 @@ def lint(calibration: CalibrationSet, yardstick: Yardstick) -> LintResult:
             skipped[code] = str(why)
             continue
         if reason is not None:
-            found.append(Finding(code, reason))
+            found.append(LintFinding(code, reason))
     return LintResult(tuple(found), skipped)
 
 

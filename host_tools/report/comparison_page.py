@@ -197,7 +197,7 @@ _DASHES = (("-", "solid"), ("--", "dashed"), (":", "dotted"))
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class LineStyle:
     """How a run is drawn: a colour as ``#rrggbb``, and the dash of its line."""
 
     color: str
@@ -205,13 +205,13 @@ class Look:
     css: str
 
 
-def looks_of_runs(comparison: RunComparison) -> list[Look]:
+def looks_of_runs(comparison: RunComparison) -> list[LineStyle]:
     """One for each run; repetitions share their colour."""
     found = {}
     for color, (_, members) in enumerate(comparison.recipes):
         for repetition, place in enumerate(members):
             dash, css = _DASHES[(color // len(_COLORS) + repetition) % len(_DASHES)]
-            found[place] = Look(_COLORS[color % len(_COLORS)], dash, css)
+            found[place] = LineStyle(_COLORS[color % len(_COLORS)], dash, css)
     return [found[place] for place in range(len(comparison.runs))]
 
 

@@ -74,7 +74,7 @@ _SHEET_COLUMNS = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class ShownPicture:
     """One picture on a sheet.
 
     Attributes:
@@ -97,8 +97,8 @@ class ClassExamples:
     """Pictures of one class that were answered rightly, and those that were not."""
 
     label: str
-    right: tuple[Shown, ...]
-    wrong: tuple[Shown, ...]
+    right: tuple[ShownPicture, ...]
+    wrong: tuple[ShownPicture, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ class Sheets:
         mistakes_jpeg, examples_jpeg: RGB JPEG files; empty where nothing is on them.
     """
 
-    mistakes: tuple[Shown, ...]
+    mistakes: tuple[ShownPicture, ...]
     n_mistakes: int
     examples: tuple[ClassExamples, ...]
     n_classes: int
@@ -186,7 +186,7 @@ def _spread(rows: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.asarray(rows[places], np.int64)
 
 
-def _sheet(answered: Answered, rows: NDArray[np.int64]) -> tuple[tuple[Shown, ...], bytes]:
+def _sheet(answered: Answered, rows: NDArray[np.int64]) -> tuple[tuple[ShownPicture, ...], bytes]:
     """Pictures in rows of eight, and where each of them is."""
     if not len(rows):
         return (), b""
@@ -199,7 +199,7 @@ def _sheet(answered: Answered, rows: NDArray[np.int64]) -> tuple[tuple[Shown, ..
         y, x = (side * number for number in divmod(place, _SHEET_COLUMNS))
         sheet[y : y + TILE_PX, x : x + TILE_PX] = tile(picture)
         shown.append(
-            Shown(
+            ShownPicture(
                 answered.names[row],
                 answered.labels[answered.truth[row]],
                 answered.labels[answers[row]],

@@ -20,7 +20,7 @@ _WORDS = ("name", "description")
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
+class RunFigures:
     """What is compared; None where the run does not know it.
 
     Attributes:
@@ -50,7 +50,7 @@ class Figures:
     seconds: float | None
 
 
-FIGURES: tuple[str, ...] = tuple(field.name for field in fields(Figures))
+FIGURES: tuple[str, ...] = tuple(field.name for field in fields(RunFigures))
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ class ComparedRun:
     accuracy_ci95: tuple[float, float] | None
     class_counts: tuple[int, ...]
     class_accuracy: tuple[float | None, ...]
-    figures: Figures
+    figures: RunFigures
 
     @property
     def seed(self) -> Any:
@@ -163,11 +163,11 @@ def _understood(path: Path, file: Path, content: Any) -> ComparedRun:
     )
 
 
-def _figures(report: _Report, evaluation: _Evaluation) -> Figures:
+def _figures(report: _Report, evaluation: _Evaluation) -> RunFigures:
     training = report.training or _Training()
     artifacts = (report.validation or _Validation()).artifacts or ()
     int8 = next((artifact for artifact in artifacts if artifact.format == "int8"), _Artifact())
-    return Figures(
+    return RunFigures(
         accuracy=evaluation.accuracy,
         top5=evaluation.top5,
         macro_f1=(evaluation.macro or _Macro()).f1,

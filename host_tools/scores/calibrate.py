@@ -18,8 +18,8 @@ from host_tools.extras import require
 from host_tools.package import set_scores
 from host_tools.predict import Opening, open_classifier, recorded_rule
 from host_tools.recipe import ScoresRecipe
-from host_tools.scores.fit import Belief, Figures, Fitted, Goal, Mean, Share, Wish, fit
-from host_tools.scores.gather import Gathered, Pictures, gather, gather_prepared
+from host_tools.scores.fit import Belief, Fitted, Goal, Mean, ScoreFigures, Share, Wish, fit
+from host_tools.scores.gather import Gathered, ScoredPictures, gather, gather_prepared
 
 
 def to_json(done: list[Calibrated]) -> dict[str, Any]:
@@ -147,7 +147,7 @@ def _belief(belief: Belief) -> dict[str, Any]:
     return {"nll": _plain(belief.nll), "ece": _plain(belief.ece)}
 
 
-def _figures(figures: Figures) -> dict[str, Any]:
+def _figures(figures: ScoreFigures) -> dict[str, Any]:
     return {
         name: _plain(getattr(figures, name))
         for name in (
@@ -236,7 +236,7 @@ def calibrate_scores(
                     "were split for training; name artifacts of one recipe, or give --data pictures that "
                     "they were not trained on, and --split all"
                 )
-        pictures = Pictures(folder, rule, tuple(unknown), max_pixels)
+        pictures = ScoredPictures(folder, rule, tuple(unknown), max_pixels)
         gathered = gather(classifiers, pictures, say)
         formats = [classifier.artifact.format for classifier in classifiers]
     return [

@@ -147,7 +147,7 @@ class Goal:
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
+class ChosenThreshold:
     """A threshold: scores below it are "unknown". It is a float32 number exactly."""
 
     value: float
@@ -167,7 +167,7 @@ class TooFew:
     needed: int | None
 
 
-def coverage_threshold(scores: NDArray[np.float32], wanted: float) -> Chosen | TooFew:
+def coverage_threshold(scores: NDArray[np.float32], wanted: float) -> ChosenThreshold | TooFew:
     """The highest threshold that at least ``wanted`` of known pictures reach.
 
     A distribution-free tolerance limit (Wilks 1941): the share of new pictures below the k-th lowest
@@ -184,10 +184,10 @@ def coverage_threshold(scores: NDArray[np.float32], wanted: float) -> Chosen | T
     k = _order(len(scores), 1 - wanted)
     if k == 0:
         return TooFew(len(scores), _least(1 - wanted))
-    return Chosen(float(np.sort(scores)[k - 1]))
+    return ChosenThreshold(float(np.sort(scores)[k - 1]))
 
 
-def false_accept_threshold(scores: NDArray[np.float32], at_most: float) -> Chosen | TooFew:
+def false_accept_threshold(scores: NDArray[np.float32], at_most: float) -> ChosenThreshold | TooFew:
     """The lowest threshold that at most ``at_most`` of unknown pictures reach.
 
     The same limit from the other end: the next float32 above the k-th highest score.
@@ -203,12 +203,12 @@ def false_accept_threshold(scores: NDArray[np.float32], at_most: float) -> Chose
     if k == 0:
         return TooFew(len(scores), _least(at_most))
     kth = np.sort(scores)[len(scores) - k]
-    return Chosen(float(np.nextafter(kth, np.float32(2))))
+    return ChosenThreshold(float(np.nextafter(kth, np.float32(2))))
 
 
 def accuracy_threshold(
     scores: NDArray[np.float32], right: NDArray[np.bool_], wanted: float
-) -> Chosen | TooFew:
+) -> ChosenThreshold | TooFew:
     """The lowest threshold found above which at least ``wanted`` of the answers are right.
 
     Selection with guaranteed risk (Geifman and El-Yaniv 2017, algorithm 1): bisection over the scores,
@@ -235,7 +235,7 @@ def accuracy_threshold(
         return _upper_bound(int(wrong_from[first]), n - first, delta) <= 1 - wanted
 
     if n and keeps(0.0):
-        return Chosen(0.0)
+        return ChosenThreshold(0.0)
     best: float | None = None
     low, high = 0, n  # the place whose score is the threshold
     for _ in range(steps - 1):
@@ -249,7 +249,7 @@ def accuracy_threshold(
     if best is None:
         least = math.ceil(math.log(delta) / math.log(wanted))
         return TooFew(n, least if n < least else None)
-    return Chosen(best)
+    return ChosenThreshold(best)
 
 
 def choose(
@@ -257,7 +257,7 @@ def choose(
     known: NDArray[np.float32],
     right: NDArray[np.bool_],
     unknown: NDArray[np.float32],
-) -> Chosen | TooFew:
+) -> ChosenThreshold | TooFew:
     """The threshold for a goal, see the functions for each.
 
     Args:
@@ -342,7 +342,7 @@ class Belief:
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
+class ScoreFigures:
     """What a threshold does to known and unknown pictures.
 
     Attributes:
@@ -400,7 +400,7 @@ def measure(
     right: NDArray[np.bool_],
     unknown: NDArray[np.float32],
     threshold: float,
-) -> Figures:
+) -> ScoreFigures:
     """What a threshold does.
 
     Args:
@@ -411,7 +411,7 @@ def measure(
     limit = np.float32(threshold)
     kept = best >= limit
     n, wrong = len(best), ~right
-    return Figures(
+    return ScoreFigures(
         accuracy=share(int(right.sum()), n),
         coverage=share(int(kept.sum()), n),
         selective_accuracy=share(int((kept & right).sum()), int(kept.sum())),
@@ -451,8 +451,8 @@ class Fitted:
     too_few: TooFew | None
     before: Belief
     after: Belief
-    fit: Figures
-    report: Figures
+    fit: ScoreFigures
+    report: ScoreFigures
     verdict: Verdict
 
 
@@ -487,9 +487,9 @@ def fit(gathered: Gathered, wish: Wish) -> Fitted:
     threshold, too_few = 0.0, None
     if goal is not None:
         match choose(goal, best_by, right_by, strange_by):
-            case Chosen(value) if (best_by >= np.float32(value)).any():
+            case ChosenThreshold(value) if (best_by >= np.float32(value)).any():
                 threshold = value
-            case Chosen():  # a device that answers nothing at all keeps every promise
+            case ChosenThreshold():  # a device that answers nothing at all keeps every promise
                 too_few = TooFew(len(known.truth), None)
             case TooFew() as few:
                 too_few = few
@@ -508,7 +508,7 @@ def fit(gathered: Gathered, wish: Wish) -> Fitted:
 
 
 def _verdict(
-    wish: Wish, temperature: Temperature, too_few: TooFew | None, report: Figures
+    wish: Wish, temperature: Temperature, too_few: TooFew | None, report: ScoreFigures
 ) -> Verdict:
     if wish.goal is None:
         return "inconclusive" if temperature.reason else "pass"
@@ -517,7 +517,7 @@ def _verdict(
     return "fail" if _broken(wish.goal, report) else "pass"
 
 
-def _broken(goal: Goal, report: Figures) -> bool:
+def _broken(goal: Goal, report: ScoreFigures) -> bool:
     """Whether other pictures tell that a promise was not kept."""
     measured: Share | None
     match goal.kind:

@@ -62,7 +62,7 @@ class Gathered:
 
 
 @dataclass(frozen=True, slots=True)
-class Pictures:
+class ScoredPictures:
     """Which pictures.
 
     Attributes:
@@ -80,7 +80,7 @@ class Pictures:
 
 
 def gather(
-    classifiers: Sequence[Classifier], pictures: Pictures, say: Callable[[str], None]
+    classifiers: Sequence[Classifier], pictures: ScoredPictures, say: Callable[[str], None]
 ) -> list[Gathered]:
     """Asks every artifact about every picture; each is decoded once.
 
@@ -222,7 +222,7 @@ def _labels(classifier: Classifier, classes: Sequence[str]) -> NDArray[np.int64]
     return np.array([labels.index(name) for name in classes], np.int64)
 
 
-def _candidates(pictures: Pictures) -> list[Picture]:
+def _candidates(pictures: ScoredPictures) -> list[Picture]:
     """Those that may be wanted: where there is no validation split, training pictures may be."""
     folder, ready = pictures.folder, pictures.folder.ready_splits
     if pictures.rule is None or "validation" not in ready:
@@ -232,7 +232,7 @@ def _candidates(pictures: Pictures) -> list[Picture]:
     ]
 
 
-def _require(truth: dict[Side, list[int]], pictures: Pictures) -> None:
+def _require(truth: dict[Side, list[int]], pictures: ScoredPictures) -> None:
     root = pictures.folder.root
     for side, split in _SPLITS.items():
         if truth[side]:

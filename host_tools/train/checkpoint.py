@@ -28,7 +28,7 @@ _GROUPS = ("model", "optimizer", "best")
 
 
 @dataclass(slots=True)
-class Progress:
+class TrainingProgress:
     """Where a training stands.
 
     Attributes:
@@ -60,7 +60,7 @@ class Progress:
             self.best_loss = float("inf")
 
 
-def save_checkpoint(path: Path, model: Any, best: Arrays, progress: Progress) -> None:
+def save_checkpoint(path: Path, model: Any, best: Arrays, progress: TrainingProgress) -> None:
     """Writes everything.
 
     Raises:
@@ -94,7 +94,7 @@ def holds_unfinished(path: Path) -> bool:
 class Saved:
     """What a checkpoint holds: the progress, and the arrays of model, optimizer and best weights."""
 
-    progress: Progress
+    progress: TrainingProgress
     model: Arrays
     optimizer: Arrays
     best: Arrays
@@ -108,7 +108,7 @@ def read_checkpoint(path: Path, identity: str) -> Saved:
     """
     try:
         saved = read_arrays(path)
-        progress = Progress(**json.loads(str(saved["progress"])))
+        progress = TrainingProgress(**json.loads(str(saved["progress"])))
         model, optimizer, best = (
             [saved[f"{group}_{i}"] for i in range(count)]
             for group, count in zip(_GROUPS, saved["counts"].tolist(), strict=True)

@@ -38,8 +38,8 @@ from host_tools.third_party.keras import save_keras
 from host_tools.train.batches import Material, material_for
 from host_tools.train.checkpoint import (
     Arrays,
-    Progress,
     Saved,
+    TrainingProgress,
     averaged_weights,
     model_arrays,
     read_checkpoint,
@@ -235,7 +235,7 @@ def train(
     *,
     resume: bool = False,
     team: Team = ALONE,
-) -> Progress:
+) -> TrainingProgress:
     """Trains, restores the best weights, and writes model, recipe, labels and history.
 
     Nothing but the checkpoint and the logs is written before the end: a training that fails leaves
@@ -264,7 +264,7 @@ def train(
     if resume and run.checkpoint.exists():
         saved = read_checkpoint(run.checkpoint, identity)
         _LOG.info("going on after epoch %d", saved.progress.epochs_done)
-    progress = saved.progress if saved else Progress(identity)
+    progress = saved.progress if saved else TrainingProgress(identity)
     check_agreement(team, f"{identity} {progress.epochs_done} {progress.stage}")
     with _own_run(run, team) as own, interrupt_kept() as check_interrupt:
         logs = EpochLogs(own.logs, progress.history)
@@ -323,7 +323,7 @@ class _Training:
     recipe: Recipe
     dataset: Dataset
     run: RunDirectory
-    progress: Progress
+    progress: TrainingProgress
     logs: EpochLogs
     team: Team
     check_interrupt: Callable[[], None]
@@ -435,7 +435,7 @@ class _Training:
         return row
 
 
-def _finished(training: TrainingRecipe, stage: Stage, progress: Progress) -> bool:
+def _finished(training: TrainingRecipe, stage: Stage, progress: TrainingProgress) -> bool:
     """No epoch of the stage is left, or patience is used up."""
     done = progress.epochs_done - progress.stage_began
     # A stage is given its patience from its own beginning.
@@ -445,7 +445,7 @@ def _finished(training: TrainingRecipe, stage: Stage, progress: Progress) -> boo
 
 
 def _keep_best(
-    progress: Progress, row: dict[str, float], model: Any, best: Arrays, *, averaged: bool
+    progress: TrainingProgress, row: dict[str, float], model: Any, best: Arrays, *, averaged: bool
 ) -> Arrays:
     """Enters a finished epoch into the progress; returns the best weights so far."""
     progress.history.append(row)
@@ -460,7 +460,7 @@ def _keep_best(
         return model_arrays(model)
 
 
-def _report_epoch(row: dict[str, float], epochs: int, progress: Progress) -> None:
+def _report_epoch(row: dict[str, float], epochs: int, progress: TrainingProgress) -> None:
     text = (
         f"epoch {row['epoch']:.0f}/{epochs}  loss {row['loss']:.4f}  accuracy {row['accuracy']:.4f}"
     )

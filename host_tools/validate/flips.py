@@ -37,7 +37,7 @@ from host_tools.explain.subjects import Subject, open_subjects
 from host_tools.predict import Opening
 from host_tools.progress import progress
 from host_tools.run_directory import taken
-from host_tools.validate.results import ArtifactResult, Comparison
+from host_tools.validate.results import ArtifactResult, Validation
 
 Way = Literal["right_to_wrong", "wrong_to_wrong", "wrong_to_right"]
 # The most harmful first.
@@ -46,7 +46,7 @@ _TOP = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class GivenAnswer:
     """What one model says of a picture.
 
     Attributes:
@@ -76,8 +76,8 @@ class Flip:
     path: str
     truth: str
     way: Way
-    reference: Said
-    artifact: Said
+    reference: GivenAnswer
+    artifact: GivenAnswer
 
     def to_json(self) -> dict[str, Any]:
         """An entry of ``flips.json``."""
@@ -103,7 +103,7 @@ class Changed:
         return {way: sum(flip.way == way for flip in self.flips) for way in WAYS}
 
 
-def find_changed(comparison: Comparison, root: Path) -> tuple[Changed, ...]:
+def find_changed(comparison: Validation, root: Path) -> tuple[Changed, ...]:
     """The flips of every artifact.
 
     Right to wrong comes first, then wrong to another wrong, then wrong to right; within each, the
@@ -116,7 +116,7 @@ def find_changed(comparison: Comparison, root: Path) -> tuple[Changed, ...]:
     return tuple(_changed(comparison, result, root) for result in comparison.artifacts)
 
 
-def to_json(comparison: Comparison, changed: Sequence[Changed]) -> dict[str, Any]:
+def to_json(comparison: Validation, changed: Sequence[Changed]) -> dict[str, Any]:
     """The object of ``flips.json``, see docs/json.md."""
     return {
         "schema": SCHEMA,
@@ -134,7 +134,7 @@ def to_json(comparison: Comparison, changed: Sequence[Changed]) -> dict[str, Any
     }
 
 
-def _changed(comparison: Comparison, result: ArtifactResult, root: Path) -> Changed:
+def _changed(comparison: Validation, result: ArtifactResult, root: Path) -> Changed:
     flips = [
         _flip(comparison, int(row), scores, root)
         for row, scores in zip(result.flipped, result.flipped_scores, strict=True)
@@ -143,7 +143,7 @@ def _changed(comparison: Comparison, result: ArtifactResult, root: Path) -> Chan
     return Changed(result, tuple(flips))
 
 
-def _flip(comparison: Comparison, row: int, scores: NDArray[np.float32], root: Path) -> Flip:
+def _flip(comparison: Validation, row: int, scores: NDArray[np.float32], root: Path) -> Flip:
     truth, picture = int(comparison.truth[row]), comparison.pictures[row]
     before = comparison.reference_scores[row]
     way: Way = "wrong_to_wrong"
@@ -161,9 +161,9 @@ def _flip(comparison: Comparison, row: int, scores: NDArray[np.float32], root: P
     )
 
 
-def _said(scores: NDArray[np.float32], labels: tuple[str, ...], truth: int) -> Said:
+def _said(scores: NDArray[np.float32], labels: tuple[str, ...], truth: int) -> GivenAnswer:
     best = [Ranked(labels[i], float(scores[i])) for i in top_k(scores, _TOP)]
-    return Said(tuple(best), best[0].score - best[1].score, float(scores[truth]))
+    return GivenAnswer(tuple(best), best[0].score - best[1].score, float(scores[truth]))
 
 
 def _from_root(path: Path, root: Path) -> str:
@@ -173,7 +173,7 @@ def _from_root(path: Path, root: Path) -> str:
     return path.name if path.is_absolute() else path.as_posix()
 
 
-def _said_json(said: Said) -> dict[str, Any]:
+def _said_json(said: GivenAnswer) -> dict[str, Any]:
     return {
         "topk": [ranked._asdict() for ranked in said.topk],
         "margin": said.margin,
@@ -344,7 +344,7 @@ def check_extras() -> None:
     css_gradient(SIGNED)
 
 
-def write_page(path: Path, comparison: Comparison, sections: Sequence[Section]) -> None:
+def write_page(path: Path, comparison: Validation, sections: Sequence[Section]) -> None:
     """Writes the page; pictures and maps are embedded.
 
     Raises:
@@ -386,7 +386,7 @@ def _data_url(pixels: NDArray[np.uint8]) -> str:
 
 
 def write_flips(
-    comparison: Comparison,
+    comparison: Validation,
     reference: Path,
     artifacts: Sequence[Path],
     data: Path,

@@ -20,13 +20,13 @@ from host_tools.validate.results import (
     ArtifactResult,
     Budget,
     ClassResult,
-    Comparison,
     ScoreDifference,
+    Validation,
 )
 from host_tools.validate.statistics import drop_interval, images_needed, judge, mcnemar_p, worst
 
 
-class Model(Protocol):
+class ComparedModel(Protocol):
     """What must fit before two models are asked anything."""
 
     @property
@@ -41,7 +41,7 @@ class Model(Protocol):
         ...
 
 
-def check_labels(first: Model, others: Sequence[Model]) -> None:
+def check_labels(first: ComparedModel, others: Sequence[ComparedModel]) -> None:
     """Makes sure that the scores of all models mean the same classes.
 
     Raises:
@@ -56,7 +56,7 @@ def check_labels(first: Model, others: Sequence[Model]) -> None:
             )
 
 
-def label_indices(model: Model, classes: Sequence[str]) -> list[int]:
+def label_indices(model: ComparedModel, classes: Sequence[str]) -> list[int]:
     """The index of its label for each class of a data set.
 
     Raises:
@@ -72,7 +72,7 @@ def label_indices(model: Model, classes: Sequence[str]) -> list[int]:
     return [model.labels.index(name) for name in classes]
 
 
-def check_preprocessing(first: Model, others: Sequence[Model]) -> None:
+def check_preprocessing(first: ComparedModel, others: Sequence[ComparedModel]) -> None:
     """Makes sure that all models get to see the same pixels.
 
     A difference of size, crop or colours costs points of its own, more than a conversion does.
@@ -226,9 +226,6 @@ def _outcome(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> _Outcome:
     return _Outcome(100 * (lost - won) / n, (100 * low, 100 * high), lost, won, n)
 
 
-__all__ = ["Budget", "Comparison", "compare"]
-
-
 def compare(
     reference: Predictor,
     artifacts: Sequence[ArtifactPredictor],
@@ -237,7 +234,7 @@ def compare(
     budget: Budget,
     *,
     any_preprocessing: bool = False,
-) -> Comparison:
+) -> Validation:
     """Asks every model about every picture.
 
     Args:
@@ -271,7 +268,7 @@ def compare(
         raise ValidationError("no picture to validate on; choose another --split or --data")
     truth = np.array([truth_of[picture.label] for picture in kept], np.int64)
     scores = reference.scores()
-    return Comparison(
+    return Validation(
         reference_path=reference.path,
         accuracy=float((scores.argmax(axis=1) == truth).mean()),
         n=len(kept),

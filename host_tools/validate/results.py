@@ -77,7 +77,7 @@ class ArtifactResult:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Comparison:
+class Validation:
     """Everything that was measured.
 
     Attributes:

@@ -40,7 +40,8 @@ from host_tools.progress import progress
 from host_tools.recipe import preprocessing_of
 from host_tools.run_directory import find_trained
 from host_tools.third_party.keras import load_keras
-from host_tools.validate.measure import Budget, Comparison, compare
+from host_tools.validate.measure import compare
+from host_tools.validate.results import Budget, Validation
 
 
 def pictures_of(
@@ -91,7 +92,7 @@ def validate(
     max_pixels: int = MAX_PIXELS,
     any_preprocessing: bool = False,
     say: Callable[[str], None] = lambda _: None,
-) -> Comparison:
+) -> Validation:
     """Measures what each artifact lost against the reference, on the same pictures.
 
     Args:
@@ -144,7 +145,7 @@ def validate(
         return result
 
 
-def scores_of(comparison: Comparison) -> SavedScores:
+def scores_of(comparison: Validation) -> SavedScores:
     """The reference's scores, ready to be saved for a device."""
     pictures = comparison.pictures
     return SavedScores(
@@ -209,7 +210,7 @@ def _known(
 
 
 def _say_if_other_data(
-    classifiers: Sequence[Classifier], result: Comparison, say: Callable[[str], None]
+    classifiers: Sequence[Classifier], result: Validation, say: Callable[[str], None]
 ) -> None:
     for classifier in classifiers:
         manifest = classifier.artifact.manifest

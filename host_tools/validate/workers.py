@@ -45,7 +45,7 @@ class Ready(NamedTuple):
     runtime: str | None
 
 
-class Opened(Protocol):
+class WorkerModel(Protocol):
     """What a worker asks; a ``Classifier`` is one."""
 
     def classify(self, frame: Frame) -> Prediction: ...
@@ -53,7 +53,7 @@ class Opened(Protocol):
     def close(self) -> None: ...
 
 
-Open = Callable[[Path, Opening], Opened]
+Open = Callable[[Path, Opening], WorkerModel]
 
 
 def open_quietly(path: Path, opening: Opening) -> Classifier:

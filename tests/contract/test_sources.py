@@ -28,7 +28,7 @@ from edge_sdk.sources.camera import open_camera
 from edge_sdk.sources.fake import FakeCamera
 from edge_sdk.sources.folder import FolderSource, list_images
 from edge_sdk.sources.latest import LatestFrame
-from edge_sdk.sources.network import Stream
+from edge_sdk.sources.network import NetworkStream
 from edge_sdk.sources.picamera import PiCamera
 from edge_sdk.sources.video import VideoSource
 from edge_sdk.sources.webcam import Webcam
@@ -212,7 +212,7 @@ def case(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
         "latest": _Case(lambda: _InStep(VideoSource(_video(tmp_path)))),
         "latest-lost": _Case(lambda: _InStep(lost()), ends=False),
         "webcam": _Case(lambda: Webcam(str(tmp_path / "video0")), ends=False),
-        "stream": _Case(lambda: Stream("http://127.0.0.1/camera"), ends=False),
+        "stream": _Case(lambda: NetworkStream("http://127.0.0.1/camera"), ends=False),
         "picamera": _Case(PiCamera, ends=False),
         "supervised": _Case(lambda: _Patient(open_camera(str(_video(tmp_path))))),
     }

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from edge_sdk.cli.bench import Progress
+from edge_sdk.cli.bench import BenchProgress
 from edge_sdk.machine.board import System
 from edge_sdk.machine.facts import read_machine
 from tests.integration.host import edgecls
@@ -336,10 +336,10 @@ def test_a_model_called_compare_is_reached_by_its_path(int8_artifact: Path, tmp_
 def test_progress_is_one_line_on_a_terminal_and_none_elsewhere(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    Progress().tell("opening")
+    BenchProgress().tell("opening")
     assert capsys.readouterr().err == ""
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
-    progress = Progress()
+    progress = BenchProgress()
     progress.tell("opening")
     progress.end()
     told = capsys.readouterr()

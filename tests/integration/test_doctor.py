@@ -16,7 +16,14 @@ from pathlib import Path
 import pytest
 
 from edge_sdk.device.doctor import service
-from edge_sdk.device.doctor.context import SEVERITIES, Asked, Context, Finding, Loaded, this_machine
+from edge_sdk.device.doctor.context import (
+    SEVERITIES,
+    Context,
+    DoctorOptions,
+    Finding,
+    Loaded,
+    this_machine,
+)
 from edge_sdk.machine.board import System
 from edge_sdk.sinks.address import MQTT_PASSWORD, MQTT_USERNAME
 from tests.integration.host import edgecls
@@ -36,7 +43,7 @@ def _loads(_: str) -> Loaded:
 
 
 def _model(path: Path, root: Path = Path("/nothing")) -> Finding:
-    here = this_machine(Asked(models=(path,)))
+    here = this_machine(DoctorOptions(models=(path,)))
     context = replace(here, system=System(root, lambda _: None), load=_loads)
     (finding,) = service.models(context)
     return finding
@@ -124,7 +131,9 @@ def _nobody(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _context(url: str) -> Context:
-    return replace(this_machine(Asked(mqtt=url)), distribution=lambda _: "2.1.0", load=_loads)
+    return replace(
+        this_machine(DoctorOptions(mqtt=url)), distribution=lambda _: "2.1.0", load=_loads
+    )
 
 
 def test_a_broker_that_drips_is_given_up_after_the_same_time(

@@ -15,7 +15,7 @@ import pytest
 
 from edge_sdk.errors import DatasetError, DownloadError, RecipeError
 from host_tools import download
-from host_tools.download import Pace, fetch
+from host_tools.download import DownloadRate, fetch
 
 pytest.importorskip("tensorflow", reason="the extra [host] is not installed")
 
@@ -164,7 +164,7 @@ def test_a_trickle_is_too_slow_and_a_slow_line_is_not() -> None:
 
     def minutes(piece: int, every_s: float, until_s: float) -> list[float]:
         """When a pace would have been given up."""
-        pace, given_up = Pace(lambda: now[0]), []
+        pace, given_up = DownloadRate(lambda: now[0]), []
         began = now[0]
         while now[0] - began < until_s:
             now[0] += every_s
@@ -176,7 +176,7 @@ def test_a_trickle_is_too_slow_and_a_slow_line_is_not() -> None:
     assert minutes(1_000, 1.0, 600.0)[0] == 60.0  # 1 kB/s
     assert minutes(2_000, 1.0, 600.0) == []  # 2 kB/s: 50 kB in 25 s
     # Fast at first, then a trickle.
-    pace = Pace(lambda: now[0])
+    pace = DownloadRate(lambda: now[0])
     assert not pace.is_too_slow(10**9)
     now[0] += 61
     assert not pace.is_too_slow(1)

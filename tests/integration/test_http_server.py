@@ -17,7 +17,7 @@ import pytest
 from benchmarks.greedy_clients import KINDS, Client, clients
 from edge_sdk import LiveStatistics
 from edge_sdk.sinks.http_message import MAX_HEAD_BYTES, RefusedError, Reply, Request
-from edge_sdk.sinks.http_server import BoundedServer, Connection, Limits, Pace
+from edge_sdk.sinks.http_server import BoundedServer, Connection, Limits, RequestRate
 from edge_sdk.sinks.metrics import Metrics
 from edge_sdk.sinks.web.access import Access
 from edge_sdk.sinks.web.sink import WebPage
@@ -289,7 +289,7 @@ def test_a_refused_client_that_goes_on_sending_is_cut(server: BoundedServer, clo
 
 def test_turns_are_counted_exactly() -> None:
     clock = Clock()
-    pace = Pace(10, 3, clock)
+    pace = RequestRate(10, 3, clock)
     assert [pace.turn() for _ in range(5)] == pytest.approx([0, 0, 0, 0.1, 0.2])
     clock.now_s = 0.2
     assert pace.turn() == pytest.approx(0.1)

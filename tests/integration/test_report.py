@@ -209,7 +209,7 @@ def _answered(n: int, classes: int, side: int = 8) -> Answered:
     return Answered(scores, truth, labels, names, lambda rows: pixels[rows])
 
 
-def _brightness(sheet: bytes, shown: pictures.Shown) -> float:
+def _brightness(sheet: bytes, shown: pictures.ShownPicture) -> float:
     pixels = cv2.imdecode(np.frombuffer(sheet, np.uint8), cv2.IMREAD_COLOR)
     assert pixels is not None
     tile = pixels[shown.y + 8 : shown.y + TILE_PX - 8, shown.x + 8 : shown.x + TILE_PX - 8]

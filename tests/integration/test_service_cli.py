@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from edge_sdk.device import unit, unit_install
-from edge_sdk.device.unit_install import Answer, Host
+from edge_sdk.device.unit_install import CommandResult, Host
 from tests.integration.host import edgecls
 from tests.integration.run_process import ROOT
 
@@ -50,11 +50,13 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     state = {"LoadState": "loaded", "ActiveState": "active", "UnitFileState": "enabled"}
     gone = {"LoadState": "not-found", "ActiveState": "inactive"}
 
-    def systemctl(words: Sequence[str]) -> Answer:
+    def systemctl(words: Sequence[str]) -> CommandResult:
         if words[0] != "show":
-            return Answer(0, "")
+            return CommandResult(0, "")
         there = (root / "etc/systemd/system" / words[1]).exists()
-        return Answer(0, "\n".join(f"{k}={v}" for k, v in (state if there else gone).items()))
+        return CommandResult(
+            0, "\n".join(f"{k}={v}" for k, v in (state if there else gone).items())
+        )
 
     monkeypatch.setattr(_CLI, "this_host", lambda: Host(root, systemctl))
     return root
@@ -239,10 +241,10 @@ def test_a_service_that_does_not_start_is_explained(
     state = {"LoadState": "loaded", "ActiveState": "activating", "SubState": "auto-restart"}
     state |= {"Result": "exit-code", "ExecMainStatus": "5"}
 
-    def systemctl(words: Sequence[str]) -> Answer:
+    def systemctl(words: Sequence[str]) -> CommandResult:
         if words[0] == "show":
-            return Answer(0, "\n".join(f"{key}={value}" for key, value in state.items()))
-        return Answer(1, "Job failed.") if words[0] == "restart" else Answer(0, "")
+            return CommandResult(0, "\n".join(f"{key}={value}" for key, value in state.items()))
+        return CommandResult(1, "Job failed.") if words[0] == "restart" else CommandResult(0, "")
 
     (tmp_path / "run/systemd/system").mkdir(parents=True)
     (tmp_path / "etc/systemd/system").mkdir(parents=True)

@@ -19,7 +19,7 @@ from edge_sdk.errors import (
 )
 from edge_sdk.sources.camera import open_camera
 from edge_sdk.sources.latest import LatestFrame
-from edge_sdk.sources.network import Stream
+from edge_sdk.sources.network import NetworkStream
 from edge_sdk.sources.specification import open_source
 from edge_sdk.types import Frame
 from edge_sdk.vision.preprocess import Preprocessing, preprocess
@@ -67,19 +67,19 @@ def _gst_rtsp_server() -> None:
     pytest.skip("gst-rtsp-server is not installed")
 
 
-def _frame(source: Stream) -> Frame:
+def _frame(source: NetworkStream) -> Frame:
     frame = source.read()
     assert frame is not None
     return frame
 
 
-def _open(url: str) -> Stream:
+def _open(url: str) -> NetworkStream:
     stream = open_source(url)
-    assert isinstance(stream, Stream)
+    assert isinstance(stream, NetworkStream)
     return stream
 
 
-def _read_until_lost(stream: Stream) -> int:
+def _read_until_lost(stream: NetworkStream) -> int:
     read = 0
     with contextlib.suppress(SourceLostError):
         while True:
@@ -125,13 +125,13 @@ def test_a_part_without_a_picture_does_not_end_a_stream(mjpeg_port: int) -> None
 
 def test_frames_that_are_too_large_are_refused_one_by_one_or_at_the_start(mjpeg_port: int) -> None:
     url = f"http://127.0.0.1:{mjpeg_port}/large"
-    stream = Stream(url, max_pixels=5000)
+    stream = NetworkStream(url, max_pixels=5000)
     with pytest.raises(UnreadableImageError, match="640 x 480 pixels are more than the limit"):  # noqa: PT012
         for _ in range(30):
             _frame(stream)
     stream.close()
     with pytest.raises(CameraNotFoundError, match="64 x 48 pixels are more than the limit"):
-        Stream(url, max_pixels=3000)
+        NetworkStream(url, max_pixels=3000)
 
 
 def test_a_camera_counts_damaged_frames_and_goes_on(mjpeg_port: int) -> None:
@@ -175,7 +175,7 @@ def test_a_stream_that_ends_is_a_lost_camera(mjpeg_port: int) -> None:
 
 
 def test_a_stream_that_falls_silent_is_lost_after_the_timeout(mjpeg_port: int) -> None:
-    stream = Stream(f"http://127.0.0.1:{mjpeg_port}/silent", read_timeout_ms=1000)
+    stream = NetworkStream(f"http://127.0.0.1:{mjpeg_port}/silent", read_timeout_ms=1000)
     before = time.monotonic()
     assert _read_until_lost(stream) >= 55
     assert 1.0 <= time.monotonic() - before < 15
@@ -184,13 +184,15 @@ def test_a_stream_that_falls_silent_is_lost_after_the_timeout(mjpeg_port: int) -
 def test_an_address_that_takes_the_call_and_says_nothing_is_given_up(mjpeg_port: int) -> None:
     before = time.monotonic()
     with pytest.raises(CameraNotFoundError):
-        Stream(f"http://127.0.0.1:{mjpeg_port}/hang", open_timeout_ms=1000)
+        NetworkStream(f"http://127.0.0.1:{mjpeg_port}/hang", open_timeout_ms=1000)
     assert 0.9 <= time.monotonic() - before < 10
 
 
 def test_an_address_that_drips_is_given_up(mjpeg_port: int) -> None:
     with pytest.raises(CameraNotFoundError, match="cannot be opened"):
-        Stream(f"http://127.0.0.1:{mjpeg_port}/drip", open_timeout_ms=1000, read_timeout_ms=1000)
+        NetworkStream(
+            f"http://127.0.0.1:{mjpeg_port}/drip", open_timeout_ms=1000, read_timeout_ms=1000
+        )
 
 
 def test_a_user_and_password_in_the_url_are_used_and_not_shown(mjpeg_port: int) -> None:

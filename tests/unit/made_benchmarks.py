@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from edge_sdk.bench.results import Benchmark, ModelResult, Pictures, Samples, Settings
+from edge_sdk.bench.results import Benchmark, ModelResult, PictureSet, Samples, Settings
 from edge_sdk.machine.facts import Machine
 
 BLOCKS = 40
@@ -93,7 +93,7 @@ def model(timed: Samples, name: str = "digits_int8") -> ModelResult:
         size_bytes=91_700,
         model_bytes=80_000,
         input_px=(32, 32),
-        pictures=Pictures("self-test", "", 4, (32, 32)),
+        pictures=PictureSet("self-test", "", 4, (32, 32)),
         load_ms=8.0,
         first_ms=1.5,
         samples=timed,

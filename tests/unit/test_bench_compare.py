@@ -16,7 +16,7 @@ from edge_sdk.bench.compare import (
     refusals,
     resampled_medians,
 )
-from edge_sdk.bench.results import Pictures, Samples
+from edge_sdk.bench.results import PictureSet, Samples
 from edge_sdk.errors import BaselineError
 from tests.unit.made_benchmarks import benchmark, machine, model, samples, session
 
@@ -117,7 +117,7 @@ def test_a_comparison_says_what_else_changed() -> None:
         sha256="1" * 64,
         runtime="ai-edge-litert 2.3.0",
         xnnpack=False,
-        pictures=Pictures("data", "photos", 16, (640, 480)),
+        pictures=PictureSet("data", "photos", 16, (640, 480)),
     )
     done = compare(benchmark(old), benchmark(new), names=("old.json", "now"))
     (change,) = done.changes

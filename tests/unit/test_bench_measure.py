@@ -18,7 +18,14 @@ from edge_sdk import Classifier, Frame
 from edge_sdk.artifact.tflite import summarize
 from edge_sdk.bench.costs import measure_age, profile_operators, slowdown_percent
 from edge_sdk.bench.measure import measure
-from edge_sdk.bench.plan import Camera, Opening, Plan, as_frame, made_up, pictures_of_folder
+from edge_sdk.bench.plan import (
+    BenchPlan,
+    Camera,
+    OpeningOptions,
+    as_frame,
+    made_up,
+    pictures_of_folder,
+)
 from edge_sdk.bench.results import Window, parse_benchmark
 from edge_sdk.bench.timing import BLOCKS_LEAST, BLOCKS_MOST, Lane, take_turns, thread_counts
 from edge_sdk.engines.operators import slice_operators
@@ -39,10 +46,10 @@ from edge_sdk.testing import FakeSource
 _ALL_TURNS = {"seconds": 20.0, "precision_percent": 1e9}
 
 
-def _quick(*models: Path, **more: object) -> Plan:
+def _quick(*models: Path, **more: object) -> BenchPlan:
     """A plan that takes a second."""
-    openings = tuple(Opening(path) for path in models)
-    plan = Plan(openings, seconds=0.1, precision_percent=50.0, cold_starts=0, operators=False)
+    openings = tuple(OpeningOptions(path) for path in models)
+    plan = BenchPlan(openings, seconds=0.1, precision_percent=50.0, cold_starts=0, operators=False)
     return replace(plan, **more)  # type: ignore[arg-type]
 
 
@@ -155,7 +162,7 @@ def test_turns_end_where_a_median_stays_unknown() -> None:
 
 def test_backends_and_threads_are_entries_of_their_own(int8_artifact: Path, board: System) -> None:
     openings = tuple(
-        Opening(int8_artifact, backend, threads)
+        OpeningOptions(int8_artifact, backend, threads)
         for backend in ("litert", "litert-noxnnpack")
         for threads in (1, 2)
     )
@@ -195,7 +202,7 @@ def test_one_bad_model_does_not_spoil_the_others(
 def test_a_model_for_a_delegate_that_is_missing(public_data: Path, board: System) -> None:
     compiled = public_data / "models" / "mobilenet_v1_0.25_128_quant_edgetpu.tflite"
     for backend in ("cpu", "edgetpu"):
-        plan = replace(_quick(), openings=(Opening(compiled, backend),))
+        plan = replace(_quick(), openings=(OpeningOptions(compiled, backend),))
         done = measure(plan, system=board)
         assert isinstance(done.errors[0], DelegateError)
         assert done.benchmark.models == ()
@@ -232,14 +239,14 @@ def test_what_else_fails_is_only_left_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Fresh processes that find no package, and threads that the engine does not take."""
-    opened = Opening.open
+    opened = OpeningOptions.open
 
-    def one_thread_only(self: Opening) -> Classifier:
+    def one_thread_only(self: OpeningOptions) -> Classifier:
         if self.threads > 1:
             raise EngineError("one thread only")
         return opened(self)
 
-    monkeypatch.setattr(Opening, "open", one_thread_only)
+    monkeypatch.setattr(OpeningOptions, "open", one_thread_only)
     monkeypatch.setattr(sys, "executable", executable)
     done = measure(_quick(int8_artifact, cold_starts=2, cores=2), system=board)
     (model,) = done.benchmark.models
@@ -553,6 +560,8 @@ def test_a_lane_makes_room_for_more_runs_than_it_expected(int8_artifact: Path) -
 
 
 def test_errors_are_ours(int8_artifact: Path, board: System) -> None:
-    done = measure(replace(_quick(), openings=(Opening(int8_artifact, "gpu"),)), system=board)
+    done = measure(
+        replace(_quick(), openings=(OpeningOptions(int8_artifact, "gpu"),)), system=board
+    )
     assert all(isinstance(error, EdgeClsError) for error in done.errors)
     assert done.benchmark.failed[0].kind == "UnknownBackendError"

@@ -20,7 +20,7 @@ from edge_sdk.bench import charts
 from edge_sdk.bench import charts as charts_module
 from edge_sdk.bench.accuracy import Accuracy, accuracy_of, parse_accuracies, read_accuracies
 from edge_sdk.bench.charts import Axis
-from edge_sdk.bench.compare import Comparison, compare
+from edge_sdk.bench.compare import BenchmarkComparison, compare
 from edge_sdk.bench.figures import ms, rate, ratio, size, titles
 from edge_sdk.bench.markdown import code, comparison_markdown, escape, markdown
 from edge_sdk.bench.markup import Markup, bars, tag
@@ -37,7 +37,7 @@ from edge_sdk.bench.results import (
     ModelResult,
     OperatorProfile,
     OperatorTime,
-    Pictures,
+    PictureSet,
     Samples,
     Settings,
     Sustained,
@@ -91,7 +91,7 @@ def _model(name: str = "digits_int8", **changes: object) -> ModelResult:
         size_bytes=91_700,
         model_bytes=87_800,
         input_px=(32, 32),
-        pictures=Pictures("data", "/pictures", 5, (640, 480)),
+        pictures=PictureSet("data", "/pictures", 5, (640, 480)),
         load_ms=2.9,
         first_ms=0.6,
         cold_start_ms=101.5,
@@ -287,7 +287,7 @@ def test_hostile_texts_stay_texts(text: str) -> None:
         backend=text,
         runtime=text,
         sha256=text,
-        pictures=Pictures("data", text, 1, (1, 1)),
+        pictures=PictureSet("data", text, 1, (1, 1)),
         notes=(text,),
         invalid_reasons=(text,),
         valid=False,
@@ -566,7 +566,7 @@ def test_a_validation_that_is_not_there(tmp_path: Path) -> None:
         read_accuracies(tmp_path / "gone.json")
 
 
-def _compared() -> tuple[Comparison, Benchmark, Benchmark]:
+def _compared() -> tuple[BenchmarkComparison, Benchmark, Benchmark]:
     before = _benchmark(_model(), _model("gone"))
     after = _benchmark(_model(samples=_samples(p50=4.5, seed=2)), _model("new"))
     comparison = compare(before, after, names=("old.json", "now"), max_regress_percent=10.0)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_sdk.errors import CameraNotFoundError, SourceLostError, UnreadableImageError
-from edge_sdk.sources.capture_process import Ended, Failed, Opened, Said, read_message
+from edge_sdk.sources.capture_process import Ended, Failed, Opened, Remark, read_message
 
 
 def _line(content: Any) -> bytes:
@@ -22,7 +22,7 @@ def test_messages_are_read() -> None:
     assert read_message(_line({"opened": "picamera:0", "kind": "PiCamera"})) == Opened(
         "picamera:0", "PiCamera"
     )
-    assert read_message(_line({"say": "found one"})) == Said("found one")
+    assert read_message(_line({"say": "found one"})) == Remark("found one")
     assert read_message(_line({"ended": True})) == Ended()
     bad = read_message(_line({"unreadable": ["a.jpg", "cut off"]}))
     assert isinstance(bad, UnreadableImageError)

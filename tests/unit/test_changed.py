@@ -11,7 +11,7 @@ import pytest
 from edge_sdk.vision.preprocess import Preprocessing
 from host_tools.data.pictures import Picture
 from host_tools.validate.flips import WAYS, find_changed, to_json
-from host_tools.validate.results import ArtifactResult, Comparison, ScoreDifference
+from host_tools.validate.results import ArtifactResult, ScoreDifference, Validation
 
 _LABELS = ("cat", "dog", "cow")
 
@@ -30,8 +30,8 @@ def _result(flipped: list[int], scores: list[list[float]]) -> ArtifactResult:
     )
 
 
-def _comparison(root: Path, result: ArtifactResult, names: list[str]) -> Comparison:
-    return Comparison(
+def _comparison(root: Path, result: ArtifactResult, names: list[str]) -> Validation:
+    return Validation(
         reference_path="run/model.keras",
         accuracy=0.5,
         n=len(names),
@@ -50,7 +50,7 @@ def _comparison(root: Path, result: ArtifactResult, names: list[str]) -> Compari
 
 
 @pytest.fixture
-def comparison(tmp_path: Path) -> Comparison:
+def comparison(tmp_path: Path) -> Validation:
     result = _result(
         [0, 1, 2, 3],
         [[0.4, 0.5, 0.1], [0.05, 0.9, 0.05], [0.7, 0.2, 0.1], [0.1, 0.2, 0.7]],
@@ -59,7 +59,7 @@ def comparison(tmp_path: Path) -> Comparison:
     return _comparison(tmp_path, result, names)
 
 
-def test_the_most_harmful_come_first(comparison: Comparison, tmp_path: Path) -> None:
+def test_the_most_harmful_come_first(comparison: Validation, tmp_path: Path) -> None:
     (changed,) = find_changed(comparison, tmp_path)
     assert [(flip.path, flip.way) for flip in changed.flips] == [
         ("cat/b.png", "right_to_wrong"),  # wrong with 0.9
@@ -71,7 +71,7 @@ def test_the_most_harmful_come_first(comparison: Comparison, tmp_path: Path) -> 
     assert tuple(changed.counts) == WAYS
 
 
-def test_both_answers_are_told_with_margins(comparison: Comparison, tmp_path: Path) -> None:
+def test_both_answers_are_told_with_margins(comparison: Validation, tmp_path: Path) -> None:
     flip = find_changed(comparison, tmp_path)[0].flips[0]
     assert flip.truth == "cat"
     assert [ranked.label for ranked in flip.reference.topk] == ["cat", "dog", "cow"]
@@ -82,7 +82,7 @@ def test_both_answers_are_told_with_margins(comparison: Comparison, tmp_path: Pa
 
 
 def test_the_json_has_every_flip_and_no_path_of_this_machine(
-    comparison: Comparison, tmp_path: Path
+    comparison: Validation, tmp_path: Path
 ) -> None:
     text = json.dumps(to_json(comparison, find_changed(comparison, tmp_path)))
     assert str(tmp_path) not in text

@@ -14,9 +14,9 @@ import pytest
 from edge_sdk.device.doctor import coral
 from edge_sdk.device.doctor.context import (
     SEVERITIES,
-    Asked,
     Context,
     Disk,
+    DoctorOptions,
     Finding,
     Loaded,
     Python,
@@ -106,7 +106,7 @@ class Machine:
         self.machine = "aarch64"
         self.libc = ("glibc", "2.36")
         self.is_environment = True
-        self.asked = Asked(folder=Path("/home/pi/.local/state/edgecls"))
+        self.asked = DoctorOptions(folder=Path("/home/pi/.local/state/edgecls"))
         self.write(_FILES)
 
     def write(self, files: dict[str, str]) -> None:
@@ -661,18 +661,18 @@ def _(machine: Machine) -> None:
 @_fault("no paho-mqtt", "error", "needs the package paho-mqtt", "pip install 'edgecls[mqtt]'")
 def _(machine: Machine) -> None:
     del machine.distributions["paho-mqtt"]
-    machine.asked = Asked(mqtt="mqtt://127.0.0.1:1")
+    machine.asked = DoctorOptions(mqtt="mqtt://127.0.0.1:1")
 
 
 @_fault("no model file", "error", "absent.tflite", "ls -l ")
 def _(machine: Machine) -> None:
-    machine.asked = Asked(models=(machine.root / "absent.tflite",))
+    machine.asked = DoctorOptions(models=(machine.root / "absent.tflite",))
 
 
 @_fault("no model", "error", "picture.tflite", "sha256sum ")
 def _(machine: Machine) -> None:
     machine.write({"/picture.tflite": "This is no model."})
-    machine.asked = Asked(models=(machine.root / "picture.tflite",))
+    machine.asked = DoctorOptions(models=(machine.root / "picture.tflite",))
 
 
 @pytest.mark.parametrize("name", _FAULTS)
@@ -743,7 +743,7 @@ def test_on_other_machines_nobody_asks_for_picamera2(machine: Machine) -> None:
 
 
 def test_a_spool_that_is_needed_makes_an_error_of_the_disk(machine: Machine) -> None:
-    machine.asked = Asked(mqtt="mqtt://127.0.0.1:1", folder=Path("/data"))
+    machine.asked = DoctorOptions(mqtt="mqtt://127.0.0.1:1", folder=Path("/data"))
     machine.disk = Disk(Path("/data"), 9_000_000_000, None, errno.EROFS)
     assert "error" in [f.severity for f in machine.faults() if "read-only" in f.what]
 

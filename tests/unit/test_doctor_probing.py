@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from edge_sdk.device.doctor.context import (
-    Asked,
+    DoctorOptions,
     Loaded,
     load_library,
     load_module,
@@ -107,7 +107,7 @@ def test_a_module_is_loaded_once_however_many_ask(monkeypatch: pytest.MonkeyPatc
         return Loaded("1")
 
     monkeypatch.setattr("edge_sdk.device.doctor.context.load_module", slow)
-    context = this_machine(Asked())
+    context = this_machine(DoctorOptions())
     with ThreadPoolExecutor(4) as pool:
         answers = list(pool.map(context.load, ["numpy", "cv2"] * 4))
     assert answers == [Loaded("1")] * 8
@@ -137,7 +137,7 @@ def test_a_folder_that_takes_no_files() -> None:
 
 
 def test_this_machine_can_be_asked() -> None:
-    context = this_machine(Asked(folder=Path.cwd()))
+    context = this_machine(DoctorOptions(folder=Path.cwd()))
     assert context.python.bits in (32, 64)
     assert context.user.is_root == (os.geteuid() == 0)
     assert context.distribution("numpy") is not None

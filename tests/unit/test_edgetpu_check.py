@@ -22,7 +22,7 @@ from edge_sdk.errors import ArtifactError, ConversionError, CorruptArtifactError
 from host_tools.edgetpu import check as check_module
 from host_tools.edgetpu.artifact import one_scale_per_dense
 from host_tools.edgetpu.check import OperatorVerdict, check
-from host_tools.edgetpu.rules import SUPPORTED, Operator, Tensor, read_graph
+from host_tools.edgetpu.rules import SUPPORTED, EdgeTpuOperator, Tensor, read_graph
 from host_tools.tflite import pack_model, schema, unpack_model
 
 _DOCUMENT = Path(__file__).parents[2] / "docs" / "edgetpu.md"
@@ -335,7 +335,9 @@ def test_the_first_stretch_is_tensorflow_lites(
     parents = {i: {a for a, b in edges if b == i and a < i < count} for i in range(count)}
     tensors = [Tensor(i, f"t{i}", (1,), "int8", False, 1, 0, None) for i in range(count)]
     operators = tuple(
-        Operator(i, "X", False, 1, tuple(tensors[p] for p in parents[i]), (tensors[i],), None)
+        EdgeTpuOperator(
+            i, "X", False, 1, tuple(tensors[p] for p in parents[i]), (tensors[i],), None
+        )
         for i in range(count)
     )
     unsupported = {i for i in range(count) if not able[i]}

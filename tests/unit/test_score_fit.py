@@ -16,7 +16,7 @@ from edge_sdk.vision.tensors import softmax, temper
 from host_tools.scores.calibrate import advice
 from host_tools.scores.fit import (
     LEAST_MISTAKES,
-    Chosen,
+    ChosenThreshold,
     Goal,
     TooFew,
     Wish,
@@ -124,11 +124,11 @@ def test_scores_that_say_nothing_keep_as_they_are() -> None:
 def test_a_coverage_needs_pictures_to_be_promised(wanted: float, least: int) -> None:
     # 0.95^59 < 0.05 < 0.95^58: the rule of three, exactly.
     scores = np.linspace(0.1, 0.9, least).astype(np.float32)
-    assert coverage_threshold(scores, wanted) == Chosen(float(scores[0]))
+    assert coverage_threshold(scores, wanted) == ChosenThreshold(float(scores[0]))
     assert coverage_threshold(scores[1:], wanted) == TooFew(least - 1, least)
     at_most = 1 - wanted
     limit = false_accept_threshold(scores, at_most)
-    assert limit == Chosen(float(np.nextafter(scores[-1], np.float32(2))))
+    assert limit == ChosenThreshold(float(np.nextafter(scores[-1], np.float32(2))))
     assert false_accept_threshold(scores[1:], at_most) == TooFew(least - 1, least)
 
 
@@ -181,16 +181,16 @@ def test_ties_never_break_a_promise_on_the_pictures_themselves(
 ) -> None:
     scores = np.array(values, np.float32)
     found = coverage_threshold(scores, share_)
-    if isinstance(found, Chosen):
+    if isinstance(found, ChosenThreshold):
         assert np.float32(found.value) == found.value
         assert (scores >= np.float32(found.value)).mean() >= share_
     limit = false_accept_threshold(scores, share_)
-    if isinstance(limit, Chosen):
+    if isinstance(limit, ChosenThreshold):
         assert np.float32(limit.value) == limit.value
         assert (scores >= np.float32(limit.value)).mean() <= share_
     right = scores > 0.3
     selective = accuracy_threshold(scores, right, share_)
-    if isinstance(selective, Chosen):
+    if isinstance(selective, ChosenThreshold):
         answered = scores >= np.float32(selective.value)
         assert answered.any()
         assert right[answered].mean() >= share_
@@ -198,7 +198,7 @@ def test_ties_never_break_a_promise_on_the_pictures_themselves(
 
 def test_where_all_answers_are_right_no_threshold_is_needed() -> None:
     scores = np.linspace(0.3, 1, 600).astype(np.float32)
-    assert accuracy_threshold(scores, np.ones(600, np.bool_), 0.98) == Chosen(0.0)
+    assert accuracy_threshold(scores, np.ones(600, np.bool_), 0.98) == ChosenThreshold(0.0)
 
 
 def test_more_pictures_do_not_help_where_the_scores_do_not_tell() -> None:

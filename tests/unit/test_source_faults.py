@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from edge_sdk.sources.faults import (
     FAULTS,
     Fault,
-    Look,
+    PictureFault,
     Replay,
     break_at,
     describe,
@@ -17,7 +17,7 @@ from edge_sdk.sources.faults import (
     parse_replay,
 )
 
-_PLAIN = Look(frozen=False, black=False, swapped=False)
+_PLAIN = PictureFault(frozen=False, black=False, swapped=False)
 _faults = st.lists(
     st.builds(
         Fault,
@@ -37,15 +37,15 @@ def _replay(text: str) -> Replay:
     ("number", "look"),
     [
         (199, _PLAIN),
-        (200, Look(True, False, False)),
-        (299, Look(True, False, False)),
-        (300, Look(False, True, False)),
-        (499, Look(False, True, False)),
-        (500, Look(False, True, True)),
-        (10_000, Look(False, True, True)),
+        (200, PictureFault(True, False, False)),
+        (299, PictureFault(True, False, False)),
+        (300, PictureFault(False, True, False)),
+        (499, PictureFault(False, True, False)),
+        (500, PictureFault(False, True, True)),
+        (10_000, PictureFault(False, True, True)),
     ],
 )
-def test_a_fault_without_duration_lasts_until_the_next(number: int, look: Look) -> None:
+def test_a_fault_without_duration_lasts_until_the_next(number: int, look: PictureFault) -> None:
     replay = _replay("stall@100&freeze@200&black@300&unplug@400&swap@500")
     assert look_at(replay, number, opened_at=0) == look
 

@@ -23,7 +23,7 @@ from host_tools.recipe import (
     load_recipe,
 )
 from host_tools.train.checkpoint import (
-    Progress,
+    TrainingProgress,
     holds_unfinished,
     read_checkpoint,
     restore,
@@ -172,9 +172,9 @@ def _random(count: int) -> list[Any]:
     return [generator.normal(size=(3, i + 1)).astype(np.float32) for i in range(count)]
 
 
-def _progress() -> Progress:
+def _progress() -> TrainingProgress:
     rows = [{"epoch": i + 1, "loss": 1 / (i + 3), "val_loss": 0.1 + i} for i in range(3)]
-    return Progress("me", 1, 2, 3, 0.1, 0, rows, 4.5)
+    return TrainingProgress("me", 1, 2, 3, 0.1, 0, rows, 4.5)
 
 
 @pytest.fixture

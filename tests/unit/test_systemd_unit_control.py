@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from edge_sdk.device import unit, unit_install
-from edge_sdk.device.unit import Plan, unit_text, visible_folders, why_unreadable
-from edge_sdk.device.unit_install import Answer, Host, install, remove
+from edge_sdk.device.unit import UnitPlan, unit_text, visible_folders, why_unreadable
+from edge_sdk.device.unit_install import CommandResult, Host, install, remove
 from edge_sdk.device.unit_state import UnitState, unit_state
 from edge_sdk.errors import SystemctlError, SystemdNotFoundError, UnitAccessError, UnitNotFoundError
 
-_TEXT = unit_text(Plan("edgecls", ("/bin/true",), Path("/opt/edgecls/trash_int8.tflite")))
+_TEXT = unit_text(UnitPlan("edgecls", ("/bin/true",), Path("/opt/edgecls/trash_int8.tflite")))
 _FOLDERS = ("var/lib/private/edgecls", "var/cache/private/edgecls")
 
 
@@ -27,13 +27,15 @@ class _Systemctl:
         self.asked: list[tuple[str, ...]] = []
         self.failing = failing
 
-    def __call__(self, words: Sequence[str]) -> Answer:
+    def __call__(self, words: Sequence[str]) -> CommandResult:
         self.asked.append(tuple(words))
         told = self.failing.get(words[0].replace("-", "_"))
-        return Answer(0, "") if told is None else Answer(1, told)
+        return CommandResult(0, "") if told is None else CommandResult(1, told)
 
 
-def _host(folder: Path, systemctl: Callable[[Sequence[str]], Answer], *, booted: bool) -> Host:
+def _host(
+    folder: Path, systemctl: Callable[[Sequence[str]], CommandResult], *, booted: bool
+) -> Host:
     (folder / "etc/systemd/system").mkdir(parents=True)
     if booted:
         (folder / "run/systemd/system").mkdir(parents=True)
@@ -100,7 +102,7 @@ def test_the_real_systemctl_switches_it_on_and_off(tmp_path: Path) -> None:
     if program is None:
         pytest.skip("systemd is not installed")
 
-    def systemctl(words: Sequence[str]) -> Answer:
+    def systemctl(words: Sequence[str]) -> CommandResult:
         done = subprocess.run(
             [program, f"--root={tmp_path}", *words],
             capture_output=True,
@@ -108,7 +110,7 @@ def test_the_real_systemctl_switches_it_on_and_off(tmp_path: Path) -> None:
             check=False,
             timeout=60,
         )
-        return Answer(done.returncode, done.stderr)
+        return CommandResult(done.returncode, done.stderr)
 
     host = _host(tmp_path, systemctl, booted=False)
     install(host, "edgecls", _TEXT)
@@ -203,10 +205,10 @@ _RUNNING = {
 def _state(**changed: str) -> UnitState:
     known = _RUNNING | changed
 
-    def systemctl(words: Sequence[str]) -> Answer:
+    def systemctl(words: Sequence[str]) -> CommandResult:
         assert words[:2] == ("show", "edgecls.service")
         asked = words[3::2]
-        return Answer(0, "\n".join(f"{key}={known[key]}" for key in asked))
+        return CommandResult(0, "\n".join(f"{key}={known[key]}" for key in asked))
 
     return unit_state(Host(systemctl=systemctl), "edgecls")
 

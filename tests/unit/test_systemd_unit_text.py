@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_sdk.device.unit import Plan, check_name, command, file_name, unit_text, value, word
+from edge_sdk.device.unit import UnitPlan, check_name, command, file_name, unit_text, value, word
 from edge_sdk.errors import UnitTextError
 
 _SYSTEMD = Path("/lib/systemd/systemd")
@@ -27,7 +27,7 @@ _LETTERS = st.one_of(
     st.characters(exclude_categories=("Cs", "Cc", "Cn", "Co")),
 )
 _TEXTS = st.text(_LETTERS, min_size=1, max_size=12)
-_PLAN = Plan("edgecls", ("/bin/true",), Path("/opt/edgecls/trash_int8.tflite"))
+_PLAN = UnitPlan("edgecls", ("/bin/true",), Path("/opt/edgecls/trash_int8.tflite"))
 
 
 class _Reader:
@@ -169,7 +169,7 @@ def test_a_name_must_do_for_a_user_as_well(name: str) -> None:
 
 _PLANS = {
     "plain": _PLAN,
-    "everything": Plan(
+    "everything": UnitPlan(
         "edgecls-gate",
         ("/bin/true", "-c", "x; y"),
         Path("/home/pi/my models/50 % $x.tflite"),
@@ -195,7 +195,7 @@ def _analyze(words: Sequence[str | Path]) -> str:
 
 
 @pytest.mark.parametrize("plan", _PLANS.values(), ids=_PLANS)
-def test_systemd_has_nothing_to_say_against_the_unit(plan: Plan, tmp_path: Path) -> None:
+def test_systemd_has_nothing_to_say_against_the_unit(plan: UnitPlan, tmp_path: Path) -> None:
     path = tmp_path / f"{plan.name}.service"
     path.write_text(unit_text(plan), "utf-8")
     assert _analyze(["verify", "--man=no", path]) == ""
@@ -212,7 +212,7 @@ def test_a_unit_that_fails_is_never_given_up() -> None:
 
 
 @pytest.mark.parametrize("plan", _PLANS.values(), ids=_PLANS)
-def test_the_unit_is_exposed_little(plan: Plan, tmp_path: Path) -> None:
+def test_the_unit_is_exposed_little(plan: UnitPlan, tmp_path: Path) -> None:
     path = tmp_path / f"{plan.name}.service"
     path.write_text(unit_text(plan), "utf-8")
     told = _analyze(["security", "--offline=true", "--no-pager", path])

@@ -267,7 +267,7 @@ class User:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class DoctorOptions:
     """What the user named.
 
     Attributes:
@@ -300,7 +300,7 @@ class Context:
         now: the time, with its zone.
     """
 
-    asked: Asked
+    asked: DoctorOptions
     python: Python
     user: User
     system: System = field(default_factory=System)
@@ -317,7 +317,7 @@ class Context:
         return f"{shlex.quote(self.python.executable)} -m pip {arguments}"
 
 
-def this_machine(asked: Asked) -> Context:
+def this_machine(asked: DoctorOptions) -> Context:
     """The machine that we run on; each module is loaded once."""
     return Context(asked, this_python(), this_user(), load=_once_each(load_module))
 

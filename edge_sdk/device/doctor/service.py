@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from edge_sdk.device.doctor.context import Context, Finding
 from edge_sdk.device.doctor.coral import has_coral
 from edge_sdk.device.doctor.installation import LITERT, broken, left_out
-from edge_sdk.device.unit_install import Answer, Host
+from edge_sdk.device.unit_install import CommandResult, Host
 from edge_sdk.errors import (
     ArtifactNotFoundError,
     DelegateError,
@@ -96,9 +96,9 @@ def unit(context: Context) -> Iterator[Finding]:
 
 
 def _host(context: Context) -> Host:
-    def systemctl(words: Sequence[str]) -> Answer:
+    def systemctl(words: Sequence[str]) -> CommandResult:
         printed = context.system.output(("systemctl", *words))
-        return Answer(0 if printed is not None else 1, printed or "")
+        return CommandResult(0 if printed is not None else 1, printed or "")
 
     return Host(context.system.root, systemctl)
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 
 from edge_sdk.artifact import Artifact
 from edge_sdk.errors import EdgeClsError, UnreadableImageError
-from edge_sdk.loop.decisions import Decisions, Seen, Stream
+from edge_sdk.loop.decisions import Decisions, DecisionStream, Seen
 from edge_sdk.types import Frame, Prediction, public_json, public_text
 from edge_sdk.vision.images import decode_image
 
@@ -29,7 +29,7 @@ _AT_ONCE = 2
 _CLOSE_S = 0.5
 
 
-class Model(Protocol):
+class UploadModel(Protocol):
     """What answers: a ``Classifier``."""
 
     @property
@@ -46,7 +46,7 @@ class Model(Protocol):
         ...
 
 
-class Reply(NamedTuple):
+class UploadReply(NamedTuple):
     """An HTTP status, and what to say with it."""
 
     status: int
@@ -70,7 +70,7 @@ class Uploads:
 
     def __init__(
         self,
-        open_model: Callable[[], Model],
+        open_model: Callable[[], UploadModel],
         current: Callable[[], str],
         *,
         threshold: float | None = None,
@@ -91,7 +91,7 @@ class Uploads:
         self._one = threading.Lock()
         self._count = threading.Lock()
         self._places = threading.Semaphore(_AT_ONCE)
-        self._model: Model | None = None
+        self._model: UploadModel | None = None
         self._closed = False
 
     @property
@@ -121,11 +121,11 @@ class Uploads:
             if free:
                 self._places.release()
 
-    def classify(self, data: bytes) -> Reply:
+    def classify(self, data: bytes) -> UploadReply:
         """What the model says about the bytes of an image file."""
         with self._one:
             if self._closed:
-                return Reply(503, {"error": "The run has ended."})
+                return UploadReply(503, {"error": "The run has ended."})
             try:
                 frame = decode_image(
                     data,
@@ -136,25 +136,25 @@ class Uploads:
                 return self._answer(frame)
             except UnreadableImageError as error:
                 reason = error.reason.split(";")[0]  # what follows is advice for a command line
-                return Reply(422, {"error": f"This picture cannot be used: {reason}."})
+                return UploadReply(422, {"error": f"This picture cannot be used: {reason}."})
             except EdgeClsError as error:
                 _LOG.warning("a viewer's picture could not be classified: %s", error)
-                return Reply(
+                return UploadReply(
                     500, {"error": f"The model could not answer: {public_text(str(error))}"}
                 )
 
-    def _answer(self, frame: Frame) -> Reply:
+    def _answer(self, frame: Frame) -> UploadReply:
         model = self._opened()
         prediction = model.classify(frame)
-        stream = Stream(prediction.labels, self._decisions, self._top_k)
+        stream = DecisionStream(prediction.labels, self._decisions, self._top_k)
         threshold = prediction.threshold if self._threshold is None else self._threshold
         path = str(model.artifact.path)
         seen = Seen(0, frame.name, None, 0.0, None, path, time.monotonic())
         record, _ = stream.records(prediction, threshold, seen)
         height, width = frame.pixels.shape[:2]
-        return Reply(200, {**public_json(record), "width": width, "height": height})
+        return UploadReply(200, {**public_json(record), "width": width, "height": height})
 
-    def _opened(self) -> Model:
+    def _opened(self) -> UploadModel:
         if self._model is not None and self._model.artifact.sha256 == self._current():
             return self._model
         try:

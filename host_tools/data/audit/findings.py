@@ -115,7 +115,7 @@ IMBALANCED = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class DataFinding:
     """Something a person should know.
 
     Attributes:
@@ -132,7 +132,7 @@ class Finding:
     fix: str | None
 
 
-def findings(seen: Examination) -> tuple[Finding, ...]:
+def findings(seen: Examination) -> tuple[DataFinding, ...]:
     """All findings, the gravest first."""
     found = [
         *_leaks(seen),
@@ -145,11 +145,11 @@ def findings(seen: Examination) -> tuple[Finding, ...]:
     return tuple(sorted(found, key=lambda finding: order.index(finding.severity)))
 
 
-def _leaks(seen: Examination) -> Iterator[Finding]:
+def _leaks(seen: Examination) -> Iterator[DataFinding]:
     why = "a model is tested on what it has learnt by heart, and the accuracy comes out too high"
     exact = leaked(seen, seen.exact)
     if exact:
-        yield Finding(
+        yield DataFinding(
             "error",
             f"{_n(exact, 'picture', 'pictures')} of validation or test with an exact copy in an earlier "
             f"split ({_first(seen, exact)})",
@@ -159,7 +159,7 @@ def _leaks(seen: Examination) -> Iterator[Finding]:
         )
     near = leaked(seen, seen.near.groups) - exact if seen.near else set()
     if near:
-        yield Finding(
+        yield DataFinding(
             "error",
             f"{_n(near, 'picture', 'pictures')} of validation or test with a near copy in an earlier "
             f"split ({_first(seen, near)})",
@@ -169,7 +169,7 @@ def _leaks(seen: Examination) -> Iterator[Finding]:
         )
     groups = straddling(seen)
     if groups:
-        yield Finding(
+        yield DataFinding(
             "error",
             f"{_n(groups, 'group has', 'groups have')} pictures in several splits ({first_few(groups)})",
             "pictures of one patient or scene are alike, and testing on a known one flatters the model",
@@ -177,10 +177,10 @@ def _leaks(seen: Examination) -> Iterator[Finding]:
         )
 
 
-def _files(seen: Examination) -> Iterator[Finding]:
+def _files(seen: Examination) -> Iterator[DataFinding]:
     if seen.unreadable:
         first = seen.unreadable[0]
-        yield Finding(
+        yield DataFinding(
             "warning",
             f"{_n(seen.unreadable, 'picture', 'pictures')} cannot be read (first {first.picture.path}: "
             f"{first.reason})",
@@ -189,7 +189,7 @@ def _files(seen: Examination) -> Iterator[Finding]:
         )
     if seen.misnamed:
         first_misnamed = seen.misnamed[0]
-        yield Finding(
+        yield DataFinding(
             "note",
             f"{_n(seen.misnamed, 'picture is', 'pictures are')} of another format than the name says "
             f"(first {first_misnamed.path}: {first_misnamed.kind})",
@@ -198,7 +198,7 @@ def _files(seen: Examination) -> Iterator[Finding]:
         )
     strays = seen.strays
     if strays.foreign:
-        yield Finding(
+        yield DataFinding(
             "warning",
             f"{_n(strays.foreign, 'picture is', 'pictures are')} in a format that edgecls does not "
             f"read (first {strays.foreign[0]})",
@@ -206,7 +206,7 @@ def _files(seen: Examination) -> Iterator[Finding]:
             "convert them to JPEG or PNG",
         )
     if strays.unlabelled:
-        yield Finding(
+        yield DataFinding(
             "warning",
             f"{_n(strays.unlabelled, 'picture belongs', 'pictures belong')} to no class "
             f"(first {strays.unlabelled[0]})",
@@ -214,7 +214,7 @@ def _files(seen: Examination) -> Iterator[Finding]:
             "move them to the folder of their class (or name them in the table), or delete them",
         )
     if strays.others:
-        yield Finding(
+        yield DataFinding(
             "note",
             f"{_n(strays.others, 'file is', 'files are')} not read (first {strays.others[0]})",
             "no layout knows them; a lost label file would look like this, too",
@@ -222,12 +222,12 @@ def _files(seen: Examination) -> Iterator[Finding]:
         )
 
 
-def _copies(seen: Examination) -> Iterator[Finding]:
+def _copies(seen: Examination) -> Iterator[DataFinding]:
     odd = conflicts(seen)
     if odd:
         group = odd[0]
         names = sorted({seen.folder.classes[seen.pictures[i].label] for i in group.members})
-        yield Finding(
+        yield DataFinding(
             "warning",
             f"{_n(odd, 'picture stands', 'pictures stand')} in several classes, copy for copy "
             f"(first {seen.pictures[group.members[0]].path}: {' and '.join(names)})",
@@ -236,7 +236,7 @@ def _copies(seen: Examination) -> Iterator[Finding]:
         )
     spare = sum(len(group.members) - 1 for group in seen.exact)
     if spare:
-        yield Finding(
+        yield DataFinding(
             "note",
             f"{spare:,} {'picture is an' if spare == 1 else 'pictures are'} exact "
             f"{'copy' if spare == 1 else 'copies'} of others",
@@ -247,7 +247,7 @@ def _copies(seen: Examination) -> Iterator[Finding]:
     if mixed_up:
         first = seen.pictures[mixed_up[0].members[0]].path
         names = sorted({seen.pictures[i].group or "" for i in mixed_up[0].members} - {""})
-        yield Finding(
+        yield DataFinding(
             "warning",
             f"{_n(mixed_up, 'picture stands', 'pictures stand')} in several groups, copy for copy "
             f"(first {first}: {' and '.join(names)})",
@@ -257,7 +257,7 @@ def _copies(seen: Examination) -> Iterator[Finding]:
     if seen.near is None:
         return
     if not seen.near.complete:
-        yield Finding(
+        yield DataFinding(
             "note",
             "nearly all pictures look alike, and not all pairs were compared",
             "there may be more near copies than are told here",
@@ -269,7 +269,7 @@ def _copies(seen: Examination) -> Iterator[Finding]:
         chance = split_by_chance(seen)
         mixed = sum(len({seen.pictures[i].label for i in g.members}) > 1 for g in together)
         classes = f"; {mixed} of the groups stand in several classes" if mixed else ""
-        yield Finding(
+        yield DataFinding(
             "warning" if chance or mixed else "note",
             f"{len(alike):,} pictures are near copies of each other, in "
             f"{_n(together, 'group', 'groups')} ({_first(seen, alike)}{classes})",
@@ -281,11 +281,11 @@ def _copies(seen: Examination) -> Iterator[Finding]:
         )
 
 
-def _classes(seen: Examination) -> Iterator[Finding]:
+def _classes(seen: Examination) -> Iterator[DataFinding]:
     names = seen.folder.classes
     by_class = counts(seen)
     if len(names) < 2:
-        yield Finding(
+        yield DataFinding(
             "warning",
             f"only one class, {names[0]}",
             "a classifier needs at least two",
@@ -295,7 +295,7 @@ def _classes(seen: Examination) -> Iterator[Finding]:
     for split in SPLITS:
         lacking = [n for n, c in zip(names, by_class, strict=True) if not c[split]]
         if split in ready and lacking:
-            yield Finding(
+            yield DataFinding(
                 "warning",
                 f"no pictures that can be read in {split} for {first_few(lacking)}",
                 "training stops there"
@@ -305,7 +305,7 @@ def _classes(seen: Examination) -> Iterator[Finding]:
             )
     emptied = [n for n, c in zip(names, by_class, strict=True) if not c]
     if emptied and not ready:
-        yield Finding(
+        yield DataFinding(
             "warning",
             f"no picture that can be read for {first_few(emptied)}",
             "training stops there",
@@ -315,7 +315,7 @@ def _classes(seen: Examination) -> Iterator[Finding]:
     if ratio is not None and ratio >= IMBALANCED:
         trained = [count["train"] + count[None] for count in by_class]
         most, least = trained.index(max(trained)), trained.index(min(trained))
-        yield Finding(
+        yield DataFinding(
             "note",
             f"{names[most]} has {max(trained):,} training pictures, {names[least]} has "
             f"{min(trained):,}: {ratio:.0f} to 1",
@@ -325,7 +325,7 @@ def _classes(seen: Examination) -> Iterator[Finding]:
         )
 
 
-def _shapes(seen: Examination) -> Iterator[Finding]:
+def _shapes(seen: Examination) -> Iterator[DataFinding]:
     short, long = seen.sizes.min(axis=1), seen.sizes.max(axis=1)
     for odd, what, why, fix in (
         (
@@ -344,7 +344,7 @@ def _shapes(seen: Examination) -> Iterator[Finding]:
         rows = odd.nonzero()[0]
         if len(rows):
             first = rows[0]
-            yield Finding(
+            yield DataFinding(
                 "note",
                 f"{_n(rows, 'picture is', 'pictures are')} {what} (first {seen.pictures[first].path}: "
                 f"{seen.sizes[first, 0]} x {seen.sizes[first, 1]})",
@@ -355,7 +355,7 @@ def _shapes(seen: Examination) -> Iterator[Finding]:
     if 0 < share < 1:
         n = int(seen.gray.sum())
         first = int(seen.gray.argmax())
-        yield Finding(
+        yield DataFinding(
             "note",
             f"{n:,} of {len(seen.gray):,} pictures {'is' if n == 1 else 'are'} without colours (first "
             f"{seen.pictures[first].path})",

@@ -19,7 +19,7 @@ from host_tools.data.audit.examine import Examination
 from host_tools.data.audit.findings import (
     LONG_RATIO,
     TINY_PX,
-    Finding,
+    DataFinding,
     Pair,
     conflicts,
     counts,
@@ -37,7 +37,7 @@ _TURNING = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 MOST_NAMED = 100
 
 
-def to_json(seen: Examination, found: Sequence[Finding]) -> dict[str, Any]:
+def to_json(seen: Examination, found: Sequence[DataFinding]) -> dict[str, Any]:
     """The object of type ``data_check``."""
     short, long = seen.sizes.min(axis=1), seen.sizes.max(axis=1)
     strays = seen.strays
@@ -95,7 +95,7 @@ def class_rows(seen: Examination) -> list[dict[str, Any]]:
     ]
 
 
-def to_lines(seen: Examination, found: Sequence[Finding]) -> list[str]:
+def to_lines(seen: Examination, found: Sequence[DataFinding]) -> list[str]:
     """A table of classes, sizes, and the findings."""
     ready = [split for split in SPLITS if split in seen.folder.ready_splits]
     rows = [["class", "pictures", *ready]]
@@ -188,7 +188,7 @@ class _Bar:
 
 
 def write_page(
-    path: Path, seen: Examination, found: Sequence[Finding], max_pixels: int = MAX_PIXELS
+    path: Path, seen: Examination, found: Sequence[DataFinding], max_pixels: int = MAX_PIXELS
 ) -> None:
     """Writes the page; pictures are embedded small.
 
