@@ -171,7 +171,7 @@ def _picamera2(packages: Path) -> None:
     (packages / "libcamera/__init__.py").touch()
     folder = packages / "picamera2"
     folder.mkdir()
-    shutil.copy(_ROOT / "tests/unit/fake_picamera2.py", folder / "fake.py")
+    shutil.copy(_ROOT / "tests/unit/sources/fake_picamera2.py", folder / "fake.py")
     (folder / "__init__.py").write_text(
         "import libcamera\n"
         "import simplejpeg  # which the extra [pi] brings\n"

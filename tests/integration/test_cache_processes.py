@@ -38,13 +38,13 @@ import os, signal, sys, time
 from pathlib import Path
 import numpy as np
 from edge_sdk.vision.preprocess import Preprocessing
-from host_tools.data import decode
+from host_tools.data import pictures as reading
 from host_tools.data.cache import CachePlace, open_cache
 from host_tools.data.cache import Sizes
 from host_tools.data.layouts import find_pictures
 
 pictures, place, decoded, gate, worst = sys.argv[1:]
-read = decode.read_picture
+read = reading.read_picture
 
 def counted(picture, max_pixels):
     with open(decoded, "ab") as file:
@@ -58,7 +58,7 @@ def counted(picture, max_pixels):
 def die(*_, **__):
     os.kill(os.getpid(), signal.SIGKILL)
 
-decode.read_picture = counted
+reading.read_picture = counted
 exec(worst)
 print("ready", flush=True)
 cache = open_cache(
@@ -73,9 +73,9 @@ print("opened", len(cache.pictures), flush=True)
 # The worst moments to be killed in.
 _MOMENTS = {
     "while-pixels-are-written": (
-        "from host_tools.data import cache_file\n"
-        "add = cache_file._Writer.add\n"
-        "cache_file._Writer.add = (\n"
+        "from host_tools.data import cache\n"
+        "add = cache._Writer.add\n"
+        "cache._Writer.add = (\n"
         "    lambda self, frame: self._count == 17 and (self._file.flush(), die())"
         " or add(self, frame))"
     ),

@@ -30,7 +30,7 @@ import sys
 from pathlib import Path
 from edge_sdk.errors import SpoolInUseError, WriteError
 from edge_sdk.files import write_atomically
-from edge_sdk.sinks import spool_place
+from edge_sdk.sinks import identity
 from edge_sdk.sinks.jsonl import LineFile
 
 folder = Path(sys.argv[1])
@@ -44,18 +44,18 @@ try:
     sys.exit("two writers")
 except WriteError:
     file.close()
-held, known = spool_place.lock(folder / "a.spool")
+held, known = identity.lock(folder / "a.spool")
 try:
-    spool_place.lock(folder / "a.spool")
+    identity.lock(folder / "a.spool")
     sys.exit("two spools")
 except SpoolInUseError as error:
     assert not known and str(__import__("os").getpid()) in str(error), error
-spool_place.unlock(folder / "a.spool", held)
-held, known = spool_place.lock(folder / "a.spool")
+identity.unlock(folder / "a.spool", held)
+held, known = identity.lock(folder / "a.spool")
 assert known
-assert spool_place.first_number() > 0
-held, _ = spool_place.lock(folder / "forgotten.spool")
-spool_place.unlock(folder / "forgotten.spool", held, forget=True)
+assert identity.first_number() > 0
+held, _ = identity.lock(folder / "forgotten.spool")
+identity.unlock(folder / "forgotten.spool", held, forget=True)
 """
 
 

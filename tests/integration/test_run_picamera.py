@@ -17,8 +17,8 @@ from tests.integration.run_process import whole_lines
 
 _PACKAGE = """
 import time
-from tests.unit import fake_picamera2
-from tests.unit.fake_picamera2 import IMX708, CompletedRequest, Picamera2, modes
+from tests.unit.sources import fake_picamera2
+from tests.unit.sources.fake_picamera2 import IMX708, CompletedRequest, Picamera2, modes
 
 Picamera2.cameras = [{"Model": "imx708", "Id": "/base/axi/i2c@88000/imx708@1a", "Num": 0}]
 Picamera2.modes = modes(IMX708)

@@ -176,7 +176,7 @@ def test_a_model_that_was_refused_does_not_stop_the_next_start(
 _STUCK = textwrap.dedent(
     """
     import ctypes, sys
-    from edge_sdk import service
+    from edge_sdk.loop import service
     from edge_sdk.loop.service import Service
 
     service.END_S = {end_s}

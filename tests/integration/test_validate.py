@@ -179,10 +179,10 @@ def test_a_folder_that_cannot_be_made_is_said(
 def test_a_page_that_cannot_be_made_is_said_before_the_validation(
     int8_artifact: Path, digit_pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def missing(package: str) -> None:
-        raise MissingExtraError(f"this needs {package}; pip install 'edgecls[host]'")
+    def missing() -> None:
+        raise MissingExtraError("this needs jinja2; pip install 'edgecls[host]'")
 
-    monkeypatch.setattr("host_tools.validate.flips.require", missing)
+    monkeypatch.setattr("host_tools.pages.check_installed", missing)
     words = ("--reference", int8_artifact, "--data", digit_pictures, "--split", "all")
     result = edgecls("validate", int8_artifact, *words, "--flips", tmp_path / "out")
     assert result.exit_code == 5

@@ -35,7 +35,7 @@ def subfolders(folder: Path) -> list[Path]:
 def pictures_below(folder: Path) -> list[Path]:
     """The picture files below a folder, sorted, hidden ones left out.
 
-    As ``edge_sdk.sources.list_images``, but a folder that cannot be read is an error, since a
+    As ``edge_sdk.sources.folder.list_images``, but a folder that cannot be read is an error, since a
     data set must not shrink in silence. A link that goes round in circles is left out and logged.
 
     Raises:

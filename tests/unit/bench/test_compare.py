@@ -18,7 +18,7 @@ from edge_sdk.bench.compare import (
 )
 from edge_sdk.bench.results import PictureSet, Samples
 from edge_sdk.errors import BaselineError
-from tests.unit.made_benchmarks import benchmark, machine, model, samples, session
+from tests.unit.bench.made_benchmarks import benchmark, machine, model, samples, session
 
 _TRIALS = 200
 _KEY = ("digits_int8", "cpu", 1)

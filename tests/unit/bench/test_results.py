@@ -23,7 +23,7 @@ from edge_sdk.bench.results import (
     read_benchmark,
 )
 from edge_sdk.errors import BaselineError
-from tests.unit.made_benchmarks import benchmark, model, session
+from tests.unit.bench.made_benchmarks import benchmark, model, session
 
 _PROMISED = {
     *("path", "sha256", "backend", "threads", "runs", "warmup", "latency_ms", "stages_ms"),

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edge_sdk import jpegwarnings
 from edge_sdk.errors import UnreadableImageError
+from edge_sdk.vision import jpeg as jpegwarnings
 from edge_sdk.vision.images import decode_image, read_image
 from edge_sdk.vision.jpeg import damage, decode_heard, warnings_are_heard
 
@@ -251,7 +251,7 @@ def test_what_others_print_to_standard_error_is_still_printed_and_the_warning_is
         capture_output=True,
         text=True,
         timeout=60,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
     )
     assert done.returncode == 0, done.stderr
     assert sorted(done.stderr.split("\n")) == ["", "Python speaks", "a driver speaks"]

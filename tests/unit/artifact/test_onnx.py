@@ -378,7 +378,7 @@ def test_a_cut_artifact_is_never_a_strangers(onnx_artifact: Path, tmp_path: Path
 @settings(max_examples=200, deadline=None)
 @given(where=st.integers(0, 1 << 20), bit=st.integers(0, 7), from_end=st.booleans())
 def test_a_flipped_bit_is_found(where: int, bit: int, from_end: bool) -> None:
-    path = Path(__file__).parents[1] / "golden" / "digits_onnx_int8.onnx"
+    path = Path(__file__).parents[2] / "golden" / "digits_onnx_int8.onnx"
     data = bytearray(path.read_bytes())
     # Half of them in what stands behind the model.
     at = len(data) - 1 - where % 5000 if from_end else where % len(data)

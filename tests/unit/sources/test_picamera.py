@@ -21,11 +21,11 @@ from edge_sdk.sources.picamera import PiCamera, choose_mode, covering
 from edge_sdk.sources.specification import open_source
 from edge_sdk.types import Frame
 from edge_sdk.vision.preprocess import Preprocessing, preprocess
-from tests.unit.fake_picamera2 import IMX219 as _IMX219
-from tests.unit.fake_picamera2 import IMX708 as _IMX708
-from tests.unit.fake_picamera2 import RED as _RED
-from tests.unit.fake_picamera2 import OldPicamera2, Picamera2
-from tests.unit.fake_picamera2 import modes as _modes
+from tests.unit.sources.fake_picamera2 import IMX219 as _IMX219
+from tests.unit.sources.fake_picamera2 import IMX708 as _IMX708
+from tests.unit.sources.fake_picamera2 import RED as _RED
+from tests.unit.sources.fake_picamera2 import OldPicamera2, Picamera2
+from tests.unit.sources.fake_picamera2 import modes as _modes
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ import pytest
 from edge_sdk.artifact.manifest import Manifest, parse_manifest
 from edge_sdk.errors import CorruptArtifactError, UnsupportedArtifactError
 
-_GOLDEN = Path(__file__).parents[1] / "golden" / "digits_int8.tflite"
+_GOLDEN = Path(__file__).parents[2] / "golden" / "digits_int8.tflite"
 
 _Place = tuple[str | int, ...]
 # One value of each kind that JSON knows; a boolean is never a number.

@@ -25,7 +25,7 @@ from host_tools.edgetpu.check import OperatorVerdict, check
 from host_tools.edgetpu.rules import SUPPORTED, EdgeTpuOperator, Tensor, read_graph
 from host_tools.tflite import pack_model, schema, unpack_model
 
-_DOCUMENT = Path(__file__).parents[2] / "docs" / "edgetpu.md"
+_DOCUMENT = Path(__file__).parents[3] / "docs" / "edgetpu.md"
 _S = schema()
 _FEATURES = (1, 8, 8, 16)
 

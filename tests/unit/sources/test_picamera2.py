@@ -2,7 +2,7 @@
 
 The signatures of three versions are checked in. They are compared with picamera2 itself where it is
 installed, or where $PICAMERA2_SOURCE names its folder: ``pip install --no-deps --target p picamera2``,
-then ``PICAMERA2_SOURCE=p/picamera2 pytest tests/unit/test_picamera2.py``.
+then ``PICAMERA2_SOURCE=p/picamera2 pytest tests/unit/sources/test_picamera2.py``.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.unit import fake_picamera2
-from tests.unit.fake_picamera2 import array_of, buffer_of, stride_of
-from tests.unit.picamera2_source import Signatures, installed, make_array, signatures
+from tests.unit.sources import fake_picamera2
+from tests.unit.sources.fake_picamera2 import array_of, buffer_of, stride_of
+from tests.unit.sources.picamera2_source import Signatures, installed, make_array, signatures
 
 _KNOWN: dict[str, Signatures] = json.loads(
     Path(__file__).with_name("picamera2_signatures.json").read_text("utf-8")

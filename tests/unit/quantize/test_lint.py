@@ -31,7 +31,7 @@ from host_tools.quantize.lint import RULES, Severity, Yardstick, lint
 
 pytestmark = pytest.mark.computes
 
-_DOCUMENT = Path(__file__).parents[2] / "docs" / "calibration.md"
+_DOCUMENT = Path(__file__).parents[3] / "docs" / "calibration.md"
 _SIDE = 32
 _STEADY = RangeGrowth("conv1", (0.0, 4.0), (0.0, 4.5))
 _MOVING = RangeGrowth("conv2", (0.0, 2.0), (-1.0, 4.0))
