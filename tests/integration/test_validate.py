@@ -173,7 +173,7 @@ def test_a_folder_that_cannot_be_made_is_said(
     words = ("--reference", int8_artifact, "--data", digit_pictures, "--split", "all")
     result = edgecls("validate", int8_artifact, *words, "--flips", tmp_path / "file" / "out")
     assert result.exit_code == 1
-    assert "choose another with --flips" in result.stderr
+    assert "choose another folder with --flips" in result.stderr
 
 
 def test_a_page_that_cannot_be_made_is_said_before_the_validation(
