@@ -99,7 +99,7 @@ _LIGHT_OURS = ("edge_sdk", "edge_sdk.errors", "edge_sdk.terminal", "edge_sdk.cli
 _NOT_COMMANDS = ("edge_sdk/cli/output.py", "host_tools/cli/output.py")
 _VAGUE_NAMES = ("utils", "helpers", "common", "manager", "handler", "misc")
 # Law 5: what a training updates as it goes is the one value that is not frozen.
-_MUTABLE = ("Progress",)
+_MUTABLE = ("TrainingProgress",)
 # What takes Linux, and refuses any other system by name before it begins; and the one that asks.
 _ON_LINUX = (
     "edge_sdk/systems.py",
