@@ -55,7 +55,7 @@ class ModelOptions(NamedTuple):
 
         copy = None
         if last_good:
-            from edge_sdk.hotswap import LastGood
+            from edge_sdk.last_good import LastGood
 
             try:
                 copy = LastGood.of(model)

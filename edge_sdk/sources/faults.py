@@ -20,14 +20,26 @@ starts the script over after every N frames.
 
 ``queue=100ms`` is no fault, but what drivers with several buffers do: every frame is that old when it
 is delivered, and its timestamp says so.
+
+The memory is 16 bytes in a file in the folder for temporary files, mapped by whoever has the camera
+open: what a process wrote outlives its being killed. The process that made it removes it at its end;
+what one that was killed left behind, the next one removes.
 """
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import difflib
+import mmap
+import os
 import re
+import struct
+import tempfile
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, NamedTuple, cast, get_args
 
 from edge_sdk.errors import SourceSpecError
@@ -223,3 +235,65 @@ def _lasting(fault: Fault) -> str:
     if fault.lasts is None:
         return ""
     return f"+{fault.lasts:g}" + ("s" if fault.kind in ("stall", "unplug") else "")
+
+
+_LAYOUT = struct.Struct("=qq")
+
+
+_PREFIX = "edgecls-fake-"
+
+
+class FakeState:
+    """Frames so far, and the time at which the camera is there again.
+
+    Args:
+        path: of the file; empty: nothing is kept beyond this object.
+    """
+
+    def __init__(self, path: str = "") -> None:
+        if path:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+            try:
+                os.ftruncate(descriptor, _LAYOUT.size)  # zeros where the file is new
+                self._map = mmap.mmap(descriptor, _LAYOUT.size)
+            finally:
+                os.close(descriptor)
+        else:
+            self._map = mmap.mmap(-1, _LAYOUT.size)
+
+    @property
+    def number(self) -> int:
+        """The number of the frame that comes next."""
+        return int(_LAYOUT.unpack_from(self._map)[0])
+
+    @property
+    def back_at_ns(self) -> int:
+        """Monotonic time before which the camera is unplugged."""
+        return int(_LAYOUT.unpack_from(self._map)[1])
+
+    def put(self, number: int, back_at_ns: int) -> None:
+        """Remembers both."""
+        _LAYOUT.pack_into(self._map, 0, number, back_at_ns)
+
+    def close(self) -> None:
+        """Lets go of the file."""
+        self._map.close()
+
+
+def new_memory() -> str:
+    """The path of a memory that is empty until somebody opens it."""
+    folder = Path(tempfile.gettempdir())
+    processes = Path("/proc")
+    # Without a list of processes nothing says whose memory is left behind.
+    for left in folder.glob(f"{_PREFIX}*-*") if processes.is_dir() else ():
+        maker = left.name.removeprefix(_PREFIX).partition("-")[0]
+        if maker.isdecimal() and not (processes / maker).exists():
+            _remove(str(left))
+    path = str(folder / f"{_PREFIX}{os.getpid()}-{uuid.uuid4().hex[:12]}")
+    atexit.register(_remove, path)
+    return path
+
+
+def _remove(path: str) -> None:
+    with contextlib.suppress(OSError):
+        os.unlink(path)

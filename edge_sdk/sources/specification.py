@@ -106,7 +106,7 @@ def _fake(text: str, rest: str) -> SourceSpec:
             f"{text!r}: there is no file or folder {path!r} to play; expected fake:PATH?OPTIONS with "
             "a folder of pictures or a video, as in fake:photos/?fps=30&stall@100"
         )
-    from edge_sdk.sources.fake import new_memory
+    from edge_sdk.sources.faults import new_memory
 
     return SourceSpec("fake", path, replay, new_memory(), text)
 

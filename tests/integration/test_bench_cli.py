@@ -17,6 +17,7 @@ import pytest
 from edge_sdk.cli.bench import BenchProgress
 from edge_sdk.machine.board import System
 from edge_sdk.machine.facts import read_machine
+from edge_sdk.plain import to_plain
 from tests.integration.host import edgecls
 
 _QUICK = (
@@ -208,7 +209,7 @@ def test_the_gate(stored: Path, int8_artifact: Path) -> None:
 def test_a_baseline_of_another_machine_is_refused_unless_forced(
     stored: Path, int8_artifact: Path
 ) -> None:
-    other = {**read_machine().to_json(), "cpu": "Cortex-A76", "cores": 97}
+    other = {**to_plain(read_machine()), "cpu": "Cortex-A76", "cores": 97}
     foreign = _steady(stored, slower=2.0, machine=other)
     result = edgecls("bench", int8_artifact, "--baseline", foreign, *_QUICK, *_FEW)
     assert result.exit_code == 2
@@ -252,7 +253,7 @@ def test_a_forced_baseline_without_any_of_the_models_is_refused_before_they_are_
 
 
 def test_compare_puts_two_boards_side_by_side(stored: Path, tmp_path: Path) -> None:
-    other = {**read_machine().to_json(), "cpu": "Cortex-A76"}
+    other = {**to_plain(read_machine()), "cpu": "Cortex-A76"}
     pi4, pi5 = _steady(stored, slower=6.0), _steady(stored, slower=2.5, machine=other)
     page, told = tmp_path / "c.html", tmp_path / "c.md"
     result = edgecls("bench", "compare", pi4, pi5, "--report", page, "--markdown", told)

@@ -247,7 +247,7 @@ def test_a_child_cannot_cut_off_the_memory_that_its_parent_reads(pictures: Path)
 def test_processes_that_no_kill_ends_do_not_pile_up(
     pictures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(retry, "FIRST_S", 0.0)
+    monkeypatch.setattr(retry, "CAMERA_FIRST_S", 0.0)
     started: list[int] = []
     with SupervisedSource(parse_source(f"fake:{pictures}?fps=30"), give_up_s=None) as camera:
         _next(camera)
@@ -448,8 +448,8 @@ def _inventory() -> dict[str, object]:
 def test_ten_unpluggings_leave_nothing_behind(
     pictures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(retry, "FIRST_S", 0.05)
-    monkeypatch.setattr(retry, "LONGEST_S", 0.1)
+    monkeypatch.setattr(retry, "CAMERA_FIRST_S", 0.05)
+    monkeypatch.setattr(retry, "CAMERA_LONGEST_S", 0.1)
     before = _inventory()
     camera = open_camera(f"fake:{pictures}?fps=100&unplug@5+0.05s&repeat=10")
     with camera:
@@ -575,7 +575,7 @@ def test_a_password_is_not_in_the_process_list(monkeypatch: pytest.MonkeyPatch) 
 def test_a_limit_of_the_machine_is_named_and_not_the_camera(
     pictures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(retry, "FIRST_S", 0.0)
+    monkeypatch.setattr(retry, "CAMERA_FIRST_S", 0.0)
     camera = open_camera(f"fake:{pictures}?fps=30&unplug@10+60s", give_up_s=1.0)
     with camera:
         for _ in range(5):

@@ -109,6 +109,7 @@ def test_the_public_names_are_these() -> None:
         "ReloadingClassifier",
         "RunStatistics",
         "Sink",
+        "SizedSource",
         "SourceSpec",
         "TellsHealth",
         "TensorSpec",

@@ -25,6 +25,7 @@ from benchmarks.peers.onnx_model import rewrite
 from benchmarks.peers.table import markdown, rows_of, targets_of, to_json
 from benchmarks.reference_file import compact, reference_for
 from edge_sdk.machine.facts import read_machine
+from edge_sdk.plain import to_plain
 
 _ROUNDS = 20
 
@@ -105,7 +106,7 @@ def test_an_installation_is_weighed_without_pip(tmp_path: Path) -> None:
 def _figures() -> dict[str, Any]:
     rows = {
         "datetime": "2026-11-21T10:00:00+00:00",
-        "machine_info": {"edgecls": read_machine().to_json()},
+        "machine_info": {"edgecls": to_plain(read_machine())},
         "benchmarks": [
             {
                 "group": "decode",

@@ -17,7 +17,8 @@ from edge_sdk import artifact
 from edge_sdk.artifact import Artifact, container
 from edge_sdk.classifier import Classifier
 from edge_sdk.errors import ArtifactNotFoundError, CorruptArtifactError, SelfTestError
-from edge_sdk.hotswap import LastGood, ReloadingClassifier
+from edge_sdk.hotswap import ReloadingClassifier
+from edge_sdk.last_good import LastGood
 from edge_sdk.loop.run import run
 from edge_sdk.testing import FakeEngine, FakeSource, MemorySink
 from edge_sdk.types import Frame, FrameRecord, Health, HealthRecord

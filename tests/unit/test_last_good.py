@@ -14,7 +14,7 @@ import pytest
 
 from edge_sdk import hotswap
 from edge_sdk.errors import WriteError
-from edge_sdk.hotswap import Keeping, LastGood
+from edge_sdk.last_good import Keeping, LastGood
 
 
 def _keep(copy: LastGood, data: bytes) -> None:

@@ -30,7 +30,7 @@ from edge_sdk.errors import (
     UndescribedArtifactError,
     WriteError,
 )
-from edge_sdk.hotswap import LastGood
+from edge_sdk.last_good import LastGood
 from edge_sdk.retry import Deadline, connect, send
 from edge_sdk.sinks.address import MQTT_PASSWORD, MQTT_USERNAME
 

@@ -16,8 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_sdk.bench import charts
-from edge_sdk.bench import charts as charts_module
+from edge_sdk.bench import charts, plots
 from edge_sdk.bench.accuracy import Accuracy, accuracy_of, parse_accuracies, read_accuracies
 from edge_sdk.bench.charts import Axis
 from edge_sdk.bench.compare import BenchmarkComparison, compare
@@ -398,10 +397,10 @@ def test_any_latencies_stay_within_the_picture(values: list[float]) -> None:
     n = len(values)
     samples = Samples((0,) * n, tuple(map(float, range(n))), (0.0,) * n, tuple(values), (0.0,) * n)
     for drawn in (
-        charts_module.histogram(values, told, 0),
-        charts_module.distribution([(7, np.array(values))]),
-        charts_module.over_time(samples, 1),
-        charts_module.trace(list(enumerate(values)), "ms", 0),
+        plots.histogram(values, told, 0),
+        plots.distribution([(7, np.array(values))]),
+        plots.over_time(samples, 1),
+        plots.trace(list(enumerate(values)), "ms", 0),
     ):
         _Checker().feed(drawn)
         for name, limit in (("x", 360), ("cx", 360), ("y", 200), ("cy", 200)):
@@ -413,10 +412,10 @@ def test_slow_runs_are_counted_and_drawn_apart() -> None:
     values = [1.0 + i / 1000 for i in range(200)] + [40.0, 50.0]
     told = Distribution.of(tuple(values))
     assert told is not None
-    drawn = charts_module.histogram(values, told, 0)
+    drawn = plots.histogram(values, told, 0)
     assert "2 slower, up to 50.0" in drawn
     assert drawn.count("outlier") == 2
-    assert "slower" not in charts_module.histogram(values[:200], told, 0)
+    assert "slower" not in plots.histogram(values[:200], told, 0)
 
 
 # --- pieces
