@@ -11,11 +11,10 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
 import edge_sdk
-from edge_sdk.artifact import Artifact
 from edge_sdk.device.unit import (
     MARK,
     UnitPlan,
@@ -40,7 +39,9 @@ from edge_sdk.files import TEXT_BYTES, read_file, write_atomically
 from edge_sdk.redaction import holds_secret, redact
 from edge_sdk.sources.specification import STREAM_SCHEMES, parse_source
 from edge_sdk.systems import require_linux
-from edge_sdk.vision.preprocess import Crop
+
+if TYPE_CHECKING:
+    from edge_sdk.vision.preprocess import Crop
 
 CAMERA_VARIABLE = "EDGECLS_CAMERA"
 _EMPTIED = (Path("/tmp"), Path("/var/tmp"))  # noqa: S108  # when the machine starts
@@ -100,6 +101,9 @@ def plan(request: UnitRequest) -> tuple[UnitPlan, tuple[str, ...]]:
     require_linux("a service of systemd", "Type the command on the device")
     name = check_name(request.name)
     model = request.model.absolute()
+    # The doctor imports this module, also where numpy is broken.
+    from edge_sdk.artifact import Artifact
+
     Artifact.open(model, **request.described._asdict()).require_described()
     camera = _camera(request)
     _refuse_secrets(request)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from edge_sdk import hotswap
+from edge_sdk import last_good
 from edge_sdk.errors import WriteError
 from edge_sdk.last_good import Keeping, LastGood
 
@@ -55,7 +55,7 @@ def test_copies_of_a_few_paths_are_kept(copy: LastGood) -> None:
         for path in copy.folder.iterdir() if copy.folder.exists() else ():
             os.utime(path, (0, path.stat().st_mtime - 10))
         _keep(LastGood(copy.model.with_name(str(number)), copy.folder), b"%d" % number)
-    assert len(_contents(copy)) == hotswap._MAX_COPIES
+    assert len(_contents(copy)) == last_good._MAX_COPIES
     assert LastGood(copy.model.with_name("19"), copy.folder).find() is not None
     assert LastGood(copy.model.with_name("0"), copy.folder).find() is None
 
