@@ -37,11 +37,11 @@ class PlainError(ValueError):
         self.place, self.problem = place, problem
 
 
-def key(default: Any, about: str = "", within: Within | None = None) -> Any:
+def key(default: Any = dataclasses.MISSING, about: str = "", within: Within | None = None) -> Any:
     """A field of a dataclass with its meaning and its limits.
 
     Args:
-        default: where the data does not give it.
+        default: where the data does not give it; left out: the data must give it.
         about: what it means, one sentence without a full stop.
         within: the ends of its range, or the words it may be; for a list, of each entry.
     """
@@ -120,6 +120,8 @@ class _Reader:
         if origin is tuple:
             return self._tuple(arguments, value, place)
         if origin is Literal:
+            if value is None:  # which limits leave alone
+                raise PlainError(place, f"must be one of {', '.join(arguments)}, got None")
             _check_limits(value, arguments, place)
             return value
         if hint is dict or origin in (dict, Mapping):

@@ -7,13 +7,14 @@ import json
 import math
 import zlib
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_sdk.errors import CorruptArtifactError, UnsupportedArtifactError
-from edge_sdk.vision.preprocess import CROPS, Preprocessing
+from edge_sdk.plain import from_plain, key, to_plain
+from edge_sdk.vision.preprocess import Crop, Preprocessing
 from edge_sdk.vision.tensors import NO_TEMPERATURE, TEMPERATURES
 
 MANIFEST_FILE = "edgecls.json"
@@ -25,9 +26,8 @@ _SELFTEST_LIMIT_BYTES = 64 << 20
 # A value of JSON becomes an object of some hundred bytes. Each stands behind one of these, and a
 # manifest of a thousand classes has some thousand.
 _MAX_VALUES = 500_000
-_RESIZE = "area-halving-linear"
-
-T = TypeVar("T")
+# A softmax may round to above 1.
+_HIGHEST_SCORE = 1.001
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,39 +73,82 @@ class Manifest:
 
     def to_json(self) -> str:
         """The text of ``edgecls.json``."""
-        how = self.preprocessing
-        score = {"threshold": self.threshold}
-        if self.temperature != NO_TEMPERATURE:  # files of before there was one stay as they are
-            score["temperature"] = self.temperature
-        return json.dumps(
-            {
-                "schema": SCHEMA,
-                "name": self.name,
-                "format": self.format,
-                "preprocess": {
-                    "color": "rgb" if how.channels == 3 else "gray",
-                    "crop": how.crop,
-                    "resize": _RESIZE,
-                    "width": how.width,
-                    "height": how.height,
-                },
-                "score": score,
-                "hashes": {
-                    "model_bytes": self.model_bytes,
-                    "model_sha256": self.model_sha256,
-                    "labels_sha256": self.labels_sha256,
-                },
-                "selftest": {
-                    "shape": list(self.selftest.pixels.shape),
-                    "pixels": base64.b64encode(
-                        zlib.compress(self.selftest.pixels.tobytes(), 9)
-                    ).decode(),
-                    "scores": [[float(x) for x in row] for row in self.selftest.scores],
-                },
-                "provenance": self.provenance,
-            },
-            indent=1,
+        how, selftest = self.preprocessing, self.selftest
+        content = to_plain(
+            _File(
+                SCHEMA,
+                self.name,
+                self.format,
+                _Preprocess(
+                    "rgb" if how.channels == 3 else "gray",
+                    how.crop,
+                    "area-halving-linear",
+                    how.width,
+                    how.height,
+                ),
+                _Score(self.threshold, self.temperature),
+                _Hashes(self.model_bytes, self.model_sha256, self.labels_sha256),
+                _PackedSelfTest(
+                    selftest.pixels.shape,
+                    base64.b64encode(zlib.compress(selftest.pixels.tobytes(), 9)).decode(),
+                    selftest.scores.tolist(),
+                ),
+                self.provenance,
+            )
         )
+        if self.temperature == NO_TEMPERATURE:  # files of before there was one stay as they are
+            del content["score"]["temperature"]
+        return json.dumps(content, indent=1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Version:
+    schema: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Preprocess:
+    color: Literal["rgb", "gray"]
+    crop: Crop
+    resize: Literal["area-halving-linear"]
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Score:
+    threshold: float = key(within=(0, _HIGHEST_SCORE))
+    temperature: float = key(NO_TEMPERATURE, within=TEMPERATURES)
+
+
+@dataclass(frozen=True, slots=True)
+class _Hashes:
+    model_bytes: int
+    model_sha256: str
+    labels_sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class _PackedSelfTest:
+    """``pixels`` is base64 of the deflated bytes of an array of ``shape``."""
+
+    shape: tuple[int, ...]
+    pixels: str
+    scores: tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """``edgecls.json`` as it is written, key by key."""
+
+    schema: int
+    name: str
+    format: str
+    preprocess: _Preprocess
+    score: _Score
+    hashes: _Hashes
+    selftest: _PackedSelfTest
+    provenance: dict[str, Any]
 
 
 def parse_manifest(text: bytes, name: str) -> Manifest:
@@ -118,26 +161,28 @@ def parse_manifest(text: bytes, name: str) -> Manifest:
     try:
         if sum(map(text.count, (b",", b"[", b"{"))) > _MAX_VALUES:
             raise ValueError(f"more than {_MAX_VALUES} values")
-        root = _Section(json.loads(text))
-        schema = root.get("schema", int)
+        content = json.loads(text)
+        schema = from_plain(_Version, content).schema
         if schema > SCHEMA:
             raise UnsupportedArtifactError(
                 f"{name}: its manifest has schema {schema}, this edgecls reads up to {SCHEMA}; "
                 "pip install --upgrade edgecls"
             )
-        preprocess, hashes = root.section("preprocess"), root.section("hashes")
-        score = root.section("score")
+        file = from_plain(_File, content)
+        how = file.preprocess
         return Manifest(
-            name=root.get("name", str),
-            format=root.get("format", str),
-            preprocessing=_preprocessing(preprocess),
-            threshold=_share(score.get("threshold", (int, float))),
-            model_bytes=hashes.get("model_bytes", int),
-            model_sha256=hashes.get("model_sha256", str),
-            labels_sha256=hashes.get("labels_sha256", str),
-            selftest=_selftest(root.section("selftest")),
-            provenance=root.get("provenance", dict),
-            temperature=_temperature(score),
+            name=file.name,
+            format=file.format,
+            preprocessing=Preprocessing(
+                how.width, how.height, 3 if how.color == "rgb" else 1, how.crop
+            ),
+            threshold=file.score.threshold,
+            model_bytes=file.hashes.model_bytes,
+            model_sha256=file.hashes.model_sha256,
+            labels_sha256=file.hashes.labels_sha256,
+            selftest=_unpacked(file.selftest),
+            provenance=file.provenance,
+            temperature=file.score.temperature,
         )
     except UnsupportedArtifactError:
         raise
@@ -145,63 +190,14 @@ def parse_manifest(text: bytes, name: str) -> Manifest:
         raise CorruptArtifactError(f"{name}: its {MANIFEST_FILE} is damaged ({error})") from error
 
 
-class _Section:
-    """A JSON object whose values are checked as they are taken."""
-
-    def __init__(self, value: Any) -> None:
-        if not isinstance(value, dict):
-            raise ValueError("an object was expected")
-        self._value = value
-
-    def get(self, key: str, kind: type[T] | tuple[type[Any], ...]) -> T:
-        value = self._value.get(key)
-        if not isinstance(value, kind) or isinstance(value, bool):
-            raise ValueError(f"{key!r} is {'missing' if value is None else 'of the wrong kind'}")
-        return value
-
-    def has(self, key: str) -> bool:
-        return key in self._value
-
-    def section(self, key: str) -> _Section:
-        return _Section(self.get(key, dict))
-
-
-def _preprocessing(section: _Section) -> Preprocessing:
-    crop, color, resize = (section.get(key, str) for key in ("crop", "color", "resize"))
-    if crop not in CROPS or color not in ("rgb", "gray") or resize != _RESIZE:
-        raise ValueError(f"unknown preprocessing {crop!r}, {color!r}, {resize!r}")
-    return Preprocessing(
-        width=section.get("width", int),
-        height=section.get("height", int),
-        channels=3 if color == "rgb" else 1,
-        crop=crop,
-    )
-
-
-def _share(value: Any) -> float:
-    # Also refuses NaN, and true, which is an int to Python. A softmax may round to above 1.
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value <= 1.001:
-        raise ValueError(f"{value!r} is not a number in 0..1")
-    return float(value)
-
-
-def _temperature(score: _Section) -> float:
-    if not score.has("temperature"):
-        return NO_TEMPERATURE
-    value: float = score.get("temperature", (int, float))
-    low, high = TEMPERATURES
-    if not low <= value <= high:  # also refuses NaN
-        raise ValueError(f"a temperature of {value!r}, expected {low:g} to {high:g}")
-    return float(value)
-
-
-def _selftest(section: _Section) -> SelfTest:
-    shape: list[int] = section.get("shape", list)
-    rows: list[list[float]] = section.get("scores", list)
+def _unpacked(packed: _PackedSelfTest) -> SelfTest:
+    shape, rows = packed.shape, packed.scores
     size = math.prod(shape) if len(shape) == 4 and min(shape) > 0 else 0
     if not 0 < size <= _SELFTEST_LIMIT_BYTES or len(rows) != shape[0]:
-        raise ValueError(f"a self-test of shape {shape} with {len(rows)} answers")
-    packed = base64.b64decode(section.get("pixels", str), validate=True)
-    pixels = np.frombuffer(zlib.decompressobj().decompress(packed, size), np.uint8)
-    scores = [[_share(score) for score in row] for row in rows]
-    return SelfTest(pixels.reshape(shape), np.array(scores, np.float32))
+        raise ValueError(f"a self-test of shape {list(shape)} with {len(rows)} answers")
+    deflated = base64.b64decode(packed.pixels, validate=True)
+    pixels = np.frombuffer(zlib.decompressobj().decompress(deflated, size), np.uint8)
+    scores = np.array(rows)
+    if not ((scores >= 0) & (scores <= _HIGHEST_SCORE)).all():
+        raise ValueError(f"self-test scores beyond 0..1: {scores.min():g} to {scores.max():g}")
+    return SelfTest(pixels.reshape(shape), scores.astype(np.float32))

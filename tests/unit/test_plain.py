@@ -92,6 +92,7 @@ def test_what_is_written_is_read_back(value: _Outer) -> None:
             {"name": "x", "inner": {"word": "hihg"}},
             "inner.word cannot be 'hihg' (did you mean high?)",
         ),
+        ({"name": "x", "inner": {"word": None}}, "inner.word must be one of low, high, got None"),
         ({"name": "x", "inners": [{}, {"share": "a"}]}, "inners[1].share must be a number"),
         ({"name": "x", "numbers": [1, None]}, "numbers must be a number, got None"),
         ({"name": "x", "table": {"a": "b"}}, "table.a must be a whole number, got 'b'"),
