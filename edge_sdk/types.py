@@ -5,12 +5,49 @@ from __future__ import annotations
 import datetime as dt
 import re
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_sdk.plain import to_plain
+
 PixelFormat = Literal["rgb", "bgr", "rgba", "gray", "i420"]
+
+# What ``Health.what`` and ``HealthRecord.what`` can be; docs/json.md says what each means.
+HealthKind = Literal[
+    "unreadable",
+    "stalled",
+    "lost",
+    "reopened",
+    "frozen",
+    "black",
+    "changed",
+    "recovered",
+    "damaged",
+    "resized",
+    "enlarged",
+    "model swapped",
+    "model refused",
+    "last good model",
+    "model not kept",
+    "delivery stuck",
+    "delivery resumed",
+    "spool full",
+    "records refused",
+    "records lost",
+    "records damaged",
+    "spool damaged",
+    "spool unavailable",
+    "spool available",
+    "sink failed",
+    "sink recovered",
+    "no room for pictures",
+    "room for pictures again",
+    "picture not kept",
+]
+
+EventKind = Literal["appeared", "left"]
 
 # What a model stores at its borders: uint8, int8 or float32, shapes as TensorSpec says.
 Tensor = NDArray[Any]
@@ -45,16 +82,14 @@ class Frame:
 
 
 class Health(NamedTuple):
-    """Something about a source that whoever runs it should know; not an error by itself.
+    """A change in a source, a sink or a model that an operator should know; not an error by itself.
 
     Attributes:
-        what: a word: ``stalled``, ``lost``, ``reopened``, ``frozen``, ``black``, ``changed``,
-            ``recovered`` (no longer frozen or black), ``resized``, ``enlarged``, ``damaged`` (frames that
-            were dropped).
+        what: the kind of change.
         detail: a sentence for a person.
     """
 
-    what: str
+    what: HealthKind
     detail: str
 
 
@@ -151,6 +186,8 @@ class FrameRecord:
     ``region`` is the part of the frame that was classified, None for all of it.
     """
 
+    type: ClassVar[Literal["frame"]] = "frame"
+
     ts: str
     frame: int
     source: str
@@ -169,13 +206,13 @@ class FrameRecord:
         """The JSON object, ready for ``json.dumps``; it has a region only where there is one."""
         content = {
             "schema": SCHEMA,
-            "type": "frame",
+            "type": self.type,
             "ts": self.ts,
             "frame": self.frame,
             "source": self.source,
             "label": self.label,
             "score": self.score,
-            "topk": [ranked._asdict() for ranked in self.topk],
+            "topk": to_plain(self.topk),
             "latency_ms": {
                 "capture": self.capture_ms,
                 "preprocess": self.preprocess_ms,
@@ -195,16 +232,18 @@ class EventRecord:
     Attributes:
         ts: when the frame that showed it was classified.
         source: ``FrameRecord.source`` of that frame.
-        what: ``appeared`` or ``left``.
+        what: whether it appeared or left.
         label: of what.
         score: when it appeared; when it left, the highest it had.
         seconds: how long it had been there; 0 when it appeared.
         region: as in ``FrameRecord``.
     """
 
+    type: ClassVar[Literal["event"]] = "event"
+
     ts: str
     source: str
-    what: str
+    what: EventKind
     label: str
     score: float
     seconds: float
@@ -212,43 +251,33 @@ class EventRecord:
 
     def to_json(self) -> dict[str, Any]:
         """The JSON object, ready for ``json.dumps``; it has a region only where there is one."""
-        content = {
-            "schema": SCHEMA,
-            "type": "event",
-            "ts": self.ts,
-            "source": self.source,
-            "what": self.what,
-            "label": self.label,
-            "score": self.score,
-            "seconds": self.seconds,
-        }
-        return content if self.region is None else {**content, "region": self.region}
+        content = _line(self)
+        if self.region is None:
+            del content["region"]
+        return content
 
 
 @dataclass(frozen=True, slots=True)
 class HealthRecord:
     """Something an operator should know, such as a picture that could not be read."""
 
+    type: ClassVar[Literal["health"]] = "health"
+
     ts: str
     source: str
-    what: str
+    what: HealthKind
     detail: str
 
     def to_json(self) -> dict[str, Any]:
         """The JSON object, ready for ``json.dumps``."""
-        return {
-            "schema": SCHEMA,
-            "type": "health",
-            "ts": self.ts,
-            "source": self.source,
-            "what": self.what,
-            "detail": self.detail,
-        }
+        return _line(self)
 
 
 @dataclass(frozen=True, slots=True)
 class ClassificationRecord:
     """The answer for one image file."""
+
+    type: ClassVar[Literal["classification"]] = "classification"
 
     path: str
     label: str | None
@@ -262,26 +291,25 @@ class ClassificationRecord:
 
     def to_json(self) -> dict[str, Any]:
         """The JSON object, ready for ``json.dumps``."""
-        return {
-            "schema": SCHEMA,
-            "type": "classification",
-            "path": self.path,
-            "label": self.label,
-            "score": self.score,
-            "topk": [ranked._asdict() for ranked in self.topk],
-        }
+        return _line(self)
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorRecord:
     """An image file that has no answer, and why."""
 
+    type: ClassVar[Literal["error"]] = "error"
+
     path: str
     error: str
 
     def to_json(self) -> dict[str, Any]:
         """The JSON object, ready for ``json.dumps``."""
-        return {"schema": SCHEMA, "type": "error", "path": self.path, "error": self.error}
+        return _line(self)
+
+
+def _line(record: Record) -> dict[str, Any]:
+    return {"schema": SCHEMA, "type": record.type, **to_plain(record)}
 
 
 Record = FrameRecord | EventRecord | HealthRecord | ClassificationRecord | ErrorRecord

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_sdk.errors import ConversionError
+from edge_sdk.plain import to_plain
 from host_tools.data.load import Dataset
 from host_tools.package import (
     Description,
@@ -133,7 +134,7 @@ def repair_run(
             "rung": best.name,
             "kept_float": list(best.kept_float),
             "validation": {"drop_points": best.drop_points, "n": ladder.n},
-            "test": confirmed.to_json() if confirmed else None,
+            "test": to_plain(confirmed),
         },
     }
     if best.format != "int8":

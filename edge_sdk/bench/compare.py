@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from edge_sdk.bench.results import SCHEMA, Benchmark, ModelResult
 from edge_sdk.errors import BaselineError
 from edge_sdk.machine.facts import Machine
+from edge_sdk.plain import to_plain
 
 # Values among which medians are looked for; beyond so many runs they lie closer than noise.
 _GRID = 1024
@@ -145,9 +146,9 @@ class BenchmarkComparison:
                     "before_ms": change.before_ms,
                     "after_ms": change.after_ms,
                     "change_percent": change.percent,
-                    "change_ci95": list(change.ci95) if change.ci95 else None,
+                    "change_ci95": to_plain(change.ci95),
                     "verdict": change.verdict,
-                    "notes": list(change.notes),
+                    "notes": to_plain(change.notes),
                 }
                 for change in self.changes
             ],

@@ -50,6 +50,7 @@ def doctor(
 
     from edge_sdk.device.doctor.context import DoctorOptions, this_machine
     from edge_sdk.device.doctor.examine import examine
+    from edge_sdk.plain import to_plain
     from edge_sdk.systems import require_linux
 
     require_linux(
@@ -65,7 +66,7 @@ def doctor(
     )
     findings = examine(this_machine(asked))
     if as_json:
-        report = {"schema": 1, "type": "doctor", "findings": [f.to_json() for f in findings]}
+        report = {"schema": 1, "type": "doctor", "findings": to_plain(findings)}
         click.echo(json.dumps(report))
     else:
         _tell(findings, everything=everything)

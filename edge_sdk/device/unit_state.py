@@ -7,6 +7,7 @@ from typing import Any
 
 from edge_sdk.device.unit_install import Host, show
 from edge_sdk.files import size_text
+from edge_sdk.plain import to_plain
 from edge_sdk.types import SCHEMA
 
 _KEYS = (
@@ -72,12 +73,7 @@ class UnitState:
 
     def to_json(self) -> dict[str, Any]:
         """The JSON object, ready for ``json.dumps``."""
-        names = (name for name in self.__slots__)
-        return {
-            "schema": SCHEMA,
-            "type": "service",
-            **{name: getattr(self, name) for name in names},
-        }
+        return {"schema": SCHEMA, "type": "service", **to_plain(self)}
 
     def sentences(self) -> list[str]:
         """For people, what matters first."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, get_args
 
 from edge_sdk.errors import (
     DelegateError,
@@ -19,7 +19,8 @@ from edge_sdk.ports import Engine
 if TYPE_CHECKING:
     from edge_sdk.artifact import Artifact
 
-BACKENDS = ("cpu", "litert", "tflite-runtime", "litert-noxnnpack", "onnx", "edgetpu")
+BackendName = Literal["cpu", "litert", "tflite-runtime", "litert-noxnnpack", "onnx", "edgetpu"]
+BACKENDS: tuple[BackendName, ...] = get_args(BackendName)
 
 _DISTRIBUTIONS = {"litert": "ai-edge-litert", "onnx": "onnxruntime"}
 
@@ -28,7 +29,7 @@ _DISTRIBUTIONS = {"litert": "ai-edge-litert", "onnx": "onnxruntime"}
 class Backend:
     """A backend by name, and the device of an accelerator where given (``edgetpu:usb:0``)."""
 
-    name: str
+    name: BackendName
     device: str | None = None
 
 

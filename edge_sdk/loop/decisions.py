@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_sdk.types import EventRecord, FrameRecord, Prediction, Ranked, top_k, utc_now
+from edge_sdk.types import EventKind, EventRecord, FrameRecord, Prediction, Ranked, top_k, utc_now
 
 
 class Answer(NamedTuple):
@@ -279,9 +279,6 @@ def parse_smoothing(text: str) -> Smoothing:
     raise ValueError(f"{text!r} is no way to smooth; expected {FORMS}")
 
 
-Change = Literal["appeared", "left"]
-
-
 class Event(NamedTuple):
     """A label came or went.
 
@@ -292,7 +289,7 @@ class Event(NamedTuple):
         seconds: how long it had been there; 0 when it appeared.
     """
 
-    what: Change
+    what: EventKind
     label: str
     score: float
     seconds: float

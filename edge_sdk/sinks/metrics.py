@@ -136,7 +136,7 @@ class Metrics:
         """
         if self._closed:
             raise WriteError("this sink is closed")
-        self._records.labels(str(record.to_json()["type"])).inc()
+        self._records.labels(record.type).inc()
         if isinstance(record, FrameRecord):
             self._write_frame(record)
         elif isinstance(record, HealthRecord):

@@ -23,7 +23,7 @@ from edge_sdk.sinks.spool_store import (
     is_damage,
     readable_rows,
 )
-from edge_sdk.types import Health, Record, public_json
+from edge_sdk.types import Health, HealthKind, Record, public_json
 
 _LOOK_S = 1.0
 # A broker that restarts is back within seconds: nobody needs to be woken.
@@ -90,7 +90,7 @@ class SpoolHealth:
         self._told_stuck = False
         self._set_aside: Path | None = None
         self._told_blocked = False
-        self._losses = {
+        self._losses: dict[HealthKind, _Loss] = {
             "spool full": _Loss("{} of the oldest records made room for newer ones"),
             "records refused": _Loss(
                 "{} records will never be taken by the receiver, and are gone"

@@ -30,7 +30,7 @@ from edge_sdk.sources.capture_process import CaptureChild, Ended, Failed, Leavin
 from edge_sdk.sources.picture_health import DamagedFrames, PictureHealth
 from edge_sdk.sources.specification import SourceKind, SourceSpec
 from edge_sdk.systems import require_linux
-from edge_sdk.types import Frame, Health
+from edge_sdk.types import Frame, Health, HealthKind
 
 _log = logging.getLogger("edgecls.sources")
 
@@ -325,7 +325,7 @@ class SupervisedSource:
             self._thawed = True
             self._fail("frozen", health.detail)
 
-    def _fail(self, what: str, why: str, error: EdgeClsError | None = None) -> None:
+    def _fail(self, what: HealthKind, why: str, error: EdgeClsError | None = None) -> None:
         """The child is of no use any more: ends it, and sees to the next, or to the end."""
         self._end_child(0.0)
         self._why = why

@@ -20,6 +20,7 @@ from typing import Any, Literal
 from edge_sdk.artifact.tflite import EDGETPU_OPERATOR
 from edge_sdk.errors import ConversionError
 from edge_sdk.files import size_text
+from edge_sdk.plain import to_plain
 from host_tools.edgetpu.rules import (
     CONSTANT_INPUTS,
     NEWEST_VERSION,
@@ -98,17 +99,7 @@ class EdgeTpuCheck:
             "compiles": not self.refused and self.mapped > 0,
             "n": len(self.operators),
             "mapped": self.mapped,
-            "operators": [
-                {
-                    "index": o.index,
-                    "operator": o.operator,
-                    "output": o.output,
-                    "verdict": o.verdict,
-                    "reason": o.reason,
-                    "remedy": o.remedy,
-                }
-                for o in self.operators
-            ],
+            "operators": to_plain(self.operators),
             "notes": list(self.notes),
         }
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from edge_sdk.errors import WriteError
 from edge_sdk.files import write_atomically
+from edge_sdk.plain import to_plain
 from edge_sdk.types import SCHEMA, ErrorRecord, Ranked, top_k
 from host_tools import pages
 from host_tools.explain.heat import (
@@ -144,7 +145,7 @@ class Explanation:
             "models": [
                 {
                     "path": answer.model,
-                    "topk": [ranked._asdict() for ranked in answer.topk],
+                    "topk": to_plain(answer.topk),
                     "score": answer.score,
                 }
                 for answer in self.answers

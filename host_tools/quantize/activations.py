@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args
+from dataclasses import dataclass
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -236,10 +236,6 @@ class LayerError:
     used_low: float
     used_high: float
     saturated: float
-
-    def to_json(self) -> dict[str, Any]:
-        """The JSON object."""
-        return asdict(self)
 
 
 def layer_report(

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_sdk.files import write_atomically
+from edge_sdk.plain import to_plain
 from host_tools import pages
 from host_tools.quantize.activations import LayerError, layer_report, observe
 from host_tools.quantize.graph import Graph
@@ -114,18 +115,6 @@ class Confirmed:
     class_drop_points: float
     verdict: Verdict
 
-    def to_json(self) -> dict[str, Any]:
-        """The JSON object."""
-        return {
-            "n": self.n,
-            "reference": self.reference,
-            "accuracy": self.accuracy,
-            "drop_points": self.drop_points,
-            "drop_ci95": list(self.drop_ci95),
-            "class_drop_points": self.class_drop_points,
-            "verdict": self.verdict,
-        }
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Repaired:
@@ -160,7 +149,7 @@ class Repaired:
             "max_class_drop": self.budget.max_class_drop,
             "verdict": self.verdict,
             **self.ladder.to_json(),
-            "test": self.confirmed.to_json() if self.confirmed else None,
+            "test": to_plain(self.confirmed),
         }
 
 
@@ -208,6 +197,6 @@ def record(repaired: Repaired, graph: Graph, calibration: CheckedCalibration) ->
         pixels = calibration.pixels[:-2][:_LAYER_PICTURES]
         layers = layer_report(reference, repaired.ladder.flatbuffer, pixels)
     stem = repaired.path.with_suffix("")
-    figures = {**repaired.to_json(), "layers": [layer.to_json() for layer in layers]}
+    figures = {**repaired.to_json(), "layers": to_plain(layers)}
     write_atomically(Path(f"{stem}_repair.json"), json.dumps(figures, indent=1) + "\n")
     write_page(Path(f"{stem}_repair.html"), repaired, layers)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from edge_sdk.artifact.tflite import summarize
 from edge_sdk.engines import open_engine
+from edge_sdk.plain import to_plain
 from edge_sdk.vision.tensors import RAW, Encoder
 from host_tools.progress import progress
 from host_tools.quantize.activations import Observed
@@ -271,27 +272,6 @@ class Rung:
     latency_ratio: float
     seconds: float
 
-    def to_json(self) -> dict[str, Any]:
-        """The JSON object."""
-        return {
-            "name": self.name,
-            "note": self.note,
-            "format": self.format,
-            "kept_float": list(self.kept_float),
-            "accuracy": self.accuracy,
-            "drop_points": self.drop_points,
-            "drop_ci95": list(self.drop_ci95),
-            "class_drop_points": self.class_drop_points,
-            "verdict": self.verdict,
-            "holds": self.holds,
-            "agreement": self.agreement,
-            "divergence": self.divergence,
-            "size_bytes": self.size_bytes,
-            "latency_ms": self.latency_ms,
-            "latency_ratio": self.latency_ratio,
-            "seconds": self.seconds,
-        }
-
 
 @dataclass(frozen=True, slots=True)
 class RepairBudget:
@@ -351,11 +331,8 @@ class Ladder:
         return {
             "reference": {"accuracy": self.reference, "n": self.n},
             "float32": {"latency_ms": self.float_ms, "size_bytes": self.float_bytes},
-            "rungs": [rung.to_json() for rung in self.rungs],
+            "rungs": to_plain(self.rungs),
             "chosen": self.chosen,
             "blamed": self.blamed,
-            "sensitive": [
-                {"names": list(one.names), "kind": one.kind, "gain": one.gain}
-                for one in self.sensitive
-            ],
+            "sensitive": to_plain(self.sensitive),
         }

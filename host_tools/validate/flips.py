@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from edge_sdk.errors import EdgeClsError, ExplanationError
 from edge_sdk.files import write_atomically
+from edge_sdk.plain import to_plain
 from edge_sdk.types import SCHEMA, Ranked, top_k
 from edge_sdk.vision.images import MAX_PIXELS
 from edge_sdk.vision.preprocess import Preprocessing, preprocess
@@ -85,8 +86,8 @@ class Flip:
             "path": self.path,
             "truth": self.truth,
             "way": self.way,
-            "reference": _said_json(self.reference),
-            "artifact": _said_json(self.artifact),
+            "reference": to_plain(self.reference),
+            "artifact": to_plain(self.artifact),
         }
 
 
@@ -171,14 +172,6 @@ def _from_root(path: Path, root: Path) -> str:
     if path.is_relative_to(folder):
         return path.relative_to(folder).as_posix()
     return path.name if path.is_absolute() else path.as_posix()
-
-
-def _said_json(said: GivenAnswer) -> dict[str, Any]:
-    return {
-        "topk": [ranked._asdict() for ranked in said.topk],
-        "margin": said.margin,
-        "truth_score": said.truth_score,
-    }
 
 
 @dataclass(frozen=True, slots=True, eq=False)

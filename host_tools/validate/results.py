@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_sdk.plain import to_plain
 from edge_sdk.vision.preprocess import Preprocessing
 from host_tools.data.pictures import Picture, Unreadable
 from host_tools.evaluate.figures import calibration, top5
@@ -141,16 +142,7 @@ class Validation:
                         "max": a.score_difference.largest,
                     },
                     "preprocess": _preprocess_json(a.preprocessing),
-                    "per_class": [
-                        {
-                            "label": c.label,
-                            "n": c.n,
-                            "reference": c.reference,
-                            "artifact": c.artifact,
-                            "verdict": c.verdict,
-                        }
-                        for c in a.per_class
-                    ],
+                    "per_class": to_plain(a.per_class),
                     "verdict": a.verdict,
                     "images_needed": a.images_needed,
                 }

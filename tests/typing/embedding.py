@@ -13,6 +13,7 @@ from edge_sdk import (
     Classifier,
     Decisions,
     Engine,
+    EventKind,
     EventRecord,
     FolderSource,
     Frame,
@@ -20,6 +21,7 @@ from edge_sdk import (
     FrameSink,
     FrameSource,
     Health,
+    HealthKind,
     JsonLines,
     LiveSource,
     LiveStatistics,
@@ -83,6 +85,17 @@ class OwnReporter(OwnSink):
 
     def take_health(self) -> Sequence[Health]:
         return [Health("delivery stuck", "nobody there")]
+
+
+def describe(record: Record) -> str:
+    """The type of a record tells a checker which fields it has."""
+    if record.type == "event":
+        event: EventKind = record.what
+        return event
+    if record.type == "health":
+        health: HealthKind = record.what
+        return health
+    return record.type
 
 
 REPORTER: TellsHealth = OwnReporter()

@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from edge_sdk.machine.board import System
 from edge_sdk.machine.load import shortage
@@ -398,10 +398,6 @@ class Finding:
     what: str
     why: str
     fix: str | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """The JSON object of a finding."""
-        return {"severity": self.severity, "what": self.what, "why": self.why, "fix": self.fix}
 
 
 # A check yields nothing where what it looks at does not concern the machine.
