@@ -19,7 +19,7 @@ from host_tools.package import (
     travelling_recipe,
     write_artifact,
 )
-from host_tools.quantize.convert import convert, float_graph, input_shape
+from host_tools.quantize.convert import convert, float_graph
 from host_tools.quantize.graph import Graph, append_softmax
 from host_tools.quantize.int8 import Treatment, quantized
 from host_tools.quantize.lint import CalibrationRequest, CheckedCalibration, checked_calibration
@@ -29,7 +29,7 @@ from host_tools.repair.ladder import Climber
 from host_tools.repair.report import Repaired, confirm, record
 from host_tools.repair.rungs import RepairBudget
 from host_tools.run_directory import TrainedModel
-from host_tools.third_party.keras import load_keras
+from host_tools.third_party.keras import input_shape, load_keras
 
 Say = Callable[[str], None]
 # What is calibrated on pictures.

@@ -13,16 +13,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_sdk.artifact import Artifact
+from edge_sdk.artifact.description import parse_normalization, read_labels
 from edge_sdk.classifier import Classifier
-from edge_sdk.errors import ArtifactNotFoundError, ValidationError
+from edge_sdk.errors import ArtifactNotFoundError, UndescribedArtifactError, ValidationError
 from edge_sdk.files import write_atomically
+from edge_sdk.types import Frame
 from edge_sdk.vision.preprocess import CROPS, Crop, Preprocessing, preprocess
 from edge_sdk.vision.tensors import RAW, Normalization
 from host_tools.arrays_file import read_arrays
+from host_tools.data.load import split_rule
 from host_tools.data.pictures import Decoded, Picture, file_digest
 from host_tools.data.split import SplitRule
+from host_tools.recipe import preprocessing_of
+from host_tools.run_directory import find_trained
+from host_tools.third_party.keras import input_shape, load_keras
 
 _SCHEMA = 1
+# Files that a classifier of the device opens.
+ARTIFACT_SUFFIXES = (".tflite", ".onnx")
 # DamagedArraysError is a ValueError; the rest is of arrays that do not fit.
 _DAMAGE = (OSError, ValueError, KeyError, TypeError, OverflowError)
 
@@ -159,6 +167,84 @@ def recorded_rule(artifact: Artifact) -> SplitRule | None:
         return None
 
 
+def open_model(
+    path: Path,
+    opening: Opening,
+    other: Predictor | None = None,
+    say: Callable[[str], None] = lambda _: None,
+) -> ArtifactPredictor | KerasPredictor:
+    """Opens a model that can be asked about pictures, and says what was assumed about it.
+
+    Args:
+        path: a ``.tflite`` or ``.onnx`` file, a run directory or a ``.keras`` file.
+        opening: for models edgecls did not make.
+        other: an open model of the same classes. A ``.keras`` file without a run directory takes
+            labels and crop from it where ``opening`` does not give them.
+        say: is given a sentence for each assumption.
+
+    Raises:
+        ArtifactError: a file that does not open, or that labels or a range must be given for.
+        EngineError: the backend is missing, or is not the one the file was compiled for.
+        ValidationError: a Keras model that contradicts its run directory or its labels, or whose
+            scores are not probabilities.
+        ConversionError: a Keras model that is not an image classifier.
+        MissingExtraError: a Keras model without the extra ``[host]``.
+    """
+    if path.suffix in ARTIFACT_SUFFIXES:
+        return ArtifactPredictor(open_classifier(path, opening, say))
+    predictor = _open_keras(path, opening, other, say)
+    predictor.warm_up()
+    return predictor
+
+
+def _open_keras(
+    path: Path, opening: Opening, other: Predictor | None, say: Callable[[str], None]
+) -> KerasPredictor:
+    trained = find_trained(path)
+    model = load_keras(trained.path)
+    height, width, channels = input_shape(model)
+    normalization = RAW
+    if trained.recipe is not None and trained.labels is not None:
+        labels, how = trained.labels, preprocessing_of(trained.recipe)
+        if (how.height, how.width, how.channels) != (height, width, channels):
+            raise ValidationError(
+                f"{trained.path}: takes {width} x {height} x {channels} pixels, the recipe beside it "
+                f"says {how.width} x {how.height} x {how.channels}; keep a model with its own recipe"
+            )
+    else:
+        labels = _labels_of_bare(path, opening, other)
+        known = other.preprocessing if other else None
+        crop = opening.crop or (known.crop if known else None)
+        how = Preprocessing(width, height, channels, crop or "squash")
+        if crop is None:
+            say(
+                f"{path}: no recipe beside it; pictures are squashed to {width}x{height} "
+                "(choose with --crop squash|center|letterbox)"
+            )
+        if opening.normalize is None:
+            say(f"{path}: no recipe beside it; it is given pixels of 0..255 (see --normalize)")
+        else:
+            normalization = parse_normalization(opening.normalize)
+    if model.outputs[0].shape[-1] != len(labels):
+        raise ValidationError(
+            f"{path}: gives {model.outputs[0].shape[-1]} scores for {len(labels)} labels; give its "
+            "own with --labels FILE"
+        )
+    rule = split_rule(trained.recipe) if trained.recipe else None
+    return KerasPredictor(trained.path, model, labels, how, normalization, rule)
+
+
+def _labels_of_bare(path: Path, opening: Opening, other: Predictor | None) -> tuple[str, ...]:
+    if opening.labels is not None:
+        return read_labels(opening.labels)
+    if other is not None:
+        return other.labels
+    raise UndescribedArtifactError(
+        f"{path}: no recipe.toml and labels.txt beside it, so nothing says what its scores are "
+        "called; give --labels FILE with one label per line, or the run directory"
+    )
+
+
 _FIRST = 64
 
 
@@ -194,6 +280,21 @@ class Rows:
 _BATCH = 64
 # How far from 1 a softmax in half precision may add up to.
 _NO_PROBABILITIES = 0.02
+# Pictures in one call of ``Scorer.score`` where a time limit is watched: enough for a processor to be
+# busy, few enough to look at the clock between.
+BATCH = 16
+
+
+class Scorer(Protocol):
+    """Scores pictures that have the model's input size already."""
+
+    def score(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """``(N, H, W, C)`` uint8 pixels to ``(N, labels)`` float32 probabilities."""
+        ...
+
+    def close(self) -> None:
+        """Gives back what it holds."""
+        ...
 
 
 class Predictor(Protocol):
@@ -255,6 +356,19 @@ class ArtifactPredictor:
     def temperature(self) -> float:
         return self.classifier.temperature
 
+    @property
+    def rule(self) -> SplitRule | None:
+        """How its pictures were split for training; None where it does not say."""
+        return recorded_rule(self.artifact)
+
+    def score(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """As ``Scorer.score``; preprocessing leaves pictures of the input's size as they are.
+
+        Raises:
+            EngineError: the inference failed, or gave something that is no number.
+        """
+        return np.stack([self.classifier.classify(_frame(picture)).scores for picture in pixels])
+
     def see(self, item: Decoded) -> None:
         self._scores.add(self.classifier.classify(item.frame).scores[np.newaxis])
 
@@ -263,6 +377,10 @@ class ArtifactPredictor:
 
     def close(self) -> None:
         self.classifier.close()
+
+
+def _frame(picture: NDArray[np.uint8]) -> Frame:
+    return Frame(picture[:, :, 0], "gray") if picture.shape[2] == 1 else Frame(picture, "rgb")
 
 
 class KerasPredictor:
@@ -274,6 +392,7 @@ class KerasPredictor:
         labels: one per score.
         preprocessing: from a picture to pixels.
         normalization: from pixels to what the model takes. Ours take pixels.
+        rule: how its pictures were split for training; None where it does not say.
     """
 
     temperature = 1.0
@@ -285,9 +404,11 @@ class KerasPredictor:
         labels: tuple[str, ...],
         preprocessing: Preprocessing,
         normalization: Normalization = RAW,
+        rule: SplitRule | None = None,
     ) -> None:
         self._path = path
-        self._model = model
+        self.model = model
+        self.rule = rule
         self._labels = labels
         self._preprocessing = preprocessing
         self._mean = np.array(normalization.mean, np.float32)
@@ -307,6 +428,39 @@ class KerasPredictor:
     def preprocessing(self) -> Preprocessing:
         return self._preprocessing
 
+    def warm_up(self) -> None:
+        """Asks about black pictures, so that later calls take their usual time.
+
+        Keras compiles for the first size of a batch, and for any size at the second.
+
+        Raises:
+            ValidationError: as ``score``.
+        """
+        how = self._preprocessing
+        for count in (1, 2):
+            self.score(np.zeros((count, how.height, how.width, how.channels), np.uint8))
+
+    def encode(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """What the model takes for ``(N, H, W, C)`` uint8 pixels: the same shape, float32."""
+        encoded: NDArray[np.float32] = (pixels.astype(np.float32) - self._mean) / self._std
+        return encoded
+
+    def score(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """As ``Scorer.score``, all pictures in one batch.
+
+        Raises:
+            ValidationError: the model answers with NaN, or with something other than probabilities.
+        """
+        scores = np.asarray(self.model.predict_on_batch(self.encode(pixels)), np.float32)
+        if not np.isfinite(scores).all():
+            raise ValidationError(f"{self._path}: answers with NaN; train it again")
+        if (scores < 0).any() or np.abs(scores.sum(axis=1) - 1).max() > _NO_PROBABILITIES:
+            raise ValidationError(
+                f"{self._path}: its scores are no probabilities (one picture's add up to "
+                f"{scores[0].sum():.3g}, expected 1); add keras.layers.Softmax() and save it again"
+            )
+        return scores
+
     def see(self, item: Decoded) -> None:
         self._waiting.append(preprocess(item.frame, self._preprocessing))
         if len(self._waiting) == _BATCH:
@@ -318,17 +472,8 @@ class KerasPredictor:
         return self._scores.all()
 
     def _ask(self) -> None:
-        pixels = (np.stack(self._waiting).astype(np.float32) - self._mean) / self._std
+        self._scores.add(self.score(np.stack(self._waiting)))
         self._waiting.clear()
-        scores = np.asarray(self._model.predict_on_batch(pixels), np.float32)
-        if not np.isfinite(scores).all():
-            raise ValidationError(f"{self._path}: answers with NaN; train it again")
-        if (scores < 0).any() or np.abs(scores.sum(axis=1) - 1).max() > _NO_PROBABILITIES:
-            raise ValidationError(
-                f"{self._path}: its scores are no probabilities (one picture's add up to "
-                f"{scores[0].sum():.3g}, expected 1); add keras.layers.Softmax() and save it again"
-            )
-        self._scores.add(scores)
 
     def close(self) -> None:
         """Nothing to give back."""

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from edge_sdk.errors import ExplanationError
 from host_tools.explain.heat import HeatMap
-from host_tools.explain.scorers import KerasScorer
 from host_tools.extras import require
+from host_tools.predict import KerasPredictor
 
 _INSTEAD = "use --method occlusion or --method shap, which look at the answers alone"
 
@@ -31,7 +31,7 @@ class GradCam:
             cannot be found; Keras on another backend than TensorFlow.
     """
 
-    def __init__(self, scorer: KerasScorer) -> None:
+    def __init__(self, scorer: KerasPredictor) -> None:
         keras = require("keras")
         if keras.backend.backend() != "tensorflow":
             raise ExplanationError(

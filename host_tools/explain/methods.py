@@ -13,10 +13,10 @@ from edge_sdk.errors import ExplanationError, MissingExtraError
 from host_tools.explain.grad_cam import GradCam
 from host_tools.explain.heat import HeatMap
 from host_tools.explain.occlusion import occlusion
-from host_tools.explain.scorers import KerasScorer
 from host_tools.explain.shapley import shapley
 from host_tools.explain.subjects import Subject
 from host_tools.extras import require
+from host_tools.predict import KerasPredictor
 
 Method = Literal["grad-cam", "occlusion", "shap"]
 METHODS: tuple[Method, ...] = ("grad-cam", "occlusion", "shap")
@@ -98,7 +98,7 @@ def _grad_cams(
 
 
 def _grad_cam(subject: Subject) -> GradCam:
-    if isinstance(subject.scorer, KerasScorer):
+    if isinstance(subject.scorer, KerasPredictor):
         return GradCam(subject.scorer)
     raise ExplanationError(
         f"{subject.path}: a TFLite file has no gradients, which grad-cam is made of; give the run "

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from host_tools.explain.heat import HeatMap, cell_edges
-from host_tools.explain.scorers import BATCH, Scorer
+from host_tools.predict import BATCH, Scorer
 from host_tools.progress import progress
 
 # Zeiler and Fergus cover 50 of 224 pixels; a fifth of the shorter side is near that.

@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from host_tools.explain.heat import HeatMap
-from host_tools.explain.scorers import BATCH, Scorer
 from host_tools.extras import require
+from host_tools.predict import BATCH, Scorer
 from host_tools.progress import progress
 
 # Cells along the longer side. With a thousand evaluations no part gets as small as that.

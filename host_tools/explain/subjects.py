@@ -10,10 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_sdk.artifact import Artifact
-from edge_sdk.artifact.description import parse_normalization, read_labels
 from edge_sdk.errors import (
     SourceNotFoundError,
-    UndescribedArtifactError,
     UnreadableImageError,
     ValidationError,
 )
@@ -21,19 +19,18 @@ from edge_sdk.sources.folder import list_images
 from edge_sdk.types import ErrorRecord
 from edge_sdk.vision.images import MAX_PIXELS, read_image
 from edge_sdk.vision.preprocess import Preprocessing, preprocess
-from edge_sdk.vision.tensors import RAW
 from host_tools.data.layouts import find_pictures
-from host_tools.data.load import split_rule
 from host_tools.data.pictures import Decoded, Picture, PictureFolder, Unreadable, read_picture
 from host_tools.data.split import SplitRule, decoded_split
-from host_tools.explain.scorers import BATCH, ArtifactScorer, KerasScorer, Scorer
-from host_tools.predict import Opening, open_classifier, recorded_rule
-from host_tools.quantize.convert import input_shape
-from host_tools.recipe import preprocessing_of
-from host_tools.run_directory import find_trained
-from host_tools.third_party.keras import load_keras
-
-_ARTIFACTS = (".tflite", ".onnx")
+from host_tools.predict import (
+    ARTIFACT_SUFFIXES,
+    BATCH,
+    ArtifactPredictor,
+    KerasPredictor,
+    Opening,
+    Scorer,
+    open_model,
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,24 +78,23 @@ def open_subjects(
     """
     paths = (model,) if against is None else (model, against)
     # An artifact knows labels and preprocessing, which a bare .keras file takes from it.
-    order = sorted(range(len(paths)), key=lambda i: paths[i].suffix not in _ARTIFACTS)
-    opened: dict[int, Subject] = {}
+    order = sorted(range(len(paths)), key=lambda i: paths[i].suffix not in ARTIFACT_SUFFIXES)
+    opened: dict[int, ArtifactPredictor | KerasPredictor] = {}
     try:
         for i in order:
             other = next(iter(opened.values()), None)
-            if paths[i].suffix in _ARTIFACTS:
+            fitting = opening
+            if paths[i].suffix in ARTIFACT_SUFFIXES:
                 fitting = _for_this_file(paths[i], paths, opening, say)
-                opened[i] = _open_artifact(paths[i], fitting, say)
-            else:
-                opened[i] = _open_keras(paths[i], opening, other, say)
-        subjects = tuple(opened[i] for i in range(len(paths)))
+            opened[i] = open_model(paths[i], fitting, other, say)
+        subjects = tuple(_subject(paths[i], opened[i]) for i in range(len(paths)))
         if len(subjects) == 2:
             _check_comparable(*subjects)
             if subjects[0].name.casefold() == subjects[1].name.casefold():
                 subjects = (subjects[0], replace(subjects[1], name=f"{subjects[1].name}-2"))
     except BaseException:
-        for subject in opened.values():
-            subject.scorer.close()
+        for predictor in opened.values():
+            predictor.close()
         raise
     return subjects
 
@@ -109,76 +105,21 @@ def _for_this_file(
     """On the Edge TPU the other file, not compiled for it, runs on the CPU."""
     if len(paths) == 1 or not opening.backend.startswith("edgetpu"):
         return opening
-    compiled = [Artifact.open(p).needs_edgetpu for p in paths if p.suffix in _ARTIFACTS]
+    compiled = [Artifact.open(p).needs_edgetpu for p in paths if p.suffix in ARTIFACT_SUFFIXES]
     if not any(compiled) or Artifact.open(path).needs_edgetpu:
         return opening
     say(f"{path}: not compiled for the Edge TPU; it runs on the CPU")
     return replace(opening, backend="cpu")
 
 
-def _open_artifact(path: Path, opening: Opening, say: Callable[[str], None]) -> Subject:
-    classifier = open_classifier(path, opening, say)
-    artifact = classifier.artifact
+def _subject(given: Path, predictor: ArtifactPredictor | KerasPredictor) -> Subject:
     return Subject(
-        path.stem,
-        str(path),
-        artifact.labels,
-        artifact.preprocessing,
-        ArtifactScorer(classifier),
-        recorded_rule(artifact),
-    )
-
-
-def _open_keras(
-    path: Path, opening: Opening, other: Subject | None, say: Callable[[str], None]
-) -> Subject:
-    trained = find_trained(path)
-    model = load_keras(trained.path)
-    height, width, channels = input_shape(model)
-    normalization = RAW
-    if trained.recipe is not None and trained.labels is not None:
-        labels, how = trained.labels, preprocessing_of(trained.recipe)
-        if (how.height, how.width, how.channels) != (height, width, channels):
-            raise ValidationError(
-                f"{trained.path}: takes {width} x {height} x {channels} pixels, the recipe beside it "
-                f"says {how.width} x {how.height} x {how.channels}; keep a model with its own recipe"
-            )
-    else:
-        labels = _labels_of_bare(path, opening, other)
-        crop = opening.crop or (other.preprocessing.crop if other else None)
-        how = Preprocessing(width, height, channels, crop or "squash")
-        if crop is None:
-            say(
-                f"{path}: no recipe beside it; pictures are squashed to {width}x{height} "
-                "(choose with --crop squash|center|letterbox)"
-            )
-        if opening.normalize is None:
-            say(f"{path}: no recipe beside it; it is given pixels of 0..255 (see --normalize)")
-        else:
-            normalization = parse_normalization(opening.normalize)
-    if model.outputs[0].shape[-1] != len(labels):
-        raise ValidationError(
-            f"{path}: gives {model.outputs[0].shape[-1]} scores for {len(labels)} labels; give its "
-            "own with --labels FILE"
-        )
-    return Subject(
-        _name_of(path, trained.path),
-        str(path),
-        labels,
-        how,
-        KerasScorer(model, trained.path, normalization),
-        split_rule(trained.recipe) if trained.recipe else None,
-    )
-
-
-def _labels_of_bare(path: Path, opening: Opening, other: Subject | None) -> tuple[str, ...]:
-    if opening.labels is not None:
-        return read_labels(opening.labels)
-    if other is not None:
-        return other.labels
-    raise UndescribedArtifactError(
-        f"{path}: no recipe.toml and labels.txt beside it, so nothing says what its scores are "
-        "called; give --labels FILE with one label per line, or the run directory"
+        _name_of(given, Path(predictor.path)),
+        str(given),
+        predictor.labels,
+        predictor.preprocessing,
+        predictor,
+        predictor.rule,
     )
 
 

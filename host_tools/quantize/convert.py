@@ -18,6 +18,7 @@ from host_tools.quantize.int8 import Treatment, quantized, weights_int4
 from host_tools.quantize.onnx import FORMATS as ONNX_FORMATS
 from host_tools.quantize.onnx import to_onnx
 from host_tools.quantize.trial import tried
+from host_tools.third_party.keras import input_shape
 
 
 def convert(
@@ -96,30 +97,6 @@ def _converted(model: Any, format_: str, calibration: NDArray[np.uint8] | None) 
             f"TensorFlow Lite cannot express the model in {format_}: {reason}"
         ) from error
     return flatbuffer
-
-
-def input_shape(model: Any) -> tuple[int, int, int]:
-    """``(height, width, channels)`` of a Keras classifier.
-
-    Raises:
-        ConversionError: it is no image classifier of fixed size with one output.
-    """
-    shapes = [tuple(tensor.shape) for tensor in (*model.inputs, *model.outputs)]
-    image = shapes[0]
-    fits = (
-        len(model.inputs) == len(model.outputs) == 1
-        and len(image) == 4
-        and None not in image[1:]
-        and image[3] in (1, 3)
-        and len(shapes[1]) == 2
-        and (shapes[1][1] or 0) >= 2
-    )
-    if not fits:
-        raise ConversionError(
-            f"{model.name}: no image classifier of fixed size: inputs and outputs {shapes}, expected "
-            "(None, height, width, 1 or 3) and (None, classes)"
-        )
-    return (int(image[1]), int(image[2]), int(image[3]))
 
 
 def _logits_model(model: Any) -> Any:

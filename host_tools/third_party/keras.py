@@ -76,6 +76,30 @@ def load_keras(path: Path) -> Any:
         ) from error
 
 
+def input_shape(model: Any) -> tuple[int, int, int]:
+    """``(height, width, channels)`` of a Keras classifier.
+
+    Raises:
+        ConversionError: it is no image classifier of fixed size with one output.
+    """
+    shapes = [tuple(tensor.shape) for tensor in (*model.inputs, *model.outputs)]
+    image = shapes[0]
+    fits = (
+        len(model.inputs) == len(model.outputs) == 1
+        and len(image) == 4
+        and None not in image[1:]
+        and image[3] in (1, 3)
+        and len(shapes[1]) == 2
+        and (shapes[1][1] or 0) >= 2
+    )
+    if not fits:
+        raise ConversionError(
+            f"{model.name}: no image classifier of fixed size: inputs and outputs {shapes}, expected "
+            "(None, height, width, 1 or 3) and (None, classes)"
+        )
+    return (int(image[1]), int(image[2]), int(image[3]))
+
+
 def _config(path: Path) -> Any:
     """What the file says of its layers, unpacked from JSON; None where it says nothing."""
     try:

@@ -33,9 +33,8 @@ from host_tools.explain.heat import (
     png,
 )
 from host_tools.explain.methods import Method, Methods
-from host_tools.explain.scorers import KerasScorer
 from host_tools.explain.subjects import Subject, open_subjects
-from host_tools.predict import Opening
+from host_tools.predict import KerasPredictor, Opening
 from host_tools.progress import progress
 from host_tools.run_directory import taken
 from host_tools.validate.results import ArtifactResult, Validation
@@ -276,7 +275,7 @@ def _opened(
 def _methods(subjects: Sequence[Subject]) -> Methods:
     cams = {}
     for subject in subjects:
-        if isinstance(subject.scorer, KerasScorer):
+        if isinstance(subject.scorer, KerasPredictor):
             try:
                 cams[subject.name] = GradCam(subject.scorer)
             except ExplanationError:

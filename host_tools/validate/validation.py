@@ -8,14 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from edge_sdk.artifact import Artifact
-from edge_sdk.artifact.description import parse_normalization
-from edge_sdk.classifier import Classifier
 from edge_sdk.engines import backend_for
 from edge_sdk.errors import DelegateError, ValidationError, WrongBackendError
 from edge_sdk.vision.images import MAX_PIXELS
-from edge_sdk.vision.tensors import RAW
 from host_tools.data.layouts import find_pictures
-from host_tools.data.load import split_rule
 from host_tools.data.pictures import (
     Decoded,
     Picture,
@@ -26,20 +22,18 @@ from host_tools.data.pictures import (
 )
 from host_tools.data.split import SplitRule, decoded_split
 from host_tools.predict import (
+    ARTIFACT_SUFFIXES,
     ArtifactPredictor,
-    KerasPredictor,
     Opening,
     Predictor,
     SavedPredictor,
     SavedScores,
     load_scores,
     open_classifier,
+    open_model,
     recorded_rule,
 )
 from host_tools.progress import progress
-from host_tools.recipe import preprocessing_of
-from host_tools.run_directory import find_trained
-from host_tools.third_party.keras import load_keras
 from host_tools.validate.measure import compare
 from host_tools.validate.results import Budget, Validation
 
@@ -119,12 +113,13 @@ def validate(
     folder = find_pictures(data, layout)
     opening = opening or Opening()
     with ExitStack() as stack:
-        predictors = [
-            stack.enter_context(open_classifier(path, opening, say)) for path in artifacts
-        ]
+        predictors = []
+        for path in artifacts:
+            predictors.append(ArtifactPredictor(open_classifier(path, opening, say)))
+            stack.callback(predictors[-1].close)
         other, other_rule = _open_reference(reference, opening, predictors[0], say)
         stack.callback(other.close)
-        rule = other_rule or first_rule(classifier.artifact for classifier in predictors)
+        rule = other_rule or first_rule(predictor.artifact for predictor in predictors)
         if split is None and isinstance(other, SavedPredictor):
             pictures: Sequence[Picture] = [p for p in folder.pictures if other.knows(p)]
             say(f"{len(pictures)} of the {len(other)} pictures with saved scores are in {data}")
@@ -135,7 +130,7 @@ def validate(
                 chosen_pictures = _known(chosen_pictures, other)
         result = compare(
             other,
-            [ArtifactPredictor(classifier) for classifier in predictors],
+            predictors,
             chosen_pictures,
             folder.classes,
             budget or Budget(),
@@ -158,27 +153,14 @@ def scores_of(comparison: Validation) -> SavedScores:
 
 
 def _open_reference(
-    path: Path, opening: Opening, first: Classifier, say: Callable[[str], None]
+    path: Path, opening: Opening, first: Predictor, say: Callable[[str], None]
 ) -> tuple[Predictor, SplitRule | None]:
-    if path.suffix in (".tflite", ".onnx"):
-        classifier = open_classifier(path, _for_reference(path, opening, say), say)
-        return ArtifactPredictor(classifier), recorded_rule(classifier.artifact)
     if path.suffix == ".npz":
         return SavedPredictor(path, load_scores(path)), None
-    trained = find_trained(path)
-    # A bare .keras file has neither labels nor preprocessing; the artifact made from it has both.
-    labels = trained.labels or first.labels
-    how = preprocessing_of(trained.recipe) if trained.recipe else first.artifact.preprocessing
-    normalization = RAW
-    if trained.recipe is None and opening.normalize is not None:
-        normalization = parse_normalization(opening.normalize)
-    model = load_keras(trained.path)
-    if model.outputs[0].shape[-1] != len(labels):
-        raise ValidationError(
-            f"{path}: gives {model.outputs[0].shape[-1]} scores, the artifact has {len(labels)} labels"
-        )
-    rule = split_rule(trained.recipe) if trained.recipe else None
-    return KerasPredictor(trained.path, model, labels, how, normalization), rule
+    if path.suffix in ARTIFACT_SUFFIXES:
+        opening = _for_reference(path, opening, say)
+    predictor = open_model(path, opening, first, say)
+    return predictor, predictor.rule
 
 
 def _for_reference(path: Path, opening: Opening, say: Callable[[str], None]) -> Opening:
@@ -210,17 +192,17 @@ def _known(
 
 
 def _say_if_other_data(
-    classifiers: Sequence[Classifier], result: Validation, say: Callable[[str], None]
+    predictors: Sequence[ArtifactPredictor], result: Validation, say: Callable[[str], None]
 ) -> None:
-    for classifier in classifiers:
-        manifest = classifier.artifact.manifest
+    for predictor in predictors:
+        manifest = predictor.artifact.manifest
         try:
             known = manifest.provenance["data"]["fingerprints"] if manifest else {}
         except (KeyError, TypeError):
             continue
         if known and result.fingerprint not in known.values():
             say(
-                f"{classifier.artifact.path}: these are other pictures than the splits it was made "
+                f"{predictor.path}: these are other pictures than the splits it was made "
                 "with; the figures describe them, not the training data set"
             )
             return

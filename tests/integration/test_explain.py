@@ -19,15 +19,14 @@ from tests.integration.host import edgecls
 pytest.importorskip("tensorflow", reason="the extra [host] is not installed")
 pytest.importorskip("shap", reason="the extra [shap] is not installed")
 
-from edge_sdk import Classifier
+from edge_sdk import Classifier, Preprocessing
 from edge_sdk.errors import ExplanationError, ValidationError, WriteError
 from host_tools.explain import explain as explain_module
 from host_tools.explain.grad_cam import GradCam
 from host_tools.explain.methods import METHODS, choose_methods
-from host_tools.explain.scorers import ArtifactScorer, KerasScorer
 from host_tools.explain.subjects import Subject, open_subjects
 from host_tools.extras import require
-from host_tools.predict import Opening
+from host_tools.predict import ArtifactPredictor, KerasPredictor, Opening
 
 _SIDE = 32
 # In cells of 4 pixels: the only part of the picture that the answer depends on.
@@ -62,6 +61,12 @@ def _region_model(end: str = "softmax") -> Any:
     return model
 
 
+def _predictor(model: Any, name: str) -> KerasPredictor:
+    height, width, channels = model.inputs[0].shape[1:]
+    how = Preprocessing(width, height, channels, "squash")
+    return KerasPredictor(Path(name), model, ("bright", "dark"), how)
+
+
 def _region_picture() -> np.ndarray[Any, np.dtype[np.uint8]]:
     picture = np.random.default_rng(0).integers(0, 60, (_SIDE, _SIDE, 3)).astype(np.uint8)
     picture[4:12, 20:28] += 150
@@ -71,7 +76,7 @@ def _region_picture() -> np.ndarray[Any, np.dtype[np.uint8]]:
 @pytest.mark.slow
 @pytest.mark.parametrize("end", ["softmax", "layer"])
 def test_all_three_methods_find_the_region_that_the_answer_depends_on(end: str) -> None:
-    scorer = KerasScorer(_region_model(end), Path("region.keras"))
+    scorer = _predictor(_region_model(end), "region.keras")
     subject = Subject("region", "region.keras", ("bright", "dark"), None, scorer, None)  # type: ignore[arg-type]
     methods = choose_methods(METHODS, [subject])
     for method in METHODS:
@@ -87,7 +92,7 @@ def test_all_three_methods_find_the_region_that_the_answer_depends_on(end: str) 
 def test_grad_cam_of_a_logit_and_not_of_a_saturated_probability() -> None:
     model = _region_model()
     model.get_layer("head").set_weights([np.array([[9e3, -9e3]]), np.zeros(2)])
-    heat = GradCam(KerasScorer(model, Path("sure.keras"))).map(_region_picture(), 0)
+    heat = GradCam(_predictor(model, "sure.keras")).map(_region_picture(), 0)
     assert heat.values.max() > 0
 
 
@@ -108,25 +113,24 @@ def test_a_sub_model_that_gives_back_a_feature_map_is_looked_into(tmp_path: Path
         [keras.Input((16, 16, 3)), pooled, layers.Dense(2, activation="softmax")]
     )
     picture = np.random.default_rng(0).integers(0, 255, (16, 16, 3)).astype(np.uint8)
-    assert GradCam(KerasScorer(nested, Path("x"))).map(picture, 0).values.shape == (16, 16)
+    assert GradCam(_predictor(nested, "x")).map(picture, 0).values.shape == (16, 16)
     with pytest.raises(ExplanationError, match=r"within the sub-model .* use --method occlusion"):
-        GradCam(KerasScorer(hidden, Path("x")))
+        GradCam(_predictor(hidden, "x"))
 
 
 def test_a_model_without_probabilities_is_refused() -> None:
     model = _region_model("layer")
     logits = require("keras").Model(model.inputs[0], model.layers[-1].input)
     with pytest.raises(ValidationError, match="no probabilities"):
-        KerasScorer(logits, Path("logits.keras"))
+        _predictor(logits, "logits.keras").warm_up()
 
 
 @pytest.mark.parametrize("crop", ["center", "squash", "letterbox"])
 def test_pictures_of_the_model_size_pass_through_preprocessing_unchanged(
     int8_artifact: Path, crop: Any
 ) -> None:
-    from edge_sdk import Preprocessing
     from edge_sdk.vision.preprocess import preprocess
-    from host_tools.explain.scorers import _frame
+    from host_tools.predict import _frame
 
     for channels in (1, 3):
         pixels = np.random.default_rng(1).integers(0, 256, (32, 24, channels)).astype(np.uint8)
@@ -134,7 +138,7 @@ def test_pictures_of_the_model_size_pass_through_preprocessing_unchanged(
         assert (same == pixels).all()
     with Classifier.open(int8_artifact) as classifier:
         pixels = np.random.default_rng(1).integers(0, 256, (3, 32, 32, 3)).astype(np.uint8)
-        scores = ArtifactScorer(classifier).score(pixels)
+        scores = ArtifactPredictor(classifier).score(pixels)
         assert scores.shape == (3, 10)
         assert scores.dtype == np.float32
         assert (scores[1] == classifier.classify(pixels[1]).scores).all()

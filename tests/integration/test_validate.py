@@ -326,6 +326,25 @@ def test_a_keras_reference_without_probabilities_is_refused(
     assert part in result.stderr
 
 
+def test_a_bare_keras_reference_of_another_size_is_refused_in_words(
+    built: Path, digits: Path, tmp_path: Path
+) -> None:
+    from host_tools.extras import require
+
+    layers = require("keras").layers
+    with Classifier.open(built / "digits_int8.tflite") as classifier:
+        classes = len(classifier.labels)
+    tall = layers.Input((40, 32, 3))
+    scores = layers.Dense(classes, activation="softmax")(layers.GlobalAveragePooling2D()(tall))
+    require("keras").Model(tall, scores).save(tmp_path / "tall.keras")
+    words = ("--reference", tmp_path / "tall.keras", "--data", digits)
+    result = edgecls("validate", built / "digits_int8.tflite", *words)
+    assert result.exit_code == 1
+    assert "no recipe beside it; it is given pixels of 0..255" in result.stderr
+    assert "32 x 40 RGB pixels, center" in result.stderr.replace("32x40", "32 x 40")
+    assert "--any-preprocessing" in result.stderr
+
+
 def test_an_empty_data_folder_is_no_data_set(int8_artifact: Path, tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     result = edgecls(

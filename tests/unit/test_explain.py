@@ -24,9 +24,9 @@ from host_tools.explain.heat import (
     overlay,
 )
 from host_tools.explain.occlusion import finest_step, occlusion, patches
-from host_tools.explain.scorers import BATCH
 from host_tools.explain.shapley import FEWEST_EVALUATIONS, MOST_EVALUATIONS, shapley
 from host_tools.explain.subjects import _flips, _worst
+from host_tools.predict import BATCH
 
 pytestmark = pytest.mark.computes
 
