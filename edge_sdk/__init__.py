@@ -48,7 +48,27 @@ _NAMES = {
         "SizedSource",
         "TellsHealth",
     ),
-    "sinks.jsonl": ("JsonLines",),
+    "sinks.extra": ("as_extra",),
+    "sinks.jsonl": (
+        "JsonLines",
+        "open_json_lines",
+    ),
+    "sinks.metrics": ("open_metrics",),
+    "sinks.mqtt": ("open_mqtt",),
+    "sinks.save_frames": (
+        "SaveFrames",
+        "Wanted",
+        "open_save_frames",
+    ),
+    "sinks.sender": (
+        "Delivery",
+        "Parcel",
+        "Sender",
+    ),
+    "sinks.spool": ("Spool",),
+    "sinks.web.sink": ("open_web",),
+    "sinks.web.uploads": ("Uploads",),
+    "sinks.webhook": ("open_webhook",),
     "sources.camera": ("open_camera",),
     "sources.fake": ("FakeCamera",),
     "sources.folder": ("FolderSource",),
@@ -76,7 +96,10 @@ _NAMES = {
         "TensorSpec",
         "Timing",
     ),
-    "vision.images": ("read_image",),
+    "vision.images": (
+        "decode_image",
+        "read_image",
+    ),
     "vision.preprocess": ("Preprocessing",),
     "vision.tensors": ("Normalization",),
 }
@@ -109,7 +132,20 @@ if TYPE_CHECKING:
         SizedSource as SizedSource,
         TellsHealth as TellsHealth,
     )
-    from edge_sdk.sinks.jsonl import JsonLines as JsonLines
+    from edge_sdk.sinks.extra import as_extra as as_extra
+    from edge_sdk.sinks.jsonl import JsonLines as JsonLines, open_json_lines as open_json_lines
+    from edge_sdk.sinks.metrics import open_metrics as open_metrics
+    from edge_sdk.sinks.mqtt import open_mqtt as open_mqtt
+    from edge_sdk.sinks.save_frames import (
+        SaveFrames as SaveFrames,
+        Wanted as Wanted,
+        open_save_frames as open_save_frames,
+    )
+    from edge_sdk.sinks.sender import Delivery as Delivery, Parcel as Parcel, Sender as Sender
+    from edge_sdk.sinks.spool import Spool as Spool
+    from edge_sdk.sinks.web.sink import open_web as open_web
+    from edge_sdk.sinks.web.uploads import Uploads as Uploads
+    from edge_sdk.sinks.webhook import open_webhook as open_webhook
     from edge_sdk.sources.camera import open_camera as open_camera
     from edge_sdk.sources.fake import FakeCamera as FakeCamera
     from edge_sdk.sources.folder import FolderSource as FolderSource
@@ -137,7 +173,7 @@ if TYPE_CHECKING:
         TensorSpec as TensorSpec,
         Timing as Timing,
     )
-    from edge_sdk.vision.images import read_image as read_image
+    from edge_sdk.vision.images import decode_image as decode_image, read_image as read_image
     from edge_sdk.vision.preprocess import Preprocessing as Preprocessing
     from edge_sdk.vision.tensors import Normalization as Normalization
 else:  # a checker that saw this would take any name for a public one

@@ -6,8 +6,7 @@ import signal
 import sys
 import threading
 
-from edge_sdk import EdgeClsError, ReloadingClassifier, open_camera, run
-from edge_sdk.sinks.save_frames import SaveFrames, Wanted
+from edge_sdk import EdgeClsError, ReloadingClassifier, SaveFrames, Wanted, open_camera, run
 
 
 def main(model: str, folder: str, camera: str = "auto", below: str = "0.6") -> int:

@@ -10,9 +10,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 from wsgiref.simple_server import make_server
 
-from edge_sdk import Classifier, EdgeClsError
+from edge_sdk import Classifier, EdgeClsError, decode_image
 from edge_sdk.errors import UnreadableImageError
-from edge_sdk.vision.images import decode_image
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment

@@ -15,9 +15,9 @@ from edge_sdk import (
     Record,
     Sink,
     open_camera,
+    open_mqtt,
     run,
 )
-from edge_sdk.sinks.mqtt import open_mqtt
 
 
 class Only:
