@@ -110,7 +110,7 @@ def _converted(
     save_keras(float_model, run.model)
     started = time.perf_counter()
     paths = convert_run(
-        find_trained(folder), dataset, recipe.conversion, folder, say=lambda _: None
+        find_trained(folder), dataset, recipe.conversion, folder, note=lambda _: None
     )
     figures: dict[str, Any] = {"convert_s": time.perf_counter() - started}
     pixels = dataset.splits["test"].pixels(slice(0, pictures))

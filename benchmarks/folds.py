@@ -95,8 +95,8 @@ def _fold(recipe: Recipe, fold: Path, out: Path) -> list[NDArray[np.int64]]:
         run = RunDirectory(out)
         dataset = load_for(recipe, DataPlace(fold), _say)
         if not run.model.exists() or holds_unfinished(run.checkpoint):
-            train_run(recipe, dataset, run, resume=True, say=_say)
-        (artifact,) = convert_run(find_trained(out), dataset, recipe.conversion, out, say=_say)
+            train_run(recipe, dataset, run, resume=True, note=_say)
+        (artifact,) = convert_run(find_trained(out), dataset, recipe.conversion, out, note=_say)
         np.savez(kept, *_answers(dataset, run, artifact))
     with np.load(kept) as answers:
         return [answers[name] for name in answers.files]

@@ -31,7 +31,7 @@ from host_tools.repair.rungs import RepairBudget
 from host_tools.run_directory import TrainedModel
 from host_tools.third_party.keras import input_shape, load_keras
 
-Say = Callable[[str], None]
+Note = Callable[[str], None]
 # What is calibrated on pictures.
 _INTEGER_FORMATS = ("int8", "int16x8", "onnx-int8")
 
@@ -55,7 +55,7 @@ def convert_run(
     out: Path,
     *,
     request: CalibrationRequest = CalibrationRequest(),  # noqa: B008  frozen
-    say: Say,
+    note: Note,
 ) -> list[Path]:
     """Converts a trained model to every format asked for.
 
@@ -65,22 +65,22 @@ def convert_run(
         conversion: formats, and how many pictures to calibrate with.
         out: folder for the artifacts.
         request: which pictures to calibrate with.
-        say: told each file as it is written.
+        note: told each file as it is written.
 
     Raises:
         ConversionError: the model does not convert, the data set is another one's, or the lint
             stops the calibration.
     """
-    source = _source(trained, dataset, say)
+    source = _source(trained, dataset, note)
     integer = None
     if formats_needing_data(conversion.formats):
-        integer = _calibrated(source, conversion, request, say)
+        integer = _calibrated(source, conversion, request, note)
     paths = []
     for format_ in conversion.formats:
         flatbuffer = _flatbuffer(source.model, format_, integer, conversion.io)
         measured = integer if format_ in _INTEGER_FORMATS else None
         more = {"calibration": measured[1].record} if measured else {}
-        paths.append(_write(source, out, flatbuffer, format_, more, say))
+        paths.append(_write(source, out, flatbuffer, format_, more, note))
     return paths
 
 
@@ -92,7 +92,7 @@ def repair_run(
     budget: RepairBudget,
     *,
     request: CalibrationRequest = CalibrationRequest(),  # noqa: B008  frozen
-    say: Say,
+    note: Note,
 ) -> Repaired:
     """Converts a trained model to the int8 artifact that keeps to a budget, or to the next best.
 
@@ -102,7 +102,7 @@ def repair_run(
         trained, conversion, out, request: as of ``convert_run``.
         dataset: whose validation split the choice is made on, and whose test split confirms it.
         budget: of accuracy, and of time.
-        say: told every step.
+        note: told every step.
 
     Raises:
         ConversionError: as ``convert_run``, or there are no validation pictures.
@@ -113,8 +113,8 @@ def repair_run(
             f"{dataset.folder.root}: no validation pictures, and a repair chooses by them; train with "
             "data.validation above 0"
         )
-    source = _source(trained, dataset, say)
-    integer = _calibrated(source, conversion, request, say)
+    source = _source(trained, dataset, note)
+    integer = _calibrated(source, conversion, request, note)
     assert integer is not None  # there is a data set
     graph, calibration = integer
     ladder = Climber(
@@ -122,8 +122,8 @@ def repair_run(
         lambda: convert(source.model, "float16"),
         budget,
         conversion.io,
-        say,
-        partial(_fine_tuned_graph, source, dataset, calibration, say),
+        note,
+        partial(_fine_tuned_graph, source, dataset, calibration, note),
     ).climb()
     best = ladder.best
     float_model = append_softmax(graph.pack())
@@ -139,7 +139,7 @@ def repair_run(
     }
     if best.format != "int8":
         del more["calibration"]
-    path = _write(source, out, ladder.flatbuffer, best.format, more, say)
+    path = _write(source, out, ladder.flatbuffer, best.format, more, note)
     repaired = Repaired(path, ladder, budget, confirmed)
     record(repaired, graph, calibration)
     return repaired
@@ -149,21 +149,21 @@ def _fine_tuned_graph(
     source: _Source,
     dataset: Dataset,
     calibration: CheckedCalibration,
-    say: Say,
+    note: Note,
     treatment: Treatment,
     seconds: float,
 ) -> Graph | None:
     how = FineTuning(seconds, flips=source.recipe.augmentation.horizontal_flip > 0)
     data = (dataset.splits["train"], calibration.pixels)
     try:
-        tuned = fine_tuned(source.model, *data, treatment, how, say)
+        tuned = fine_tuned(source.model, *data, treatment, how, note)
     except ConversionError as error:
-        say(f"not fine-tuned: {error}")
+        note(f"not fine-tuned: {error}")
         return None
     return float_graph(tuned.model) if tuned.improved else None
 
 
-def _source(trained: TrainedModel, dataset: Dataset | None, say: Say) -> _Source:
+def _source(trained: TrainedModel, dataset: Dataset | None, note: Note) -> _Source:
     model = load_keras(trained.path)
     labels = trained.labels or (dataset.classes if dataset else None)
     if labels is None:
@@ -180,29 +180,29 @@ def _source(trained: TrainedModel, dataset: Dataset | None, say: Say) -> _Source
         )
     recipe = trained.recipe or recipe_for_bare(trained, model)
     if trained.recipe is None:
-        say(
+        note(
             f"{trained.path}: no run directory, so it is taken to want RGB 0..255 and a centre crop; "
             "if it was trained on another range, put a Rescaling layer in front and save it again"
         )
     provenance = {
         "recipe": travelling_recipe(recipe),
-        "data": data_provenance(trained, dataset, say),
+        "data": data_provenance(trained, dataset, note),
         "tools": tool_versions(),
     }
     return _Source(trained, model, dataset, labels, recipe, provenance)
 
 
 def _calibrated(
-    source: _Source, conversion: ConversionRecipe, request: CalibrationRequest, say: Say
+    source: _Source, conversion: ConversionRecipe, request: CalibrationRequest, note: Note
 ) -> tuple[Graph, CheckedCalibration] | None:
     graph = float_graph(source.model)
     about = (graph, source.trained, source.recipe, source.labels, source.dataset)
-    calibration = checked_calibration(*about, conversion.calibration_images, request, say)
+    calibration = checked_calibration(*about, conversion.calibration_images, request, note)
     return (graph, calibration) if calibration else None
 
 
 def _write(
-    source: _Source, out: Path, flatbuffer: bytes, format_: str, more: dict[str, Any], say: Say
+    source: _Source, out: Path, flatbuffer: bytes, format_: str, more: dict[str, Any], note: Note
 ) -> Path:
     path = out / artifact_name(source.trained.name, format_)
     description = Description(
@@ -214,7 +214,7 @@ def _write(
         provenance={**source.provenance, **more},
     )
     write_artifact(path, flatbuffer, description)
-    say(f"wrote {path}, {path.stat().st_size:,} bytes")
+    note(f"wrote {path}, {path.stat().st_size:,} bytes")
     return path
 
 

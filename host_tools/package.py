@@ -63,7 +63,7 @@ def travelling_recipe(recipe: Recipe) -> dict[str, Any]:
 
 
 def data_provenance(
-    trained: TrainedModel, dataset: Dataset | None, say: Callable[[str], None]
+    trained: TrainedModel, dataset: Dataset | None, note: Callable[[str], None]
 ) -> dict[str, Any]:
     """The data set the model was trained on, as its run says, else the one given now."""
     recorded = RunDirectory(trained.path.parent).read_report() if trained.recipe else {}
@@ -75,7 +75,7 @@ def data_provenance(
     if dataset is None:
         return kept
     if kept and kept["fingerprint"] != dataset.fingerprint:
-        say(
+        note(
             f"{dataset.folder.root}: not the pictures this model was trained on, as its run recorded them"
         )
     return kept or describe_data(dataset)

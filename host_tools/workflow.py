@@ -28,7 +28,7 @@ from host_tools.train.fit import train
 from host_tools.validate.results import Budget, Validation
 from host_tools.validate.validation import scores_of, validate
 
-Say = Callable[[str], None]
+Note = Callable[[str], None]
 
 
 def train_run(
@@ -37,7 +37,7 @@ def train_run(
     run: RunDirectory,
     *,
     resume: bool,
-    say: Say,
+    note: Note,
     corruptions: bool = False,
     together: bool = False,
     meeting: Meeting | None = None,
@@ -47,7 +47,7 @@ def train_run(
     Args:
         recipe, dataset, run: what, on what, into where.
         resume: go on with an unfinished training.
-        say: told what a person should know.
+        note: called with each message for the user.
         corruptions: measure accuracy on worse pictures, too.
         together: share the training among all devices; ``use_jax`` must have been called.
         meeting: of the processes that share it; None: this one alone.
@@ -62,14 +62,14 @@ def train_run(
     writes = meeting is None or meeting.rank == 0
     with taken(run.path) if writes else contextlib.nullcontext():
         trained = _trained(
-            recipe, dataset, run, resume=resume, say=say, together=together, meeting=meeting
+            recipe, dataset, run, resume=resume, note=note, together=together, meeting=meeting
         )
         if trained is None:
             return None
         report, predict = trained
         scores = scores_on(dataset, "validation", predict)
         worse = predict if corruptions else None
-        write_report(run, report, dataset, "validation", scores, worse, say)
+        write_report(run, report, dataset, "validation", scores, worse, note)
         return report
 
 
@@ -79,7 +79,7 @@ def _trained(
     run: RunDirectory,
     *,
     resume: bool,
-    say: Say,
+    note: Note,
     together: bool = False,
     meeting: Meeting | None = None,
 ) -> tuple[dict[str, Any], Predict] | None:
@@ -99,7 +99,7 @@ def _trained(
     if team.rank:
         return None
     shared = f" on {team.devices} devices of {team.size} processes" if together else ""
-    say(
+    note(
         f"trained {progress.epochs_done} epochs in {progress.seconds:.0f} s{shared}; "
         f"kept epoch {progress.best_epoch + 1}"
     )
@@ -141,7 +141,7 @@ def build(
     *,
     resume: bool = False,
     corruptions: bool = False,
-    say: Say,
+    note: Note,
 ) -> Validation:
     """Everything: train, convert, validate on the test split, report.
 
@@ -149,7 +149,7 @@ def build(
         recipe, data, out: what, on what, into where.
         resume: go on with an unfinished training.
         corruptions: measure accuracy on worse pictures, too.
-        say: told what a person should know.
+        note: called with each message for the user.
 
     Returns:
         The comparison of the artifacts with the float model; its verdict is that of the recipe's
@@ -160,25 +160,25 @@ def build(
         FolderInUseError: another process writes into ``out``.
     """
     with taken(out):
-        return _build(recipe, data, out, resume=resume, corruptions=corruptions, say=say)
+        return _build(recipe, data, out, resume=resume, corruptions=corruptions, note=note)
 
 
 def _build(
-    recipe: Recipe, data: DataPlace, out: Path, *, resume: bool, corruptions: bool, say: Say
+    recipe: Recipe, data: DataPlace, out: Path, *, resume: bool, corruptions: bool, note: Note
 ) -> Validation:
     run = RunDirectory(out)
-    dataset = load_for(recipe, data, say)
+    dataset = load_for(recipe, data, note)
     if not len(dataset.splits["test"]):
         raise DatasetError(
             f"{data.path}: no test pictures, so the drop could not be measured; raise data.test, or use "
             "edgecls train and edgecls convert"
         )
-    trained = _trained(recipe, dataset, run, resume=resume, say=say)
+    trained = _trained(recipe, dataset, run, resume=resume, note=note)
     assert trained is not None  # there is one process
     report, predict = trained
     try:
-        artifacts = convert_run(find_trained(out), dataset, recipe.conversion, out, say=say)
-        calibrate_built(artifacts, dataset, recipe.scores, say)
+        artifacts = convert_run(find_trained(out), dataset, recipe.conversion, out, note=note)
+        calibrate_built(artifacts, dataset, recipe.scores, note)
     except Exception:
         # The training at least is reported.
         write_report(run, report, dataset, "validation", scores_on(dataset, "validation", predict))
@@ -193,7 +193,7 @@ def _build(
         budget=budget,
         opening=Opening(),
         max_pixels=data.max_pixels,
-        say=say,
+        say=note,
     )
     save_scores(run.scores, scores_of(comparison))
     comparison = _recorded(comparison, artifacts)
@@ -201,7 +201,7 @@ def _build(
     scores = comparison.reference_scores
     if comparison.pictures != dataset.splits["test"].pictures:  # one can be read no more
         scores = scores_on(dataset, "test", predict)
-    write_report(run, report, dataset, "test", scores, predict if corruptions else None, say)
+    write_report(run, report, dataset, "test", scores, predict if corruptions else None, note)
     return comparison
 
 

@@ -56,7 +56,7 @@ def build(
     from host_tools.workflow import build as build_everything
 
     comparison = build_everything(
-        load_recipe(recipe, overrides), data, out, resume=resume, corruptions=corruptions, say=say
+        load_recipe(recipe, overrides), data, out, resume=resume, corruptions=corruptions, note=say
     )
     if as_json:
         click.echo(json.dumps(comparison.to_json()))

@@ -113,7 +113,7 @@ def calibrate_scores(
     from host_tools.predict import Opening
     from host_tools.scores.calibrate import advice, to_json, to_lines
     from host_tools.scores.calibrate import calibrate_scores as calibrate
-    from host_tools.scores.fit import Goal, Kind, Wish
+    from host_tools.scores.fit import FitRequest, Goal, Kind
 
     wanted: dict[Kind, float | None] = {
         "coverage": coverage,
@@ -135,14 +135,14 @@ def calibrate_scores(
     done = calibrate(
         artifacts,
         data,
-        Wish(temperature=not no_temperature, goal=goals[0] if goals else None),
+        FitRequest(temperature=not no_temperature, goal=goals[0] if goals else None),
         unknown=unknown,
         layout=layout,
         fresh=split == "all",
         opening=Opening(backend, threads),
         max_pixels=max_pixels,
         write=not dry_run,
-        say=say,
+        note=say,
     )
     if as_json:
         click.echo(json.dumps(to_json(done)))

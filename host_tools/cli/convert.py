@@ -171,14 +171,14 @@ def convert(
     destination = out or trained.path.parent
     verdict = None
     if max_drop is None:
-        paths = convert_run(trained, dataset, conversion, destination, request=request, say=say)
+        paths = convert_run(trained, dataset, conversion, destination, request=request, note=say)
     else:
         from host_tools.repair.rungs import RepairBudget
 
         assert dataset is not None  # checked above
         budget = RepairBudget(max_drop, repair_seconds, max_class_drop=max_class_drop)
         repaired = repair_run(
-            trained, dataset, conversion, destination, budget, request=request, say=say
+            trained, dataset, conversion, destination, budget, request=request, note=say
         )
         _say_table(repaired)
         paths, verdict = [repaired.path], repaired.verdict
@@ -193,7 +193,7 @@ def convert(
             raise ConversionError(
                 f"{paths[0]}: no int8 model is within the budget, so there is nothing for the Edge TPU"
             )
-        compiled = compile_artifact(int8, compiler, say=say)
+        compiled = compile_artifact(int8, compiler, note=say)
         say_report(compiled)
         click.echo(compiled.path)
     if verdict in ("fail", "inconclusive"):

@@ -48,7 +48,7 @@ def demo(out: Path) -> None:
         unfinished = holds_unfinished(RunDirectory(out).checkpoint)
         recipe, data = load_recipe("digits"), DataPlace(pictures)
         # Of a network this small worse pictures cost a few seconds, and the report shows all it can.
-        comparison = build(recipe, data, out, resume=unfinished, corruptions=True, say=say)
+        comparison = build(recipe, data, out, resume=unfinished, corruptions=True, note=say)
         print_comparison(comparison)
         artifact = out / "digits_int8.tflite"
         click.echo(f"\nedgecls run {artifact} --source ... on five pictures it was not trained on:")

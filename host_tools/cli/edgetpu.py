@@ -90,7 +90,7 @@ def compile_(artifact: Path, out: Path | None, timeout_s: float) -> None:
     from host_tools.edgetpu.artifact import compile_artifact
     from host_tools.edgetpu.compiler import find_compiler
 
-    compiled = compile_artifact(artifact, find_compiler(), out=out, timeout_s=timeout_s, say=say)
+    compiled = compile_artifact(artifact, find_compiler(), out=out, timeout_s=timeout_s, note=say)
     say_report(compiled)
     click.echo(compiled.path)
 

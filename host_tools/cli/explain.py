@@ -135,7 +135,14 @@ def explain(
             pictures = find_mistakes(search, subjects, say)
             total = len(pictures)
         page = explain_pictures(
-            pictures, subjects, methods, out, seconds=seconds, label=label, total=total, tell=tell
+            pictures,
+            subjects,
+            methods,
+            out,
+            seconds=seconds,
+            label=label,
+            total=total,
+            on_result=tell,
         )
     say(f"wrote {page}" if page else "nothing to explain")
     if failed:

@@ -87,7 +87,7 @@ def train(
             run,
             resume=resume,
             corruptions=corruptions,
-            say=say,
+            note=say,
             together=together,
             meeting=meeting,
         )

@@ -194,7 +194,7 @@ def validate(
             max_flips=max_flips,
             seconds=seconds,
             max_pixels=max_pixels,
-            say=say,
+            note=say,
         )
         say(f"wrote {page}")
     end_with_verdict(comparison)
@@ -221,7 +221,7 @@ def _compare_backends(
     from host_tools.cli.output import say
     from host_tools.validate.agreement import to_lines, validate_runtimes
 
-    agreement = validate_runtimes(artifacts, backends, data, opening=opening, say=say, **how)
+    agreement = validate_runtimes(artifacts, backends, data, opening=opening, note=say, **how)
     if as_json:
         click.echo(json.dumps(agreement.to_json()))
     else:

@@ -294,7 +294,7 @@ _SCHEMA = 2
 _CACHE_NAME = re.compile(r"[0-9a-f]{32}(\.unfinished)?")
 _SPARE_BYTES = 64 * 2**20  # left free on the disk for everybody else
 
-Say = Callable[[str], None]
+Note = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,7 +327,7 @@ def open_cache(
     sizes: Sizes,
     place: CachePlace,
     max_pixels: int = MAX_PIXELS,
-    say: Say = lambda _: None,
+    note: Note = lambda _: None,
 ) -> PictureCache:
     """Opens the cache of a data set, building it where there is none or it is damaged.
 
@@ -345,7 +345,7 @@ def open_cache(
         try:
             held = lock.acquire(timeout=0)
         except filelock.Timeout:
-            say("another training is preparing these pictures; waiting for it")
+            note("another training is preparing these pictures; waiting for it")
             held = lock.acquire()
         with held:
             if targets[0].exists():
@@ -353,7 +353,7 @@ def open_cache(
                 if cache is not None:
                     os.utime(targets[0])  # used now
                     return cache
-                say(f"{targets[0]}: the cache of these pictures is damaged and is made again")
+                note(f"{targets[0]}: the cache of these pictures is damaged and is made again")
                 shutil.rmtree(targets[0])
             room = _make_room(place, name, sizes.bytes_per_picture * len(folder.pictures))
             return build_cache(targets, room, folder, sizes, max_pixels)

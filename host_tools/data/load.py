@@ -150,7 +150,7 @@ class Dataset:
 
 
 def load_dataset(
-    folder: PictureFolder, loading: Loading, say: Callable[[str], None] = lambda _: None
+    folder: PictureFolder, loading: Loading, note: Callable[[str], None] = lambda _: None
 ) -> Dataset:
     """Prepares every picture of a data set, from the cache where they have been prepared before.
 
@@ -164,7 +164,7 @@ def load_dataset(
         WriteError: the disk is full.
     """
     check_trainable(folder)
-    cache = _cache(folder, loading, say)
+    cache = _cache(folder, loading, note)
     ready = folder.ready_splits
     names = np.array(splits_of(cache.pictures, cache.digests, ready, loading.rule), "U10")
     labels = np.array([picture.label for picture in cache.pictures], np.int64)
@@ -176,10 +176,10 @@ def load_dataset(
     return Dataset(folder, loading, splits, cache.unreadable)
 
 
-def _cache(folder: PictureFolder, loading: Loading, say: Callable[[str], None]) -> PictureCache:
+def _cache(folder: PictureFolder, loading: Loading, note: Callable[[str], None]) -> PictureCache:
     place = loading.place or CachePlace.default()
     sizes = sizes_for(folder, loading.preprocessing, loading.margin, loading.max_pixels)
-    return open_cache(folder, sizes, place, loading.max_pixels, say)
+    return open_cache(folder, sizes, place, loading.max_pixels, note)
 
 
 def _check_training(
@@ -228,7 +228,7 @@ class DataPlace:
     cache: CachePlace | None = None
 
 
-def load_for(recipe: Recipe, data: DataPlace, say: Callable[[str], None]) -> Dataset:
+def load_for(recipe: Recipe, data: DataPlace, note: Callable[[str], None]) -> Dataset:
     """Loads a data set as a recipe asks, and says what was found.
 
     Raises:
@@ -240,12 +240,12 @@ def load_for(recipe: Recipe, data: DataPlace, say: Callable[[str], None]) -> Dat
     loading = Loading(
         preprocessing_of(recipe), split_rule(recipe), margin, data.max_pixels, data.cache
     )
-    dataset = load_dataset(folder, loading, say)
+    dataset = load_dataset(folder, loading, note)
     counts = ", ".join(f"{len(subset)} {split}" for split, subset in dataset.splits.items())
-    say(f"{data.path}: {len(dataset.classes)} classes; {counts}")
+    note(f"{data.path}: {len(dataset.classes)} classes; {counts}")
     if dataset.unreadable:
         first = dataset.unreadable[0]
-        say(
+        note(
             f"{len(dataset.unreadable)} pictures cannot be read and are left out, "
             f"such as {first.picture.path}: {first.reason}"
         )

@@ -135,7 +135,7 @@ def compile_artifact(
     *,
     out: Path | None = None,
     timeout_s: float = TIMEOUT_S,
-    say: Callable[[str], None],
+    note: Callable[[str], None],
 ) -> CompiledArtifact:
     """Compiles an int8 artifact of ours and writes the result as an artifact.
 
@@ -148,7 +148,7 @@ def compile_artifact(
         compiler: from ``find_compiler``.
         out: folder for ``<name>_int8_edgetpu.tflite``; None: beside ``path``.
         timeout_s: seconds that the compiler may take.
-        say: told what a person should know.
+        note: called with each message for the user.
 
     Raises:
         ArtifactError: no such file, or a bad one.
@@ -159,15 +159,15 @@ def compile_artifact(
     _check_kind(path, source)
     model, changed = one_scale_per_dense(source.data[: source.model_bytes], str(path))
     if changed:
-        say(
+        note(
             f"{changed} dense {'layers were' if changed > 1 else 'layer was'} given one scale for all "
             "weights, as the compiler knows them"
         )
-    say(f"compiling {path} for the Edge TPU")
+    note(f"compiling {path} for the Edge TPU")
     try:
         compiled, report = compile_model(model, compiler, timeout_s=timeout_s)
     except ConversionError as error:
-        raise ConversionError(f"{path}: {error}{_foretold(model, path)}") from error
+        raise ConversionError(f"{path}: {error}{_check_summary(model, path)}") from error
     assert source.manifest is not None  # checked above
     kept = {k: v for k, v in source.manifest.provenance.items() if k != "validation"}
     record = {
@@ -178,7 +178,7 @@ def compile_artifact(
     written = (out or path.parent) / f"{path.stem}{_SUFFIX}.tflite"
     answers = _answers(model, source.manifest.selftest)
     write_variant(written, compiled, source, answers, {**kept, "edgetpu": record})
-    say(f"wrote {written}, {written.stat().st_size:,} bytes")
+    note(f"wrote {written}, {written.stat().st_size:,} bytes")
     return CompiledArtifact(written, report)
 
 
@@ -208,12 +208,12 @@ def _check_kind(path: Path, source: Container) -> None:
         )
 
 
-def _foretold(model: bytes, path: Path) -> str:
+def _check_summary(model: bytes, path: Path) -> str:
     refused = check(model, str(path)).refused
     if not refused:
         return f"; to see what is asked of the Edge TPU: edgecls edgetpu check {path}"
-    told = "; ".join(sorted({f"{o.operator}: {o.reason}; {o.remedy}" for o in refused}))
-    return f". As edgecls edgetpu check sees it: {told}"
+    reasons = "; ".join(sorted({f"{o.operator}: {o.reason}; {o.remedy}" for o in refused}))
+    return f". As edgecls edgetpu check sees it: {reasons}"
 
 
 def _answers(model: bytes, selftest: SelfTest) -> SelfTest:

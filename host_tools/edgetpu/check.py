@@ -238,17 +238,17 @@ def _constants(operator: EdgeTpuOperator) -> Refusal | None:
 def _first_stretch(operators: tuple[EdgeTpuOperator, ...], unsupported: set[int]) -> set[int]:
     """The operators of the first stretch that the Edge TPU computes, as TFLite partitions it."""
     starts_with = bool(operators) and operators[0].index not in unsupported
-    turns: dict[int, int] = {}  # tensor: how often its data has changed sides
+    changes: dict[int, int] = {}  # tensor: how often its data has changed sides
     of_operator: dict[int, int] = {}
     for operator in operators:
         able = operator.index not in unsupported
         turn = 0 if able == starts_with else 1
-        for tensor in (t for t in operator.inputs if t is not None and t.index in turns):
+        for tensor in (t for t in operator.inputs if t is not None and t.index in changes):
             # Sides alternate: an even turn is on the side of the first operator.
-            same_side = (turns[tensor.index] % 2 == 0) == (able == starts_with)
-            turn = max(turn, turns[tensor.index] + (0 if same_side else 1))
+            same_side = (changes[tensor.index] % 2 == 0) == (able == starts_with)
+            turn = max(turn, changes[tensor.index] + (0 if same_side else 1))
         of_operator[operator.index] = turn
-        turns.update((tensor.index, turn) for tensor in operator.outputs)
+        changes.update((tensor.index, turn) for tensor in operator.outputs)
     first = 0 if starts_with else 1
     return {index for index, turn in of_operator.items() if turn == first}
 

@@ -182,7 +182,7 @@ def explain(
     seconds: float,
     label: str | None = None,
     total: int = 0,
-    tell: Callable[[Explanation | ErrorRecord], None] = lambda _: None,
+    on_result: Callable[[Explanation | ErrorRecord], None] = lambda _: None,
 ) -> Path | None:
     """Explains pictures, and writes maps and the page.
 
@@ -194,7 +194,7 @@ def explain(
         seconds: for each picture, model and method.
         label: the class to explain; None: what the first model answers.
         total: how many pictures, for the progress bar.
-        tell: given each result once its files are written.
+        on_result: called with each result once its files are written.
 
     Returns:
         The page; None where no picture could be read. An interruption leaves a page of what is
@@ -205,7 +205,7 @@ def explain(
         WriteError: the disk is full, or ``out`` is no folder.
     """
     with taken(out):
-        return _explain(pictures, subjects, methods, out, seconds, label, total, tell)
+        return _explain(pictures, subjects, methods, out, seconds, label, total, on_result)
 
 
 def _explain(
@@ -216,7 +216,7 @@ def _explain(
     seconds: float,
     label: str | None,
     total: int,
-    tell: Callable[[Explanation | ErrorRecord], None],
+    on_result: Callable[[Explanation | ErrorRecord], None],
 ) -> Path | None:
     done: list[Explanation] = []
     names = FileNames()
@@ -226,9 +226,9 @@ def _explain(
         for shown in progress(pictures, "explaining", total):
             if isinstance(shown, ExplainedPicture):
                 done.append(_explain_one(shown, subjects, methods, out, names, seconds, label))
-                tell(done[-1])
+                on_result(done[-1])
             else:
-                tell(shown)
+                on_result(shown)
     except WriteError:
         failed = True
         raise

@@ -55,7 +55,7 @@ class Methods:
 def choose_methods(
     asked: Sequence[Method],
     subjects: Sequence[Subject],
-    say: Callable[[str], None] = lambda _: None,
+    note: Callable[[str], None] = lambda _: None,
 ) -> Methods:
     """The methods that were asked for, or without any all that can be done.
 
@@ -68,7 +68,7 @@ def choose_methods(
     names: list[Method] = []
     for method in wanted:
         if method == "grad-cam":
-            grad_cams = _grad_cams(subjects, say, required=bool(asked))
+            grad_cams = _grad_cams(subjects, note, required=bool(asked))
             if not grad_cams:
                 continue
         elif method == "shap":
@@ -77,14 +77,14 @@ def choose_methods(
             except MissingExtraError as error:
                 if asked:
                     raise
-                say(f"shap is left out: {error}")
+                note(f"shap is left out: {error}")
                 continue
         names.append(method)
     return Methods(tuple(names), grad_cams)
 
 
 def _grad_cams(
-    subjects: Sequence[Subject], say: Callable[[str], None], *, required: bool
+    subjects: Sequence[Subject], note: Callable[[str], None], *, required: bool
 ) -> dict[str, GradCam]:
     found = {}
     for subject in subjects:
@@ -93,7 +93,7 @@ def _grad_cams(
         except ExplanationError as error:
             if required:
                 raise
-            say(f"grad-cam is left out for {error}")
+            note(f"grad-cam is left out for {error}")
     return found
 
 

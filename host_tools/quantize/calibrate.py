@@ -117,7 +117,7 @@ def read_folder(
     seed: int,
     *,
     max_pixels: int = MAX_PIXELS,
-    say: Callable[[str], None],
+    note: Callable[[str], None],
 ) -> CalibrationSet:
     """Pictures of a folder, drawn evenly from its sub-folders where those are called as the labels.
 
@@ -128,7 +128,7 @@ def read_folder(
         count: how many pictures, at most.
         seed: of the draw.
         max_pixels: larger pictures are left out.
-        say: told what was left out, and whether the pictures are labelled.
+        note: told what was left out, and whether the pictures are labelled.
 
     Raises:
         ConversionError: no folder, nothing in it that can be read, or a data set with splits.
@@ -158,7 +158,9 @@ def read_folder(
     inside_all = sum(map(len, names.values())) == len(found)
     labelled = bool(called) and called <= set(classes) and inside_all
     if not labelled:
-        say(f"{folder}: its sub-folders are not called as the labels, so classes are not looked at")
+        note(
+            f"{folder}: its sub-folders are not called as the labels, so classes are not looked at"
+        )
         names = {"": found}
     order = sorted(names)
     paths = [path for name in order for path in names[name]]
@@ -169,7 +171,7 @@ def read_folder(
     read: list[tuple[Picture, str]] = []
     for result in progress(decode_all(wanted, max_pixels), "reading pictures", len(wanted)):
         if isinstance(result, Unreadable):
-            say(f"{result.picture.path}: {result.reason}; left out of the calibration")
+            note(f"{result.picture.path}: {result.reason}; left out of the calibration")
             continue
         pixels.append(preprocess(result.frame, how))
         read.append((result.picture, result.digest))

@@ -152,7 +152,7 @@ class LintResult:
 
 
 @dataclass(frozen=True, slots=True)
-class Yardstick:
+class LintReference:
     """What a calibration set is compared with.
 
     Attributes:
@@ -168,18 +168,18 @@ class Yardstick:
     growth: Callable[[CalibrationSet], Sequence[RangeGrowth]] | None
 
 
-class _UntoldError(Exception):
+class _UncheckedError(Exception):
     """Why a code cannot be looked for."""
 
 
-def lint(calibration: CalibrationSet, yardstick: Yardstick) -> LintResult:
+def lint(calibration: CalibrationSet, reference: LintReference) -> LintResult:
     """Looks for every fault of ``RULES``; what cannot be looked for is said, too."""
     found: list[LintFinding] = []
     skipped: dict[str, str] = {}
     for code in RULES:
         try:
-            reason = _CHECKS[code](calibration, yardstick, {finding.code for finding in found})
-        except _UntoldError as why:
+            reason = _CHECKS[code](calibration, reference, {finding.code for finding in found})
+        except _UncheckedError as why:
             skipped[code] = str(why)
             continue
         if reason is not None:
@@ -187,15 +187,15 @@ def lint(calibration: CalibrationSet, yardstick: Yardstick) -> LintResult:
     return LintResult(tuple(found), skipped)
 
 
-def _one_class(calibration: CalibrationSet, _: Yardstick, __: set[str]) -> str | None:
+def _one_class(calibration: CalibrationSet, _: LintReference, __: set[str]) -> str | None:
     if calibration.labels is None:
-        raise _UntoldError("the pictures are not labelled")
+        raise _UncheckedError("the pictures are not labelled")
     if len(set(calibration.labels)) > 1 or len(calibration) == 1:
         return None
     return f"all {len(calibration)} pictures are of {calibration.labels[0]!r}"
 
 
-def _repeated(calibration: CalibrationSet, _: Yardstick, __: set[str]) -> str | None:
+def _repeated(calibration: CalibrationSet, _: LintReference, __: set[str]) -> str | None:
     counts = Counter(calibration.digests)
     copies = len(calibration) - len(counts)
     if copies <= REPEATED * len(calibration):
@@ -207,26 +207,28 @@ def _repeated(calibration: CalibrationSet, _: Yardstick, __: set[str]) -> str | 
     )
 
 
-def _too_few(calibration: CalibrationSet, yardstick: Yardstick, _: set[str]) -> str | None:
-    wanted = max(FEW, yardstick.classes)
+def _too_few(calibration: CalibrationSet, reference: LintReference, _: set[str]) -> str | None:
+    wanted = max(FEW, reference.classes)
     if len(calibration) >= wanted:
         return None
     why = f", one of each of {wanted} classes" if wanted > FEW else ""
     return f"{len(calibration)} pictures, expected at least {wanted}{why}"
 
 
-def _value_range(calibration: CalibrationSet, yardstick: Yardstick, before: set[str]) -> str | None:
-    seen, training = statistics_of(calibration.pixels), yardstick.training
+def _value_range(
+    calibration: CalibrationSet, reference: LintReference, before: set[str]
+) -> str | None:
+    seen, training = statistics_of(calibration.pixels), reference.training
     if seen.lowest < 0 or seen.highest > 255:
         return f"pixels from {seen.lowest:g} to {seen.highest:g}, expected 0 to 255"
     if seen.highest <= 1 and (training is None or training.highest > 1):
         return f"no pixel is above {seen.highest:g}, expected 0 to 255"
     if training is None:
-        raise _UntoldError("the training split's pixels are not known, only 0..1 is ruled out")
+        raise _UncheckedError("the training split's pixels are not known, only 0..1 is ruled out")
     if not before.isdisjoint(_ALIKE):
-        raise _UntoldError("the pictures are too alike to stand for the training split")
+        raise _UncheckedError("the pictures are too alike to stand for the training split")
     if len(calibration) < _COMPARABLE:
-        raise _UntoldError(f"{len(calibration)} pictures are too few to compare")
+        raise _UncheckedError(f"{len(calibration)} pictures are too few to compare")
     standard_error = training.picture_mean_std / np.sqrt(len(calibration))
     allowed = max(_SHIFT * max(training.std, 1.0), _STANDARD_ERRORS * standard_error)
     ratio = max(seen.std, 1.0) / max(training.std, 1.0)
@@ -242,18 +244,18 @@ def _value_range(calibration: CalibrationSet, yardstick: Yardstick, before: set[
 
 
 def _channels_swapped(
-    calibration: CalibrationSet, yardstick: Yardstick, before: set[str]
+    calibration: CalibrationSet, reference: LintReference, before: set[str]
 ) -> str | None:
-    training = yardstick.training
+    training = reference.training
     if calibration.pixels.shape[-1] == 1:
-        raise _UntoldError("a gray model has no order of channels")
+        raise _UncheckedError("a gray model has no order of channels")
     if training is None:
-        raise _UntoldError("the training split's pixels are not known")
+        raise _UncheckedError("the training split's pixels are not known")
     if not before.isdisjoint({*_ALIKE, "value-range"}):
-        raise _UntoldError("another fault changes the colours")
+        raise _UncheckedError("another fault changes the colours")
     cast = abs(training.red_less_blue)
     if cast < max(_CAST_COUNTS, _CAST * training.red_less_blue_std):
-        raise _UntoldError("red and blue of the training split are too alike to tell them apart")
+        raise _UncheckedError("red and blue of the training split are too alike to tell them apart")
     seen = np.array(statistics_of(calibration.pixels).mean)
     expected = np.array(training.mean)
     # Brightness says nothing of the order.
@@ -270,25 +272,25 @@ def _channels_swapped(
     )
 
 
-def _overlap(calibration: CalibrationSet, yardstick: Yardstick, _: set[str]) -> str | None:
-    if yardstick.evaluated is None:
-        raise _UntoldError("without --data the pictures to be evaluated are not known")
-    known = sum(digest in yardstick.evaluated for digest in calibration.digests)
+def _overlap(calibration: CalibrationSet, reference: LintReference, _: set[str]) -> str | None:
+    if reference.evaluated is None:
+        raise _UncheckedError("without --data the pictures to be evaluated are not known")
+    known = sum(digest in reference.evaluated for digest in calibration.digests)
     if not known:
         return None
     return f"{known} of {len(calibration)} pictures are in the validation or test split, pixel for pixel"
 
 
 def _unstable_range(
-    calibration: CalibrationSet, yardstick: Yardstick, before: set[str]
+    calibration: CalibrationSet, reference: LintReference, before: set[str]
 ) -> str | None:
-    if yardstick.growth is None:
-        raise _UntoldError("not measured")
+    if reference.growth is None:
+        raise _UncheckedError("not measured")
     if before:
-        raise _UntoldError(
+        raise _UncheckedError(
             f"not measured on a set that is found to be {' and '.join(sorted(before))}"
         )
-    moved = [growth for growth in yardstick.growth(calibration) if growth.share > UNSTABLE]
+    moved = [growth for growth in reference.growth(calibration) if growth.share > UNSTABLE]
     if not moved:
         return None
     worst = moved[0]
@@ -300,7 +302,7 @@ def _unstable_range(
     )
 
 
-_Check = Callable[[CalibrationSet, Yardstick, set[str]], str | None]
+_Check = Callable[[CalibrationSet, LintReference, set[str]], str | None]
 _CHECKS: dict[str, _Check] = {
     "one-class": _one_class,
     "repeated": _repeated,
@@ -312,7 +314,7 @@ _CHECKS: dict[str, _Check] = {
 }
 
 
-Say = Callable[[str], None]
+Note = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -355,7 +357,7 @@ def checked_calibration(
     dataset: Dataset | None,
     count: int,
     request: CalibrationRequest,
-    say: Say,
+    note: Note,
 ) -> CheckedCalibration | None:
     """Chooses calibration pictures, and stops at what the lint calls an error.
 
@@ -366,7 +368,7 @@ def checked_calibration(
         dataset: the one it was trained on, as far as known.
         count: how many pictures, at most.
         request: from where.
-        say: told of warnings, and of what could not be looked for.
+        note: told of warnings, and of what could not be looked for.
 
     Returns:
         None where there is neither a data set nor a folder.
@@ -379,12 +381,12 @@ def checked_calibration(
         chosen = read_folder(
             *(request.folder, preprocessing_of(recipe), labels, count, seed),
             max_pixels=request.max_pixels,
-            say=say,
+            note=note,
         )
     elif dataset is not None:
         chosen = drawn_from(dataset, request.split, count, seed)
         if chosen.left_out:
-            say(
+            note(
                 f"{chosen.left_out} pictures are copies of others, in this split or another, and are "
                 "not calibrated with"
             )
@@ -405,19 +407,19 @@ def checked_calibration(
     def growth(_: CalibrationSet) -> Sequence[RangeGrowth]:
         return range_growth(observed())
 
-    result = lint(chosen, Yardstick(len(labels), training, evaluated, growth))
+    result = lint(chosen, LintReference(len(labels), training, evaluated, growth))
     for line in _said(result, request, chosen):
-        say(line)
+        note(line)
     fatal = [
         finding
         for finding in result.findings
         if finding.severity == "error" and finding.code not in request.ignored
     ]
     if fatal:
-        told = "; ".join(f"{f.code}: {f.reason}; {f.remedy}" for f in fatal)
+        faults = "; ".join(f"{f.code}: {f.reason}; {f.remedy}" for f in fatal)
         flags = " ".join(f"--ignore-lint {finding.code}" for finding in fatal)
         raise ConversionError(
-            f"these pictures cannot be calibrated with: {told} ({flags} converts with them nevertheless)"
+            f"these pictures cannot be calibrated with: {faults} ({flags} converts anyway)"
         )
     return CheckedCalibration(pixels, observed(), _record(chosen, training, result, request))
 

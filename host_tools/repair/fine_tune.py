@@ -24,7 +24,7 @@ from host_tools.progress import progress
 from host_tools.quantize.fake_quant import FakeQuantized, up_to_logits
 from host_tools.quantize.int8 import Treatment
 
-Say = Callable[[str], None]
+Note = Callable[[str], None]
 
 _BATCH = 64
 _FEWEST_IN_BATCH = 8
@@ -103,7 +103,7 @@ def fine_tuned(
     calibration: NDArray[np.uint8],
     treatment: Treatment,
     how: FineTuning,
-    say: Say,
+    note: Note,
 ) -> FineTuned:
     """Fine-tunes a classifier for its int8 form.
 
@@ -113,13 +113,13 @@ def fine_tuned(
         calibration: ``(N, H, W, C)`` uint8, the last two black and white: they set the ranges.
         treatment: whose way to ranges and whose operators in float are taken.
         how: how long.
-        say: told the end.
+        note: told the end.
 
     Raises:
         ConversionError: see ``FakeQuantized``.
     """
     tuned = _Course(model, training, calibration, treatment, how).run()
-    say(
+    note(
         f"fine-tuned for int8: {tuned.steps} batches in {tuned.seconds:.0f} s, divergence "
         f"{tuned.before:.3g} before and {tuned.after:.3g} after"
         + ("" if tuned.improved else "; nothing was gained")

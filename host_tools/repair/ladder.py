@@ -136,7 +136,7 @@ FREE: tuple[tuple[str, str, Treatment], ...] = (
 )
 
 
-Say = Callable[[str], None]
+Note = Callable[[str], None]
 # From how the model is made int8 and seconds to a float model fine-tuned for that; None: in vain.
 FineTune = Callable[[Treatment, float], Graph | None]
 
@@ -159,7 +159,7 @@ class Climber:
         float16: makes the float16 model, the last rung.
         budget: when to stop.
         io: what the input of an int8 model stores.
-        say: told every rung as it is measured.
+        note: told every rung as it is measured.
         fine_tune: makes the fine-tuned model; None: that rung is left out.
     """
 
@@ -172,7 +172,7 @@ class Climber:
         float16: Callable[[], bytes],
         budget: RepairBudget,
         io: str,
-        say: Say,
+        note: Note,
         fine_tune: FineTune | None = None,
     ) -> None:
         self._fine_tune = fine_tune
@@ -180,7 +180,7 @@ class Climber:
         self._maker = Maker(graph, calibration.observed, calibration.pixels)
         self._quantized = self._maker.int8
         self._pixels, self._truth = pixels, truth
-        self._float16, self._budget, self._io, self._say = float16, budget, io, say
+        self._float16, self._budget, self._io, self._note = float16, budget, io, note
         self._float = append_softmax(graph.pack())
         self._began = time.perf_counter()
         self._rungs: list[Rung] = []
@@ -263,7 +263,7 @@ class Climber:
                 best, kept = took * whole / base, [*kept, *names]
                 self._blamed[kind] = found[kind]
         if not kept:
-            self._say(
+            self._note(
                 f"int8 takes {whole:.2f} ms and float32 {float_ms:.2f} ms here, and no kind of operator "
                 "alone is to blame"
             )
@@ -346,7 +346,7 @@ class Climber:
         )
         self._rungs.append(rung)
         self._made.append(candidate)
-        self._say(
+        self._note(
             f"{rung.name}: drop {rung.drop_points:+.2f} points ({low:+.2f} to {high:+.2f}), "
             f"{rung.size_bytes:,} bytes, {rung.latency_ms:.2f} ms ({rung.latency_ratio:.2f} x float32)"
         )

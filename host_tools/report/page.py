@@ -123,7 +123,7 @@ def write_report(
     split: Split,
     scores: NDArray[np.float32],
     worse: Predict | None = None,
-    say: Callable[[str], None] = lambda _: None,
+    note: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Adds the evaluation to a report; writes it, its page and its pictures.
 
@@ -133,13 +133,13 @@ def write_report(
         dataset, split: what the scores belong to.
         scores: ``(N, classes)`` of the split's pictures, in their order.
         worse: the model, to be asked about worse pictures too.
-        say: told what takes long.
+        note: told what takes long.
     """
     subset = dataset.splits[split]
     with working("computing figures"):
         evaluation = asdict(evaluate(scores, subset.labels, dataset.classes, split))
     if worse is not None and len(subset):
-        say("measuring accuracy on noisy, blurred, dark, compressed and pale pictures")
+        note("measuring accuracy on noisy, blurred, dark, compressed and pale pictures")
         trained_s = report["training"]["seconds"]
         borne = robustness(worse, subset.pixels, subset.labels, subset.digests, trained_s=trained_s)
         evaluation["robustness"] = borne and asdict(borne)

@@ -18,7 +18,7 @@ from host_tools.extras import require
 from host_tools.package import set_scores
 from host_tools.predict import Opening, open_classifier, recorded_rule
 from host_tools.recipe import ScoresRecipe
-from host_tools.scores.fit import Belief, Fitted, Goal, Mean, ScoreFigures, Share, Wish, fit
+from host_tools.scores.fit import FitRequest, Fitted, Goal, Mean, ScoreFigures, ScoreFit, Share, fit
 from host_tools.scores.gather import Gathered, ScoredPictures, gather, gather_prepared
 
 
@@ -35,7 +35,7 @@ def to_json(done: list[Calibrated]) -> dict[str, Any]:
 
 def artifact_json(path: Path, format_: str, fitted: Fitted, *, written: bool) -> dict[str, Any]:
     """One artifact of it."""
-    goal, few, temperature = fitted.wish.goal, fitted.too_few, fitted.temperature
+    goal, few, temperature = fitted.request.goal, fitted.too_few, fitted.temperature
     return {
         "path": str(path),
         "format": format_,
@@ -52,8 +52,8 @@ def artifact_json(path: Path, format_: str, fitted: Fitted, *, written: bool) ->
             "wanted": goal.wanted if goal else None,
             "needed": few.needed if few else None,
         },
-        "before": _belief(fitted.before),
-        "after": _belief(fitted.after),
+        "before": _score_fit_json(fitted.before),
+        "after": _score_fit_json(fitted.after),
         "fit": _figures(fitted.fit),
         "report": _figures(fitted.report),
         "verdict": fitted.verdict,
@@ -73,7 +73,7 @@ def to_lines(done: list[Calibrated]) -> Iterator[str]:
         yield f"  temperature         {temperature.value:.3f}{interval}"
         if fitted.too_few:
             yield f"  threshold           none: {_too_few(fitted)}"
-        elif fitted.wish.goal:
+        elif fitted.request.goal:
             yield f"  threshold           {fitted.threshold:.4f}  for {in_words(fitted)}"
         yield f"  on the {figures.accuracy.n:,} pictures reported on, with 95 % intervals:"
         rows = [
@@ -95,7 +95,7 @@ def to_lines(done: list[Calibrated]) -> Iterator[str]:
 
 def in_words(fitted: Fitted) -> str:
     """The goal."""
-    goal = fitted.wish.goal
+    goal = fitted.request.goal
     assert goal is not None
     wanted = f"{100 * goal.wanted:g} %"
     return {
@@ -143,8 +143,8 @@ def _too_few(fitted: Fitted) -> str:
     return f"{of} are too few to promise {in_words(fitted)}; at least {few.needed:,} are needed"
 
 
-def _belief(belief: Belief) -> dict[str, Any]:
-    return {"nll": _plain(belief.nll), "ece": _plain(belief.ece)}
+def _score_fit_json(measured: ScoreFit) -> dict[str, Any]:
+    return {"nll": _plain(measured.nll), "ece": _plain(measured.ece)}
 
 
 def _figures(figures: ScoreFigures) -> dict[str, Any]:
@@ -167,7 +167,7 @@ def _plain(measured: Share | Mean | None) -> dict[str, Any] | None:
     return plain | {"ci95": list(plain["ci95"]) if plain["ci95"] else None}
 
 
-Say = Callable[[str], None]
+Note = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -184,7 +184,7 @@ class Calibrated:
 def calibrate_scores(
     artifacts: Sequence[Path],
     data: Path,
-    wish: Wish,
+    request: FitRequest,
     *,
     unknown: Sequence[Path] = (),
     layout: str = "auto",
@@ -192,14 +192,14 @@ def calibrate_scores(
     opening: Opening | None = None,
     max_pixels: int = MAX_PIXELS,
     write: bool = True,
-    say: Say = lambda _: None,
+    note: Note = lambda _: None,
 ) -> list[Calibrated]:
     """Fits on the artifacts' own scores, and writes what keeps its promise into their manifests.
 
     Args:
         artifacts: of ours, at least one.
         data: labelled pictures.
-        wish: what is wanted.
+        request: what is wanted.
         unknown: folders and files of pictures of nothing that the model knows.
         layout: how ``data`` lies there, see ``find_pictures``.
         fresh: the models were not trained on any of ``data``: one half is to fit on, the other to
@@ -207,7 +207,7 @@ def calibrate_scores(
         opening: the backend, and its threads.
         max_pixels: larger pictures are left out.
         write: False: only say what would be.
-        say: told what a person should know.
+        note: called with each message for the user.
 
     Raises:
         ArtifactError: a model that does not open.
@@ -223,7 +223,7 @@ def calibrate_scores(
     folder = find_pictures(data, layout)
     with ExitStack() as stack:
         classifiers = [
-            stack.enter_context(open_classifier(path, opening or Opening(), say))
+            stack.enter_context(open_classifier(path, opening or Opening(), note))
             for path in artifacts
         ]
         rule = None
@@ -237,16 +237,16 @@ def calibrate_scores(
                     "they were not trained on, and --split all"
                 )
         pictures = ScoredPictures(folder, rule, tuple(unknown), max_pixels)
-        gathered = gather(classifiers, pictures, say)
+        gathered = gather(classifiers, pictures, note)
         formats = [classifier.artifact.format for classifier in classifiers]
     return [
-        _one(path, format_, part, wish, "all" if fresh else "validation", write, say)
+        _one(path, format_, part, request, "all" if fresh else "validation", write, note)
         for path, format_, part in zip(artifacts, formats, gathered, strict=True)
     ]
 
 
 def calibrate_built(
-    artifacts: Sequence[Path], dataset: Dataset, recipe: ScoresRecipe, say: Say = lambda _: None
+    artifacts: Sequence[Path], dataset: Dataset, recipe: ScoresRecipe, note: Note = lambda _: None
 ) -> None:
     """The same for artifacts just converted, as their recipe wants it, on the data set they know.
 
@@ -255,7 +255,7 @@ def calibrate_built(
     Args:
         artifacts, dataset: made from it, and loaded for them.
         recipe: what is wanted; nothing, too.
-        say: told what was fitted.
+        note: told what was fitted.
 
     Raises:
         DatasetError: no validation or no test pictures.
@@ -268,38 +268,44 @@ def calibrate_built(
         goal = Goal("coverage", recipe.coverage)
     elif recipe.accuracy is not None:
         goal = Goal("accuracy", recipe.accuracy)
-    wish = Wish(recipe.temperature, goal)
+    request = FitRequest(recipe.temperature, goal)
     for path in artifacts:
         with Classifier.open(path) as classifier:
             format_, gathered = classifier.artifact.format, gather_prepared(classifier, dataset)
-        done = _one(path, format_, gathered, wish, "validation", True, say)
+        done = _one(path, format_, gathered, request, "validation", True, note)
         if (why := advice(done.fitted)) is not None:
-            say(f"{path}: scores are left as they are: {why}")
+            note(f"{path}: scores are left as they are: {why}")
 
 
 def _one(
-    path: Path, format_: str, gathered: Gathered, wish: Wish, split: str, write: bool, say: Say
+    path: Path,
+    format_: str,
+    gathered: Gathered,
+    request: FitRequest,
+    split: str,
+    write: bool,
+    note: Note,
 ) -> Calibrated:
-    fitted = fit(gathered, wish)
-    if wish.temperature and fitted.temperature.reason:
-        say(f"{path}: the temperature stays 1: {fitted.temperature.reason}")
+    fitted = fit(gathered, request)
+    if request.temperature and fitted.temperature.reason:
+        note(f"{path}: the temperature stays 1: {fitted.temperature.reason}")
     written = write and fitted.verdict == "pass"
     if written:
-        _say_dropped(path, fitted, say)
+        _note_dropped(path, fitted, note)
         entry = artifact_json(path, format_, fitted, written=True)
         record = {"split": split} | {
             key: value for key, value in entry.items() if key not in ("path", "format", "written")
         }
         set_scores(path, fitted.temperature.value, fitted.threshold, record)
-        say(f"wrote temperature and threshold into {path}")
+        note(f"wrote temperature and threshold into {path}")
     return Calibrated(path, format_, gathered, fitted, written)
 
 
-def _say_dropped(path: Path, fitted: Fitted, say: Say) -> None:
+def _note_dropped(path: Path, fitted: Fitted, note: Note) -> None:
     """A threshold compares with scores as they were; without a goal there is none for the new ones."""
     manifest = Artifact.open(path).manifest
-    if manifest is not None and manifest.threshold > 0 and fitted.wish.goal is None:
-        say(
+    if manifest is not None and manifest.threshold > 0 and fitted.request.goal is None:
+        note(
             f"{path}: its threshold of {manifest.threshold:.3g} is taken away, since it was chosen for "
             f"scores at temperature {manifest.temperature:.3g}; to have one again, run "
             "calibrate-scores with a goal, as in --coverage 0.95"

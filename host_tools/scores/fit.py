@@ -326,7 +326,7 @@ class Mean:
 
 
 @dataclass(frozen=True, slots=True)
-class Belief:
+class ScoreFit:
     """How well scores fit the truth.
 
     Attributes:
@@ -372,7 +372,7 @@ def share(count: int, n: int) -> Share:
     return Share(count / n, (float(interval.low), float(interval.high)), count, n)
 
 
-def believe(scores: NDArray[np.float32], truth: NDArray[np.int64]) -> Belief:
+def score_fit(scores: NDArray[np.float32], truth: NDArray[np.int64]) -> ScoreFit:
     """How well ``(N, C)`` probabilities fit the ``(N,)`` label indices; N is at least 1."""
     n, loss = len(truth), losses(scores, truth)
     mean = float(loss.mean())
@@ -388,7 +388,7 @@ def believe(scores: NDArray[np.float32], truth: NDArray[np.int64]) -> Belief:
         calibration(pair[rows], wrong[rows]).ece for rows in rng.integers(0, n, (_RESAMPLES, n))
     ]
     low, high = np.percentile(np.array(resampled, np.float64), [2.5, 97.5])
-    return Belief(
+    return ScoreFit(
         nll=Mean(mean, (max(0.0, mean - half), mean + half), n),
         ece=Mean(measured.ece, (float(low), float(high)), n),
         bins=measured.bins,
@@ -421,7 +421,7 @@ def measure(
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class FitRequest:
     """What is wanted: a temperature, a threshold for a goal, or both."""
 
     temperature: bool = True
@@ -433,7 +433,7 @@ class Fitted:
     """What was found.
 
     Attributes:
-        wish: what was wanted.
+        request: what was wanted.
         temperature: fitted, or 1 with the reason.
         threshold: for the goal; 0 where there is no goal, or none that can be promised.
         too_few: why there is no threshold for the goal; None where there is one, or no goal.
@@ -445,36 +445,36 @@ class Fitted:
             interval on the pictures reported on lies beyond the goal, else *pass*.
     """
 
-    wish: Wish
+    request: FitRequest
     temperature: Temperature
     threshold: float
     too_few: TooFew | None
-    before: Belief
-    after: Belief
+    before: ScoreFit
+    after: ScoreFit
     fit: ScoreFigures
     report: ScoreFigures
     verdict: Verdict
 
 
-def fit(gathered: Gathered, wish: Wish) -> Fitted:
+def fit(gathered: Gathered, request: FitRequest) -> Fitted:
     """Chooses on one part of the pictures, and measures on the other, once.
 
     Args:
         gathered: scores of both parts, before any temperature.
-        wish: what is wanted; a goal of ``false_accept`` needs unknown pictures.
+        request: what is wanted; a goal of ``false_accept`` needs unknown pictures.
 
     Raises:
         MissingExtraError: SciPy is not installed.
         ValidationError: false accepts are to be limited, and no unknown picture was given.
     """
-    goal = wish.goal
+    goal = request.goal
     if goal is not None and goal.kind == "false_accept" and not len(gathered.unknown_fit):
         raise ValidationError(
             "a false-accept rate needs pictures of unknown things; give a folder with --unknown DIR"
         )
     known, other = gathered.fit, gathered.report
     temperature = Temperature(NO_TEMPERATURE, None, len(known.truth), 0, "not asked for")
-    if wish.temperature:
+    if request.temperature:
         temperature = fit_temperature(known.scores, known.truth)
     # From here on what a device computes with this temperature, in its own precision.
     t = temperature.value
@@ -495,26 +495,26 @@ def fit(gathered: Gathered, wish: Wish) -> Fitted:
                 too_few = few
     report = measure(best_on, right_on, strange_on, threshold)
     return Fitted(
-        wish=wish,
+        request=request,
         temperature=temperature,
         threshold=threshold,
         too_few=too_few,
-        before=believe(other.scores, other.truth),
-        after=believe(reported, other.truth),
+        before=score_fit(other.scores, other.truth),
+        after=score_fit(reported, other.truth),
         fit=measure(best_by, right_by, strange_by, threshold),
         report=report,
-        verdict=_verdict(wish, temperature, too_few, report),
+        verdict=_verdict(request, temperature, too_few, report),
     )
 
 
 def _verdict(
-    wish: Wish, temperature: Temperature, too_few: TooFew | None, report: ScoreFigures
+    request: FitRequest, temperature: Temperature, too_few: TooFew | None, report: ScoreFigures
 ) -> Verdict:
-    if wish.goal is None:
+    if request.goal is None:
         return "inconclusive" if temperature.reason else "pass"
     if too_few is not None:
         return "inconclusive"
-    return "fail" if _broken(wish.goal, report) else "pass"
+    return "fail" if _broken(request.goal, report) else "pass"
 
 
 def _broken(goal: Goal, report: ScoreFigures) -> bool:

@@ -80,14 +80,14 @@ class ScoredPictures:
 
 
 def gather(
-    classifiers: Sequence[Classifier], pictures: ScoredPictures, say: Callable[[str], None]
+    classifiers: Sequence[Classifier], pictures: ScoredPictures, note: Callable[[str], None]
 ) -> list[Gathered]:
     """Asks every artifact about every picture; each is decoded once.
 
     Args:
         classifiers: at least one; temperatures are set to 1.
         pictures: which.
-        say: told what a person should know.
+        note: called with each message for the user.
 
     Raises:
         ValidationError: a class that is no label of an artifact.
@@ -95,7 +95,7 @@ def gather(
         SourceNotFoundError: nothing at a path of ``unknown``.
     """
     places = [_labels(classifier, pictures.folder.classes) for classifier in classifiers]
-    asked = [_Asked(classifier) for classifier in classifiers]
+    scored = [_Scored(classifier) for classifier in classifiers]
     truth: dict[Side, list[int]] = {"fit": [], "report": []}
     known: set[str] = set()
     unreadable = 0
@@ -117,10 +117,10 @@ def gather(
         known.add(item.digest)
         if side is not None:
             truth[side].append(item.picture.label)
-            for one in asked:
-                one.see(item.frame, side)
+            for one in scored:
+                one.add(item.frame, side)
     _require(truth, pictures)
-    strangers: dict[Side, int] = {"fit": 0, "report": 0}
+    unknown_counts: dict[Side, int] = {"fit": 0, "report": 0}
     copies = 0
     files = [Picture(file, 0, None) for path in pictures.unknown for file in list_images(path)]
     for item in _decoded(files, pictures.max_pixels, "scoring unknown pictures"):
@@ -130,19 +130,19 @@ def gather(
             copies += 1
         else:
             half = half_of(item.digest)
-            strangers[half] += 1
-            for one in asked:
-                one.see_unknown(item.frame, half)
+            unknown_counts[half] += 1
+            for one in scored:
+                one.add_unknown(item.frame, half)
     if unreadable:
-        say(f"{unreadable} pictures cannot be read and are left out")
+        note(f"{unreadable} pictures cannot be read and are left out")
     if copies:
-        say(f"{copies} pictures of --unknown are in --data too, so they are known; left out")
-    if pictures.unknown and not all(strangers.values()):
+        note(f"{copies} pictures of --unknown are in --data too, so they are known; left out")
+    if pictures.unknown and not all(unknown_counts.values()):
         raise DatasetError(
-            f"{', '.join(map(str, pictures.unknown))}: {sum(strangers.values())} unknown pictures, "
+            f"{', '.join(map(str, pictures.unknown))}: {sum(unknown_counts.values())} unknown pictures, "
             "expected enough for two halves; give a folder of hundreds with --unknown"
         )
-    return [one.gathered(truth, place) for one, place in zip(asked, places, strict=True)]
+    return [one.gathered(truth, place) for one, place in zip(scored, places, strict=True)]
 
 
 def gather_prepared(classifier: Classifier, dataset: Dataset) -> Gathered:
@@ -156,7 +156,7 @@ def gather_prepared(classifier: Classifier, dataset: Dataset) -> Gathered:
         DatasetError: one of the two splits is empty.
     """
     place = _labels(classifier, dataset.classes)
-    asked = _Asked(classifier)
+    scored = _Scored(classifier)
     truth: dict[Side, list[int]] = {"fit": [], "report": []}
     for side, split in _SPLITS.items():
         subset = dataset.splits[split]
@@ -170,8 +170,8 @@ def gather_prepared(classifier: Classifier, dataset: Dataset) -> Gathered:
             pixels = subset.pixels(np.array([row]))[0]
             gray = pixels.shape[2] == 1
             frame = Frame(pixels[:, :, 0], "gray") if gray else Frame(pixels, "rgb")
-            asked.see(frame, side)
-    return asked.gathered(truth, place)
+            scored.add(frame, side)
+    return scored.gathered(truth, place)
 
 
 def half_of(key: str) -> Side:
@@ -180,7 +180,7 @@ def half_of(key: str) -> Side:
     return SIDES[draw[0] & 1]
 
 
-class _Asked:
+class _Scored:
     """A classifier and what it has said so far."""
 
     def __init__(self, classifier: Classifier) -> None:
@@ -189,10 +189,10 @@ class _Asked:
         self._known: dict[Side, list[NDArray[np.float32]]] = {"fit": [], "report": []}
         self._unknown: dict[Side, list[NDArray[np.float32]]] = {"fit": [], "report": []}
 
-    def see(self, frame: Frame, side: Side) -> None:
+    def add(self, frame: Frame, side: Side) -> None:
         self._known[side].append(self._classifier.classify(frame).scores)
 
-    def see_unknown(self, frame: Frame, side: Side) -> None:
+    def add_unknown(self, frame: Frame, side: Side) -> None:
         self._unknown[side].append(self._classifier.classify(frame).scores)
 
     def gathered(self, truth: dict[Side, list[int]], place: NDArray[np.int64]) -> Gathered:
@@ -212,10 +212,10 @@ class _Asked:
 
 def _labels(classifier: Classifier, classes: Sequence[str]) -> NDArray[np.int64]:
     labels = classifier.labels
-    strange = [name for name in classes if labels.count(name) != 1]
-    if strange:
+    unlabelled = [name for name in classes if labels.count(name) != 1]
+    if unlabelled:
         raise ValidationError(
-            f"the data has the class {', '.join(strange[:5])}, which is not exactly one label of "
+            f"the data has the class {', '.join(unlabelled[:5])}, which is not exactly one label of "
             f"{classifier.artifact.path} ({', '.join(labels[:5])}, ...); name the folders like the "
             "labels, and give pictures of other things with --unknown"
         )

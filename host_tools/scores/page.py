@@ -16,7 +16,7 @@ from host_tools.scores.calibrate import advice, in_words, mean_text, share_text
 
 if TYPE_CHECKING:
     from host_tools.scores.calibrate import Calibrated
-    from host_tools.scores.fit import Belief
+    from host_tools.scores.fit import ScoreFit
 
 _RED = "#b91c1c"
 _BINS = 40
@@ -133,7 +133,7 @@ def _shown(one: Calibrated) -> dict[str, Any]:
         "format": one.format,
         "written": one.written,
         "fitted": fitted,
-        "goal": in_words(fitted) if fitted.wish.goal else None,
+        "goal": in_words(fitted) if fitted.request.goal else None,
         "advice": advice(fitted),
         "rows": rows,
         "n": (fitted.fit.accuracy.n, fitted.report.accuracy.n),
@@ -144,8 +144,8 @@ def _shown(one: Calibrated) -> dict[str, Any]:
     }
 
 
-def _bins(belief: Belief) -> list[dict[str, Any]]:
-    return [asdict(one) for one in belief.bins]
+def _bins(measured: ScoreFit) -> list[dict[str, Any]]:
+    return [asdict(one) for one in measured.bins]
 
 
 def _drawn(figure: Any) -> Any:

@@ -124,7 +124,7 @@ def compare_runtimes(
     *,
     min_agreement: float = MIN_AGREEMENT,
     open_model: Open = open_quietly,
-    say: Callable[[str], None] = lambda _: None,
+    note: Callable[[str], None] = lambda _: None,
 ) -> Agreement:
     """Asks every runtime about every picture, each in a process of its own.
 
@@ -136,7 +136,7 @@ def compare_runtimes(
         truth_of: the label index of each class of the data set.
         min_agreement: see ``Agreement``.
         open_model: how a process opens its model.
-        say: told about those that break, when they do.
+        note: told about those that break, when they do.
 
     Raises:
         ValidationError: no pictures.
@@ -148,7 +148,7 @@ def compare_runtimes(
             worker = Worker(runtime.path, fitting, open_model)
             stack.callback(worker.close)
             workers.append(worker)
-        race = _Race(runtimes, workers, say)
+        comparison = _Comparison(runtimes, workers, note)
         truth: list[int] = []
         unreadable: list[Unreadable] = []
         waiting: list[NDArray[np.uint8]] = []
@@ -156,27 +156,27 @@ def compare_runtimes(
             if isinstance(item, Unreadable):
                 unreadable.append(item)
                 continue
-            if not race.running:
+            if not comparison.running:
                 break
             truth.append(truth_of[item.picture.label])
             waiting.append(preprocess(item.frame, preprocessing))
             if len(waiting) == _BATCH:
-                race.ask(np.stack(waiting))
+                comparison.ask(np.stack(waiting))
                 waiting.clear()
         if waiting:
-            race.ask(np.stack(waiting))
-    if not truth and race.running:
+            comparison.ask(np.stack(waiting))
+    if not truth and comparison.running:
         raise ValidationError("no picture to validate on; choose another --split or --data")
-    return _measure(race, np.array(truth, np.int64), min_agreement, tuple(unreadable))
+    return _measure(comparison, np.array(truth, np.int64), min_agreement, tuple(unreadable))
 
 
-class _Race:
+class _Comparison:
     """The runtimes side by side: who still runs, and what they have answered."""
 
     def __init__(
-        self, runtimes: Sequence[Runtime], workers: Sequence[Worker], say: Callable[[str], None]
+        self, runtimes: Sequence[Runtime], workers: Sequence[Worker], note: Callable[[str], None]
     ) -> None:
-        self.runtimes, self._workers, self._say = runtimes, workers, say
+        self.runtimes, self._workers, self._note = runtimes, workers, note
         self.troubles: dict[int, Trouble] = {}
         self.versions: dict[int, str | None] = {}
         self.scores: dict[int, Rows] = {}
@@ -205,23 +205,25 @@ class _Race:
     def _drop(self, i: int, trouble: Trouble) -> None:
         self.troubles[i] = trouble
         runtime = self.runtimes[i]
-        self._say(f"{runtime.backend} on {runtime.path.name} is {trouble.status}: {trouble.reason}")
+        self._note(
+            f"{runtime.backend} on {runtime.path.name} is {trouble.status}: {trouble.reason}"
+        )
 
 
 def _measure(
-    race: _Race,
+    comparison: _Comparison,
     truth: NDArray[np.int64],
     min_agreement: float,
     unreadable: tuple[Unreadable, ...],
 ) -> Agreement:
-    scores = {i: race.scores[i].all() for i in race.running}
+    scores = {i: comparison.scores[i].all() for i in comparison.running}
     answers = {i: rows.argmax(axis=1) for i, rows in scores.items()}
     reference = _most_shared(answers)
     participants = []
-    for i, runtime in enumerate(race.runtimes):
-        if reference is None or i in race.troubles:
-            status, reason = race.troubles[i]
-            version = race.versions.get(i)
+    for i, runtime in enumerate(comparison.runtimes):
+        if reference is None or i in comparison.troubles:
+            status, reason = comparison.troubles[i]
+            version = comparison.versions.get(i)
             participants.append(Participant(runtime, status, reason, version, None, None, None))
             continue
         same = int((answers[i] == answers[reference]).sum())
@@ -230,14 +232,14 @@ def _measure(
             Participant(
                 runtime,
                 "disagrees" if apart else "ok",
-                _disagreement(same, len(truth), race.runtimes[reference]) if apart else None,
-                race.versions[i],
+                _disagreement(same, len(truth), comparison.runtimes[reference]) if apart else None,
+                comparison.versions[i],
                 float((answers[i] == truth).mean()),
                 same / len(truth),
                 score_difference(scores[reference], scores[i]),
             )
         )
-    indices = range(len(race.runtimes))
+    indices = range(len(comparison.runtimes))
     return Agreement(
         tuple(participants),
         reference,
@@ -356,7 +358,7 @@ def validate_runtimes(
     max_pixels: int = MAX_PIXELS,
     min_agreement: float = MIN_AGREEMENT,
     open_model: Open = open_quietly,
-    say: Callable[[str], None] = lambda _: None,
+    note: Callable[[str], None] = lambda _: None,
 ) -> Agreement:
     """Runs the same pictures through every backend, and through every file that it can run.
 
@@ -370,7 +372,7 @@ def validate_runtimes(
         max_pixels: larger pictures are left out.
         min_agreement: see ``Agreement``.
         open_model: how a process opens its model.
-        say: told what a person should know.
+        note: called with each message for the user.
 
     Raises:
         UnknownBackendError: no such backend.
@@ -380,7 +382,7 @@ def validate_runtimes(
     """
     opening = opening or Opening()
     folder = find_pictures(data, layout)
-    files = [_File(path, _artifact(path, opening, say)) for path in dict.fromkeys(artifacts)]
+    files = [_File(path, _artifact(path, opening, note)) for path in dict.fromkeys(artifacts)]
     runtimes = _fitting(files, backends)
     first, *others = files
     check_labels(first, others)
@@ -392,11 +394,11 @@ def validate_runtimes(
         runtimes,
         opening,
         first.preprocessing,
-        pictures_of(folder, split, rule, max_pixels, say),
+        pictures_of(folder, split, rule, max_pixels, note),
         truth_of,
         min_agreement=min_agreement,
         open_model=open_model,
-        say=say,
+        note=note,
     )
 
 
@@ -418,13 +420,13 @@ class _File:
         return self.artifact.preprocessing
 
 
-def _artifact(path: Path, opening: Opening, say: Callable[[str], None]) -> Artifact:
+def _artifact(path: Path, opening: Opening, note: Callable[[str], None]) -> Artifact:
     artifact = Artifact.open(
         path, labels=opening.labels, normalize=opening.normalize, crop=opening.crop
     )
     artifact.require_described()
-    for note in artifact.notes:
-        say(note)
+    for message in artifact.notes:
+        note(message)
     return artifact
 
 

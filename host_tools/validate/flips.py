@@ -212,7 +212,7 @@ def draw_flips(
     *,
     seconds: float,
     max_pixels: int = MAX_PIXELS,
-    say: Callable[[str], None] = lambda _: None,
+    note: Callable[[str], None] = lambda _: None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> tuple[ShownFlip, ...]:
     """Reads the pictures again, and maps what each model looks at in them.
@@ -228,7 +228,7 @@ def draw_flips(
         opening: as for ``validate``.
         seconds: for all maps together; what is left without keeps its picture and scores.
         max_pixels: as for ``validate``.
-        say: told why there are no maps.
+        note: told why there are no maps.
         clock: in seconds.
 
     Raises:
@@ -237,7 +237,7 @@ def draw_flips(
     with ExitStack() as stack:
         subjects: tuple[Subject, ...] = ()
         if flips and seconds > 0:
-            subjects = _opened(reference, artifact, opening, say)
+            subjects = _opened(reference, artifact, opening, note)
             for subject in subjects:
                 stack.callback(subject.scorer.close)
         methods = _methods(subjects)
@@ -260,15 +260,15 @@ def _counted(flips: Sequence[Flip]) -> Iterator[tuple[int, Flip]]:
 
 
 def _opened(
-    reference: Path, artifact: Path, opening: Opening, say: Callable[[str], None]
+    reference: Path, artifact: Path, opening: Opening, note: Callable[[str], None]
 ) -> tuple[Subject, ...]:
     try:
         if reference.suffix == ".npz":
-            say("the reference is saved scores, so there are heat maps of the artifact alone")
+            note("the reference is saved scores, so there are heat maps of the artifact alone")
             return open_subjects(artifact, None, opening)
         return open_subjects(reference, artifact, opening)
     except EdgeClsError as error:
-        say(f"no heat maps: {error}")
+        note(f"no heat maps: {error}")
         return ()
 
 
@@ -388,7 +388,7 @@ def write_flips(
     max_flips: int,
     seconds: float,
     max_pixels: int = MAX_PIXELS,
-    say: Callable[[str], None] = lambda _: None,
+    note: Callable[[str], None] = lambda _: None,
 ) -> Path:
     """Writes the page and the list of every picture whose answer changed.
 
@@ -398,7 +398,7 @@ def write_flips(
         out: folder for both files.
         max_flips: at most so many pictures of each artifact on the page; the list has all.
         seconds: for all heat maps together.
-        say: told what a person should know.
+        note: called with each message for the user.
 
     Returns:
         The page.
@@ -422,7 +422,7 @@ def write_flips(
                     opening,
                     seconds=seconds / len(artifacts),
                     max_pixels=max_pixels,
-                    say=say,
+                    note=note,
                 ),
             )
             for one, artifact in zip(changed, artifacts, strict=True)

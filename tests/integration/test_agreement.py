@@ -40,7 +40,7 @@ def _compare(*backends: str, said: list[str] | None = None, **more: Any) -> Agre
         more.pop("pictures", _pictures()),
         (0, 1),
         open_model=open_runtime,
-        say=(said if said is not None else []).append,
+        note=(said if said is not None else []).append,
         **more,
     )
 

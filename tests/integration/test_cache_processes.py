@@ -65,7 +65,7 @@ cache = open_cache(
     find_pictures(Path(pictures)),
     Sizes(Preprocessing(16, 12), Preprocessing(20, 15)),
     CachePlace(Path(place)),
-    say=lambda message: print(message, flush=True),
+    note=lambda message: print(message, flush=True),
 )
 print("opened", len(cache.pictures), flush=True)
 """
@@ -158,7 +158,7 @@ def _check_right(cache: PictureCache) -> None:
 
 def _check_built_anew(pictures: Path, place: CachePlace) -> None:
     said: list[str] = []
-    _check_right(open_cache(find_pictures(pictures), _SIZES, place, say=said.append))
+    _check_right(open_cache(find_pictures(pictures), _SIZES, place, note=said.append))
     assert not said
     assert len(_named(place, "")) == 1
     assert not _named(place, ".unfinished")

@@ -151,7 +151,7 @@ def artifact(int8_artifact: Path, tmp_path: Path) -> Path:
 
 def _compile(path: Path, compiler: Path) -> CompiledArtifact:
     said: list[str] = []
-    return compile_artifact(path, compiler, say=said.append)
+    return compile_artifact(path, compiler, note=said.append)
 
 
 # What comes out.
@@ -398,7 +398,7 @@ def test_a_compiler_that_hangs_is_ended_with_its_children(
     """)
     started = time.monotonic()
     with pytest.raises(ConversionError, match="did not finish within 3 s"):
-        compile_artifact(artifact, compiler, timeout_s=3, say=lambda _: None)
+        compile_artifact(artifact, compiler, timeout_s=3, note=lambda _: None)
     assert time.monotonic() - started < 60
     child = int(pid.read_text())
     for _ in range(100):  # whoever adopts it needs a moment to bury it

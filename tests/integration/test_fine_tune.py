@@ -358,7 +358,7 @@ def _repaired(network: Network, digits: Path, out: Path) -> tuple[Any, list[str]
     dataset = load_for(Recipe("hard", data=DataRecipe()), DataPlace(digits), said.append)
     trained, conversion = find_trained(network.path), ConversionRecipe(formats=("int8",))
     budget = RepairBudget(3.0, slower_allowed=True)
-    return repair_run(trained, dataset, conversion, out, budget, say=said.append), said
+    return repair_run(trained, dataset, conversion, out, budget, note=said.append), said
 
 
 @pytest.mark.slow

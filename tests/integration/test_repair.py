@@ -46,7 +46,7 @@ def _repaired(
     said: list[str] = []
     dataset = load_for(Recipe("hard", data=DataRecipe(**data)), DataPlace(digits), said.append)
     conversion = ConversionRecipe(formats=("int8",))
-    repaired = repair_run(find_trained(hard), dataset, conversion, out, budget, say=said.append)
+    repaired = repair_run(find_trained(hard), dataset, conversion, out, budget, note=said.append)
     return repaired, said
 
 

@@ -64,7 +64,7 @@ def perceptual_hashes(thumbnails: Gray) -> NDArray[np.uint64]:
     return np.packbits(bits, axis=1).view(np.uint64).ravel()
 
 
-def likeness_asked(thumbnails: Gray, labels: Indices) -> float:
+def least_likeness(thumbnails: Gray, labels: Indices) -> float:
     """The correlation of edges that copies must exceed in this data set.
 
     Pictures of a class are alike to begin with, handwritten sixes more than photographs of dogs.
@@ -104,7 +104,7 @@ def _ordinary_pairs(labels: Indices) -> tuple[Indices, Indices]:
 
 
 def likeness(
-    thumbnails: Gray, first: Indices, second: Indices, asked: float
+    thumbnails: Gray, first: Indices, second: Indices, least: float
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Of every pair the correlation of edges, and the one that it must reach."""
     (rows, row_of), (columns, column_of) = (
@@ -112,7 +112,7 @@ def likeness(
     )
     (a, plain_a), (b, plain_b) = _edges(thumbnails[rows]), _edges(thumbnails[columns])
     plain = plain_a[row_of] | plain_b[column_of]
-    needed = np.where(plain, max(asked, _ALIKE_WHERE_PLAIN), asked).astype(np.float32)
+    needed = np.where(plain, max(least, _ALIKE_WHERE_PLAIN), least).astype(np.float32)
     if len(first) > PAIRS_AT_ONCE:
         return (a @ b.T)[row_of, column_of], needed
     return np.einsum("ij,ij->i", a[row_of], b[column_of]), needed
@@ -188,13 +188,13 @@ class NearCopies:
     Attributes:
         groups: of two pictures and more that differ.
         bits: the search's radius.
-        asked: the correlation of edges that was asked for at least, see ``likeness_asked``.
+        least: correlation of edges that near copies reach at least, see ``least_likeness``.
         complete: False where nearly all pictures share their hash and not all were compared.
     """
 
     groups: tuple[CopyGroup, ...]
     bits: int
-    asked: float
+    least: float
     complete: bool
 
 
@@ -222,7 +222,7 @@ def near_copies(
     distinct = np.array([i for i in range(len(digests)) if i not in copies], np.int64)
     chosen = distinct[detail(thumbnails[distinct]) >= MIN_DETAIL]
     shown = thumbnails[chosen]
-    asked = likeness_asked(shown, labels[chosen])
+    least = least_likeness(shown, labels[chosen])
     clusters = _Clusters(len(chosen))
     links: list[Link] = []
     compared = 0
@@ -232,7 +232,7 @@ def near_copies(
         if not len(first):
             continue
         compared += len(first)
-        alike, needed = likeness(shown, first, second, asked)
+        alike, needed = likeness(shown, first, second, least)
         copies_here = alike >= needed
         joined = clusters.join(first[copies_here], second[copies_here], alike[copies_here])
         links += [Link(int(chosen[a]), int(chosen[b]), value) for a, b, value in joined]
@@ -244,7 +244,7 @@ def near_copies(
         for members, held in groups
     ]
     return NearCopies(
-        tuple(sorted(whole, key=lambda g: g.members)), bits, asked, compared <= MOST_PAIRS
+        tuple(sorted(whole, key=lambda g: g.members)), bits, least, compared <= MOST_PAIRS
     )
 
 

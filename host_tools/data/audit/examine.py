@@ -47,7 +47,7 @@ _KINDS: dict[str, Kind] = {
     ".tiff": "TIFF",
 }
 # Pictures that edgecls does not read.
-_FOREIGN = tuple(
+_UNSUPPORTED = tuple(
     ".heic .heif .avif .jxl .jp2 .jfif .jpe .dng .cr2 .cr3 .nef .arw .orf .raf .raw .psd .svg .ppm .pgm "
     ".tga .ico .dcm".split()
 )
@@ -59,12 +59,12 @@ class Strays:
     """Files that are not read.
 
     Attributes:
-        foreign: pictures in formats that edgecls does not read.
+        unsupported: pictures in formats that edgecls does not read.
         unlabelled: pictures outside of the classes.
         others: anything else.
     """
 
-    foreign: tuple[Path, ...] = ()
+    unsupported: tuple[Path, ...] = ()
     unlabelled: tuple[Path, ...] = ()
     others: tuple[Path, ...] = ()
 
@@ -74,7 +74,7 @@ def find_strays(folder: PictureFolder) -> Strays:
 
     Archives and tables named by themselves have none: what lies beside them is no part of them.
     """
-    foreign: list[Path] = []
+    unsupported: list[Path] = []
     unlabelled: list[Path] = []
     others: list[Path] = []
     if folder.root.is_dir():
@@ -86,8 +86,8 @@ def find_strays(folder: PictureFolder) -> Strays:
             if ending in EXTENSIONS:
                 unlabelled.append(path)
             else:
-                (foreign if ending in _FOREIGN else others).append(path)
-    return Strays(tuple(foreign), tuple(unlabelled), tuple(others))
+                (unsupported if ending in _UNSUPPORTED else others).append(path)
+    return Strays(tuple(unsupported), tuple(unlabelled), tuple(others))
 
 
 def true_kind(path: Path) -> Kind | None:
@@ -172,7 +172,7 @@ def examine(
     folder: PictureFolder,
     bits: int = DEFAULT_BITS,
     max_pixels: int = MAX_PIXELS,
-    say: Callable[[str], None] = lambda _: None,
+    note: Callable[[str], None] = lambda _: None,
 ) -> Examination:
     """Reads every picture; takes about 3 kB of memory for each.
 
@@ -180,7 +180,7 @@ def examine(
         folder: the data set.
         bits: how far the hashes of near copies may be apart; 0 looks for exact copies only.
         max_pixels: larger pictures count as unreadable.
-        say: takes a line about what is being done.
+        note: takes a line about what is being done.
 
     Raises:
         DatasetError: no picture can be read.
@@ -194,7 +194,7 @@ def examine(
     digests: list[str] = []
     unreadable: list[Unreadable] = []
     misnamed: list[Misnamed] = []
-    say(f"{folder.root}: reading {total:,} pictures")
+    note(f"{folder.root}: reading {total:,} pictures")
     for result in progress(decode_all(folder.pictures, max_pixels), "reading", total):
         if isinstance(result, Unreadable):
             unreadable.append(result)
@@ -219,7 +219,7 @@ def examine(
     n = len(pictures)
     near = None
     if bits:
-        say(f"comparing {n:,} pictures with each other")
+        note(f"comparing {n:,} pictures with each other")
         labels = np.array([picture.label for picture in pictures], np.int64)
         near = near_copies(thumbnails[:n], labels, digests, bits)
     return Examination(

@@ -197,11 +197,11 @@ def _files(seen: Examination) -> Iterator[DataFinding]:
             "rename them",
         )
     strays = seen.strays
-    if strays.foreign:
+    if strays.unsupported:
         yield DataFinding(
             "warning",
-            f"{_n(strays.foreign, 'picture is', 'pictures are')} in a format that edgecls does not "
-            f"read (first {strays.foreign[0]})",
+            f"{_n(strays.unsupported, 'picture is', 'pictures are')} in a format that edgecls does not "
+            f"read (first {strays.unsupported[0]})",
             "training does not see them",
             "convert them to JPEG or PNG",
         )

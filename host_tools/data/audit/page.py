@@ -60,7 +60,7 @@ def to_json(seen: Examination, found: Sequence[DataFinding]) -> dict[str, Any]:
         "unreadable": [{"path": str(u.picture.path), "reason": u.reason} for u in seen.unreadable],
         "misnamed": _named([{"path": str(m.path), "kind": m.kind} for m in seen.misnamed]),
         "not_read": {
-            "foreign": _paths(strays.foreign),
+            "foreign": _paths(strays.unsupported),
             "unlabelled": _paths(strays.unlabelled),
             "others": _paths(strays.others),
         },
@@ -77,7 +77,7 @@ def to_json(seen: Examination, found: Sequence[DataFinding]) -> dict[str, Any]:
             "pictures": sum(len(group.members) for group in seen.near.groups),
             "leaks": len(near_leaks),
             "bits": seen.near.bits,
-            "likeness_asked": seen.near.asked,
+            "likeness_asked": seen.near.least,
             "complete": seen.near.complete,
         },
         "pairs": _named([_pair(seen, pair) for pair in every]),
@@ -114,7 +114,7 @@ def to_lines(seen: Examination, found: Sequence[DataFinding]) -> list[str]:
         lines.insert(-1, f"... and {len(classes) - MOST_NAMED} more classes; --json has them all")
     lines += [
         "",
-        f"layout {seen.folder.layout}; width {_told(width)}, height {_told(height)} pixels",
+        f"layout {seen.folder.layout}; width {_range_text(width)}, height {_range_text(height)} pixels",
         "",
     ]
     for finding in found:
@@ -135,7 +135,7 @@ def _spread(seen: Examination, side: int) -> dict[str, int]:
     return {"min": values[0], "median": values[len(values) // 2], "max": values[-1]}
 
 
-def _told(spread: dict[str, int]) -> str:
+def _range_text(spread: dict[str, int]) -> str:
     if spread["min"] == spread["max"]:
         return str(spread["min"])
     return f"{spread['min']} to {spread['max']} (median {spread['median']})"

@@ -30,7 +30,7 @@ class PicklingRefusedError(Exception):
     """A pickle that is damaged, or asks for more than plain data."""
 
 
-class _Stated:
+class _PickledObject:
     """What a pickle says of an array, a dtype or a type of them."""
 
     __slots__ = ("arguments", "state")
@@ -51,10 +51,10 @@ def _encode(text: str, encoding: str) -> bytes:
 
 
 _KNOWN = {
-    ("numpy.core.multiarray", "_reconstruct"): _Stated,
-    ("numpy._core.multiarray", "_reconstruct"): _Stated,
-    ("numpy", "ndarray"): _Stated,
-    ("numpy", "dtype"): _Stated,
+    ("numpy.core.multiarray", "_reconstruct"): _PickledObject,
+    ("numpy._core.multiarray", "_reconstruct"): _PickledObject,
+    ("numpy", "ndarray"): _PickledObject,
+    ("numpy", "dtype"): _PickledObject,
     ("_codecs", "encode"): _encode,
 }
 
@@ -78,14 +78,14 @@ def load(data: bytes) -> Any:
         raise PicklingRefusedError(str(error) or type(error).__name__) from error
 
 
-def uint8_array(stated: Any) -> NDArray[np.uint8]:
-    """The array that a pickle stated.
+def uint8_array(pickled: Any) -> NDArray[np.uint8]:
+    """The array that a pickle pickled.
 
     Raises:
         PicklingRefusedError: it is none, or of another type.
     """
     try:
-        _, shape, dtype, fortran, content = stated.state
+        _, shape, dtype, fortran, content = pickled.state
         if dtype.arguments[0] not in ("u1", b"u1"):
             raise PicklingRefusedError(f"an array of {dtype.arguments[0]!r} instead of uint8")
         flat: NDArray[np.uint8] = np.frombuffer(content, np.uint8)
@@ -256,9 +256,9 @@ def _python_dict(path: Path, data: bytes, *keys: bytes) -> list[object]:
 
 
 def _python_batch(path: Path, data: bytes) -> _Batch:
-    stated, labels = _python_dict(path, data, b"data", b"labels")
+    pickled, labels = _python_dict(path, data, b"data", b"labels")
     try:
-        rows = uint8_array(stated)
+        rows = uint8_array(pickled)
     except PicklingRefusedError as error:
         raise _damaged(path, error) from error
     if rows.ndim != 2 or rows.shape[1] != _ROW_BYTES:

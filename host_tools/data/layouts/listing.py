@@ -11,7 +11,7 @@ from pathlib import Path
 
 from edge_sdk.vision.images import EXTENSIONS
 
-_TOLD = 3
+_MOST_NAMED = 3
 _LOOPS: set[str] = set()  # a folder is listed several times, each link is logged once
 _log = logging.getLogger("edgecls.data")
 
@@ -77,8 +77,8 @@ def _followed(entry: os.DirEntry[str], asked: Callable[[], bool]) -> bool:
 
 def first_few(names: Collection[str]) -> str:
     """The first three of some names, for a message."""
-    told = [name for name, _ in zip(names, range(_TOLD), strict=False)]
-    return ", ".join(told) + (", ..." if len(names) > _TOLD else "")
+    shown = [name for name, _ in zip(names, range(_MOST_NAMED), strict=False)]
+    return ", ".join(shown) + (", ..." if len(names) > _MOST_NAMED else "")
 
 
 def class_names(wnids: Sequence[str], words: Mapping[str, str]) -> tuple[str, ...]:

@@ -245,8 +245,8 @@ def _columns(header: Sequence[str], first: Sequence[str]) -> _Columns | None:
         return next((names.index(name) for name in known if name in names), None)
 
     picture, label = one_of(_PICTURE), one_of(_LABEL)
-    told = {*_PICTURE, *_LABEL, *_GROUP, *_SPLIT, ""}
-    answers = [i for i, name in enumerate(names) if name not in told]
+    used = {*_PICTURE, *_LABEL, *_GROUP, *_SPLIT, ""}
+    answers = [i for i, name in enumerate(names) if name not in used]
     one_hot = [i for i in answers if i < len(first) and first[i] in _YES + _NO]
     labels = (label,) if label is not None else tuple(one_hot) if len(one_hot) > 1 else ()
     if picture is None or not labels:

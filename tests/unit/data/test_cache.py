@@ -163,7 +163,7 @@ def test_a_data_set_without_a_readable_picture_is_cached_as_such(
     assert cache.large.shape == (0, 15, 20, 3)
     assert len(cache.unreadable) == 4
     no_decoding()
-    assert _same(open_cache(folder, _SIZES, place, say=said.append), cache)
+    assert _same(open_cache(folder, _SIZES, place, note=said.append), cache)
     assert not said
 
 
@@ -310,11 +310,11 @@ def _flip(path: Path, position: int, bits: int = 0xFF) -> None:
 
 def _check_mended(folder: PictureFolder, place: CachePlace, whole: PictureCache) -> None:
     said: list[str] = []
-    assert _same(open_cache(folder, _SIZES, place, say=said.append), whole)
+    assert _same(open_cache(folder, _SIZES, place, note=said.append), whole)
     assert len(said) == 1
     assert "damaged" in said[0]
     assert len(_built(place)) == 1
-    assert _same(open_cache(folder, _SIZES, place, say=said.append), whole)
+    assert _same(open_cache(folder, _SIZES, place, note=said.append), whole)
     assert len(said) == 1
 
 
@@ -604,7 +604,7 @@ def test_a_part_that_is_lost_or_damaged_is_made_again(which: int, disks: CachePl
     path = next(disks.folders[which].glob("*/exact"))
     path.write_bytes(bytes(path.stat().st_size))
     said: list[str] = []
-    assert np.array_equal(open_cache(folder, _SIZES, disks, say=said.append).exact, expected)
+    assert np.array_equal(open_cache(folder, _SIZES, disks, note=said.append).exact, expected)
     assert "damaged" in said[0]
     shutil.rmtree(path.parent)
     assert np.array_equal(open_cache(folder, _SIZES, disks).exact, expected)

@@ -14,7 +14,7 @@ from host_tools.data.audit import duplicates as duplicates_module
 from host_tools.data.audit.duplicates import (
     close_pairs,
     exact_copies,
-    likeness_asked,
+    least_likeness,
     near_copies,
     perceptual_hashes,
 )
@@ -150,8 +150,8 @@ def test_the_same_coarse_shape_with_other_edges_is_no_copy() -> None:
 def test_where_pictures_are_alike_anyway_more_is_asked_of_copies() -> None:
     scenes = _scenes(_MANY)
     labels = np.zeros(_MANY, np.int64)
-    assert likeness_asked(scenes, labels) == pytest.approx(duplicates_module._ALIKE)
-    assert likeness_asked(_variants(_MANY), labels) > 0.8
+    assert least_likeness(scenes, labels) == pytest.approx(duplicates_module._ALIKE)
+    assert least_likeness(_variants(_MANY), labels) > 0.8
 
 
 def test_the_comparison_ends_where_all_pictures_share_their_hash(

@@ -117,7 +117,7 @@ def _folder(root: Path, **counts: int) -> Path:
 def _read(folder: Path, count: int = 100) -> tuple[CalibrationSet, list[str]]:
     said: list[str] = []
     how = Preprocessing(4, 4)
-    return read_folder(folder, how, ("cat", "dog"), count, 0, say=said.append), said
+    return read_folder(folder, how, ("cat", "dog"), count, 0, note=said.append), said
 
 
 def test_a_folder_with_a_sub_folder_per_label_is_drawn_from_evenly(tmp_path: Path) -> None:

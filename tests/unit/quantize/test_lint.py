@@ -27,7 +27,7 @@ from host_tools.quantize.calibrate import (
     statistics_from,
     statistics_of,
 )
-from host_tools.quantize.lint import RULES, Severity, Yardstick, lint
+from host_tools.quantize.lint import RULES, LintReference, Severity, lint
 
 pytestmark = pytest.mark.computes
 
@@ -57,95 +57,115 @@ def _set(pixels: NDArray[np.uint8], labels: tuple[str, ...] | None) -> Calibrati
 
 
 @pytest.fixture(scope="module")
-def photographs() -> tuple[CalibrationSet, Yardstick]:
+def photographs() -> tuple[CalibrationSet, LintReference]:
     """A sound set of 120 squares of two photographs, its training split, and other squares."""
     china, flower = _tiles("china.jpg"), _tiles("flower.jpg")
     mixed = np.stack([china[:60], flower[:60]], axis=1).reshape(120, _SIDE, _SIDE, 3)
     training = statistics_of(np.concatenate([china[:200], flower[:200]]))
     evaluated = _set(np.concatenate([china[200:], flower[200:]]), None).digests
-    return _set(mixed, ("china", "flower") * 60), Yardstick(2, training, evaluated, _steady)
+    return _set(mixed, ("china", "flower") * 60), LintReference(2, training, evaluated, _steady)
 
 
 def _steady(_: CalibrationSet) -> list[RangeGrowth]:
     return [_STEADY]
 
 
-_Fault = Callable[[CalibrationSet, Yardstick], tuple[CalibrationSet, Yardstick]]
+_Fault = Callable[[CalibrationSet, LintReference], tuple[CalibrationSet, LintReference]]
 
 
 def _with_pixels(calibration: CalibrationSet, pixels: NDArray[np.generic]) -> CalibrationSet:
     return replace(calibration, pixels=pixels)
 
 
-def _one_class(calibration: CalibrationSet, yard: Yardstick) -> tuple[CalibrationSet, Yardstick]:
-    return _set(_tiles("flower.jpg")[:120], ("flower",) * 120), yard
+def _one_class(
+    calibration: CalibrationSet, reference: LintReference
+) -> tuple[CalibrationSet, LintReference]:
+    return _set(_tiles("flower.jpg")[:120], ("flower",) * 120), reference
 
 
-def _repeated(calibration: CalibrationSet, yard: Yardstick) -> tuple[CalibrationSet, Yardstick]:
+def _repeated(
+    calibration: CalibrationSet, reference: LintReference
+) -> tuple[CalibrationSet, LintReference]:
     two = np.concatenate([calibration.pixels[:2]] * 60)
-    return _set(two, ("china", "flower") * 60), yard
+    return _set(two, ("china", "flower") * 60), reference
 
 
 def _a_fifth_repeated(
-    calibration: CalibrationSet, yard: Yardstick
-) -> tuple[CalibrationSet, Yardstick]:
+    calibration: CalibrationSet, reference: LintReference
+) -> tuple[CalibrationSet, LintReference]:
     digests = (*calibration.digests[:96], *calibration.digests[:24])
-    return replace(calibration, digests=digests), yard
+    return replace(calibration, digests=digests), reference
 
 
-def _too_few(calibration: CalibrationSet, yard: Yardstick) -> tuple[CalibrationSet, Yardstick]:
-    return _set(calibration.pixels[:20], ("china", "flower") * 10), yard
+def _too_few(
+    calibration: CalibrationSet, reference: LintReference
+) -> tuple[CalibrationSet, LintReference]:
+    return _set(calibration.pixels[:20], ("china", "flower") * 10), reference
 
 
 def _fewer_than_classes(
-    calibration: CalibrationSet, yard: Yardstick
-) -> tuple[CalibrationSet, Yardstick]:
-    return calibration, replace(yard, classes=200)
+    calibration: CalibrationSet, reference: LintReference
+) -> tuple[CalibrationSet, LintReference]:
+    return calibration, replace(reference, classes=200)
 
 
-def _divided(calibration: CalibrationSet, yard: Yardstick) -> tuple[CalibrationSet, Yardstick]:
-    return _with_pixels(calibration, (calibration.pixels / 255).astype(np.float32)), yard
+def _divided(
+    calibration: CalibrationSet, reference: LintReference
+) -> tuple[CalibrationSet, LintReference]:
+    return _with_pixels(calibration, (calibration.pixels / 255).astype(np.float32)), reference
 
 
 def _divided_and_stored(
-    calibration: CalibrationSet, yard: Yardstick
-) -> tuple[CalibrationSet, Yardstick]:
-    return _with_pixels(calibration, calibration.pixels // 255), yard
+    calibration: CalibrationSet, reference: LintReference
+) -> tuple[CalibrationSet, LintReference]:
+    return _with_pixels(calibration, calibration.pixels // 255), reference
 
 
-def _symmetric(calibration: CalibrationSet, yard: Yardstick) -> tuple[CalibrationSet, Yardstick]:
-    return _with_pixels(calibration, calibration.pixels / np.float32(127.5) - 1), yard
+def _symmetric(
+    calibration: CalibrationSet, reference: LintReference
+) -> tuple[CalibrationSet, LintReference]:
+    return _with_pixels(calibration, calibration.pixels / np.float32(127.5) - 1), reference
 
 
-def _standardised(calibration: CalibrationSet, yard: Yardstick) -> tuple[CalibrationSet, Yardstick]:
-    assert yard.training is not None
-    mean, std = np.array(yard.training.mean), yard.training.std
+def _standardised(
+    calibration: CalibrationSet, reference: LintReference
+) -> tuple[CalibrationSet, LintReference]:
+    assert reference.training is not None
+    mean, std = np.array(reference.training.mean), reference.training.std
     stored = np.clip((calibration.pixels - mean) / std, 0, 255).astype(np.uint8)
-    return _with_pixels(calibration, stored), yard
+    return _with_pixels(calibration, stored), reference
 
 
 def _mean_subtracted(
-    calibration: CalibrationSet, yard: Yardstick
-) -> tuple[CalibrationSet, Yardstick]:
-    assert yard.training is not None
-    stored = np.clip(calibration.pixels - np.array(yard.training.mean), 0, 255)
-    return _with_pixels(calibration, stored.astype(np.uint8)), yard
+    calibration: CalibrationSet, reference: LintReference
+) -> tuple[CalibrationSet, LintReference]:
+    assert reference.training is not None
+    stored = np.clip(calibration.pixels - np.array(reference.training.mean), 0, 255)
+    return _with_pixels(calibration, stored.astype(np.uint8)), reference
 
 
-def _too_large(calibration: CalibrationSet, yard: Yardstick) -> tuple[CalibrationSet, Yardstick]:
-    return _with_pixels(calibration, calibration.pixels.astype(np.float32) * 255), yard
+def _too_large(
+    calibration: CalibrationSet, reference: LintReference
+) -> tuple[CalibrationSet, LintReference]:
+    return _with_pixels(calibration, calibration.pixels.astype(np.float32) * 255), reference
 
 
-def _swapped(calibration: CalibrationSet, yard: Yardstick) -> tuple[CalibrationSet, Yardstick]:
-    return _with_pixels(calibration, calibration.pixels[..., ::-1]), yard
+def _swapped(
+    calibration: CalibrationSet, reference: LintReference
+) -> tuple[CalibrationSet, LintReference]:
+    return _with_pixels(calibration, calibration.pixels[..., ::-1]), reference
 
 
-def _overlap(calibration: CalibrationSet, yard: Yardstick) -> tuple[CalibrationSet, Yardstick]:
-    return calibration, replace(yard, evaluated={calibration.digests[3], "another"})
+def _overlap(
+    calibration: CalibrationSet, reference: LintReference
+) -> tuple[CalibrationSet, LintReference]:
+    return calibration, replace(reference, evaluated={calibration.digests[3], "another"})
 
 
-def _unstable(calibration: CalibrationSet, yard: Yardstick) -> tuple[CalibrationSet, Yardstick]:
-    return calibration, replace(yard, growth=lambda _: [_MOVING, _STEADY])
+def _unstable(
+    calibration: CalibrationSet, reference: LintReference
+) -> tuple[CalibrationSet, LintReference]:
+    return calibration, replace(reference, growth=lambda _: [_MOVING, _STEADY])
 
 
 _FAULTS: list[tuple[_Fault, str, str]] = [
@@ -170,7 +190,7 @@ _FAULTS: list[tuple[_Fault, str, str]] = [
     ("fault", "code", "reason"), _FAULTS, ids=[fault.__name__[1:] for fault, _, _ in _FAULTS]
 )
 def test_a_fault_is_found_by_its_own_code_and_no_other(
-    fault: _Fault, code: str, reason: str, photographs: tuple[CalibrationSet, Yardstick]
+    fault: _Fault, code: str, reason: str, photographs: tuple[CalibrationSet, LintReference]
 ) -> None:
     findings = lint(*fault(*photographs)).findings
     assert [finding.code for finding in findings] == [code]
@@ -184,7 +204,7 @@ def test_the_table_has_every_code() -> None:
 
 
 def test_a_sound_set_is_not_accused_and_every_code_was_looked_for(
-    photographs: tuple[CalibrationSet, Yardstick],
+    photographs: tuple[CalibrationSet, LintReference],
 ) -> None:
     result = lint(*photographs)
     assert result.findings == ()
@@ -196,8 +216,8 @@ def test_sound_digits_are_not_accused(seed: int) -> None:
     pixels = _digits()
     order = np.random.default_rng(seed).permutation(len(pixels))
     labels = tuple(str(label) for label in load_digits().target[order[:100]])
-    yardstick = Yardstick(10, statistics_of(pixels), set(), _steady)
-    result = lint(_set(pixels[order[:100]], labels), yardstick)
+    reference = LintReference(10, statistics_of(pixels), set(), _steady)
+    result = lint(_set(pixels[order[:100]], labels), reference)
     assert result.findings == ()
     assert set(result.skipped) == {"channels-swapped"}
     assert "too alike" in result.skipped["channels-swapped"]
@@ -205,48 +225,48 @@ def test_sound_digits_are_not_accused(seed: int) -> None:
 
 def test_a_set_as_dark_as_its_training_split_is_sound() -> None:
     masks = (_digits() > 127).astype(np.uint8)
-    yardstick = Yardstick(10, statistics_of(masks), set(), _steady)
+    reference = LintReference(10, statistics_of(masks), set(), _steady)
     distinct = replace(_set(masks[:120], None), digests=tuple(map(str, range(120))))
-    assert lint(distinct, yardstick).findings == ()
+    assert lint(distinct, reference).findings == ()
 
 
 def test_what_is_not_known_is_said_and_nobody_accused(
-    photographs: tuple[CalibrationSet, Yardstick],
+    photographs: tuple[CalibrationSet, LintReference],
 ) -> None:
     calibration, _ = photographs
-    result = lint(replace(calibration, labels=None), Yardstick(2, None, None, None))
+    result = lint(replace(calibration, labels=None), LintReference(2, None, None, None))
     assert result.findings == ()
     assert set(result.skipped) == set(RULES) - {"repeated", "too-few"}
 
 
 def test_normalised_pixels_are_found_without_anything_to_compare_with(
-    photographs: tuple[CalibrationSet, Yardstick],
+    photographs: tuple[CalibrationSet, LintReference],
 ) -> None:
     calibration, _ = photographs
     found = lint(
-        _with_pixels(calibration, calibration.pixels // 255), Yardstick(2, None, None, None)
+        _with_pixels(calibration, calibration.pixels // 255), LintReference(2, None, None, None)
     )
     assert [finding.code for finding in found.findings] == ["value-range"]
 
 
 def test_a_gray_set_has_no_order_of_channels(
-    photographs: tuple[CalibrationSet, Yardstick],
+    photographs: tuple[CalibrationSet, LintReference],
 ) -> None:
-    calibration, yardstick = photographs
+    calibration, reference = photographs
     gray = calibration.pixels[..., :1]
-    result = lint(_with_pixels(calibration, gray), replace(yardstick, training=statistics_of(gray)))
+    result = lint(_with_pixels(calibration, gray), replace(reference, training=statistics_of(gray)))
     assert result.findings == ()
     assert result.skipped == {"channels-swapped": "a gray model has no order of channels"}
 
 
 def test_ranges_are_not_measured_on_a_set_that_is_faulty_already(
-    photographs: tuple[CalibrationSet, Yardstick],
+    photographs: tuple[CalibrationSet, LintReference],
 ) -> None:
     def never(_: CalibrationSet) -> list[RangeGrowth]:
         raise AssertionError
 
-    calibration, yardstick = _too_few(*photographs)
-    result = lint(calibration, replace(yardstick, growth=never))
+    calibration, reference = _too_few(*photographs)
+    result = lint(calibration, replace(reference, growth=never))
     assert "found to be too-few" in result.skipped["unstable-range"]
 
 

@@ -17,16 +17,16 @@ from host_tools.scores.calibrate import advice
 from host_tools.scores.fit import (
     LEAST_MISTAKES,
     ChosenThreshold,
+    FitRequest,
     Goal,
     TooFew,
-    Wish,
     accuracy_threshold,
-    believe,
     coverage_threshold,
     false_accept_threshold,
     fit,
     fit_temperature,
     measure,
+    score_fit,
     share,
 )
 from host_tools.scores.gather import Gathered, Known
@@ -54,7 +54,7 @@ def test_a_known_temperature_is_found(temperature: float) -> None:
     assert low < found.value < high
     assert low / temperature < 1.02
     assert high / temperature > 0.98
-    before, after = believe(scores, truth), believe(temper(scores, found.value), truth)
+    before, after = score_fit(scores, truth), score_fit(temper(scores, found.value), truth)
     assert after.nll.value <= before.nll.value
     assert after.ece.value < 0.02
 
@@ -71,7 +71,7 @@ def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
 def test_scores_of_zero_do_not_stop_the_fit() -> None:
     scores, truth = _drawn(2000, 60.0)
     assert (scores == 0).any()
-    assert np.isfinite(believe(scores, truth).nll.value)
+    assert np.isfinite(score_fit(scores, truth).nll.value)
     assert np.isfinite(fit_temperature(scores, truth).value)
 
 
@@ -240,7 +240,7 @@ def _gathered(n: int, known_at: float = 1.7, report_at: float = 1.7, unknown: in
     "goal", [Goal("coverage", 0.9), Goal("false_accept", 0.05), Goal("accuracy", 0.8)]
 )
 def test_what_is_promised_holds_on_the_other_pictures(goal: Goal) -> None:
-    fitted = fit(_gathered(3000, unknown=2000), Wish(goal=goal))
+    fitted = fit(_gathered(3000, unknown=2000), FitRequest(goal=goal))
     assert fitted.verdict == "pass"
     assert fitted.temperature.value == pytest.approx(1.7, rel=0.1)
     report = fitted.report
@@ -258,12 +258,12 @@ def test_what_is_promised_holds_on_the_other_pictures(goal: Goal) -> None:
 
 def test_other_pictures_that_break_a_promise_are_a_failure() -> None:
     # The pictures reported on get lower scores than those that the threshold was chosen by.
-    fitted = fit(_gathered(2000, 3.0, 0.6), Wish(goal=Goal("coverage", 0.9)))
+    fitted = fit(_gathered(2000, 3.0, 0.6), FitRequest(goal=Goal("coverage", 0.9)))
     assert fitted.verdict == "fail"
 
 
 def test_too_few_pictures_are_inconclusive_and_have_no_threshold() -> None:
-    fitted = fit(_gathered(40), Wish(goal=Goal("coverage", 0.95)))
+    fitted = fit(_gathered(40), FitRequest(goal=Goal("coverage", 0.95)))
     assert (fitted.verdict, fitted.threshold, fitted.too_few) == ("inconclusive", 0, TooFew(40, 59))
 
 
@@ -272,21 +272,21 @@ def test_a_temperature_that_cannot_be_fitted_does_not_stop_a_threshold() -> None
     known = Known(np.stack([scores, 1 - scores], axis=1), np.zeros(500, np.int64))
     nothing = np.empty((0, 2), np.float32)
     gathered = Gathered(known, known, nothing, nothing)
-    fitted = fit(gathered, Wish(goal=Goal("coverage", 0.9)))
+    fitted = fit(gathered, FitRequest(goal=Goal("coverage", 0.9)))
     assert (fitted.verdict, fitted.temperature.value) == ("pass", 1.0)
     assert fitted.threshold > 0.6
-    assert fit(gathered, Wish()).verdict == "inconclusive"
+    assert fit(gathered, FitRequest()).verdict == "inconclusive"
 
 
 def test_false_accepts_need_unknown_pictures() -> None:
     with pytest.raises(ValidationError, match="--unknown DIR"):
-        fit(_gathered(100), Wish(goal=Goal("false_accept", 0.1)))
+        fit(_gathered(100), FitRequest(goal=Goal("false_accept", 0.1)))
 
 
 def test_a_device_that_answers_nothing_is_no_solution() -> None:
     # Strangers are as certain as can be.
     known, certain = Known(*_drawn(500, 1.0)), np.tile(np.eye(1, 10, dtype=np.float32), (500, 1))
-    wish = Wish(temperature=False, goal=Goal("false_accept", 0.05))
-    fitted = fit(Gathered(known, known, certain, certain), wish)
+    request = FitRequest(temperature=False, goal=Goal("false_accept", 0.05))
+    fitted = fit(Gathered(known, known, certain, certain), request)
     assert (fitted.verdict, fitted.too_few) == ("inconclusive", TooFew(500, None))
     assert "and still answer known ones" in str(advice(fitted))
