@@ -1,4 +1,4 @@
-"""Reading ``.npz`` files that may be damaged or hostile: every kind of it is one kind of error."""
+"""Reads ``.npz`` files that may be damaged or hostile; every fault raises one error."""
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ _MOST_BYTES = 16_000_000_000
 
 
 class DamagedArraysError(ValueError):
-    """The file is not what was written; says why. Never seen by a user: readers turn it into theirs."""
+    """The file is damaged; the message says how. Readers turn it into an error of their own."""
 
 
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     """All arrays of an ``.npz`` file, every checksum compared.
 
-    Their sizes are looked at before they are unpacked: 200 times the file's at most (64 MB are always
-    allowed), and half of the memory that the process may still take.
+    Sizes are checked before unpacking: at most 200 times the file's (64 MB are always allowed),
+    and half of the memory that the process may still take.
 
     Raises:
         FileNotFoundError: no such file.
-        DamagedArraysError: it cannot be read, is not what was written, or is too large.
+        DamagedArraysError: the file cannot be read, is damaged, or is too large.
     """
     try:
-        # All of it is read and its checksums with it; numpy would stop at the end of an array.
+        # Reads every member to its end, which compares its checksum; numpy stops at the end of an array.
         content = read_file(path, _room_bytes())
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             _check_sizes(archive, len(content))

@@ -1,4 +1,4 @@
-"""The conversion of a trained model: one float network, every artifact asked for."""
+"""The conversion of a trained model: one float network, every requested artifact."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ from host_tools.run_directory import TrainedModel
 from host_tools.third_party.keras import input_shape, load_keras
 
 Note = Callable[[str], None]
-# What is calibrated on pictures.
+# Formats that are calibrated on pictures.
 _INTEGER_FORMATS = ("int8", "int16x8", "onnx-int8")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Source:
-    """A trained model, and all that its artifacts say of it."""
+    """A trained model, and what its artifacts record about it."""
 
     trained: TrainedModel
     model: Any
@@ -57,7 +57,7 @@ def convert_run(
     request: CalibrationRequest = CalibrationRequest(),  # noqa: B008  frozen
     note: Note,
 ) -> list[Path]:
-    """Converts a trained model to every format asked for.
+    """Converts a trained model to every requested format.
 
     Args:
         trained: the model, with its recipe and labels if they are known.
@@ -65,7 +65,7 @@ def convert_run(
         conversion: formats, and how many pictures to calibrate with.
         out: folder for the artifacts.
         request: which pictures to calibrate with.
-        note: told each file as it is written.
+        note: called with a message for each file written.
 
     Raises:
         ConversionError: the model does not convert, the data set is another one's, or the lint
@@ -94,15 +94,15 @@ def repair_run(
     request: CalibrationRequest = CalibrationRequest(),  # noqa: B008  frozen
     note: Note,
 ) -> Repaired:
-    """Converts a trained model to the int8 artifact that keeps to a budget, or to the next best.
+    """Converts a trained model to an int8 artifact within a budget, or to the best one found.
 
-    Beside the artifact lie ``<name>_repair.json`` and ``.html``, which say what was tried.
+    Writes ``<name>_repair.json`` and ``.html`` beside the artifact: a report of what was tried.
 
     Args:
         trained, conversion, out, request: as of ``convert_run``.
-        dataset: whose validation split the choice is made on, and whose test split confirms it.
+        dataset: its validation split chooses the model, its test split confirms it.
         budget: of accuracy, and of time.
-        note: told every step.
+        note: called with a message for each step.
 
     Raises:
         ConversionError: as ``convert_run``, or there are no validation pictures.
@@ -110,7 +110,7 @@ def repair_run(
     validation, test = dataset.splits["validation"], dataset.splits["test"]
     if not len(validation):
         raise ConversionError(
-            f"{dataset.folder.root}: no validation pictures, and a repair chooses by them; train with "
+            f"{dataset.folder.root}: no validation pictures for a repair to choose by; train with "
             "data.validation above 0"
         )
     source = _source(trained, dataset, note)
@@ -181,7 +181,7 @@ def _source(trained: TrainedModel, dataset: Dataset | None, note: Note) -> _Sour
     recipe = trained.recipe or recipe_for_bare(trained, model)
     if trained.recipe is None:
         note(
-            f"{trained.path}: no run directory, so it is taken to want RGB 0..255 and a centre crop; "
+            f"{trained.path}: no run directory; its input is taken as RGB 0..255, centre-cropped; "
             "if it was trained on another range, put a Rescaling layer in front and save it again"
         )
     provenance = {
@@ -230,7 +230,7 @@ def _flatbuffer(
 
 
 def recipe_for_bare(trained: TrainedModel, model: Any) -> Recipe:
-    """What can be said of a ``.keras`` file without a run directory: its input's size."""
+    """The recipe of a ``.keras`` file without a run directory: only its input size is known."""
     height, width, channels = input_shape(model)
     data = DataRecipe(width=width, height=height, color="rgb" if channels == 3 else "gray")
     return Recipe(trained.path.stem, data=data)

@@ -18,11 +18,11 @@ from edge_sdk.errors import DownloadError
 from host_tools.extras import require
 from host_tools.progress import Meter
 
-# Until an answer begins: the name looked up, every address of it tried, redirects followed.
+# Until an answer begins: name look-up, every address of the name, redirects.
 OPENING_S = 30.0
 # Between two pieces of an answer.
 SILENCE_S = 30.0
-# An answer that brings less than this in a minute does not count as one.
+# A download slower than this per minute is given up.
 _LEAST_BYTES, _WITHIN_S = 100_000, 60.0
 _PIECE_BYTES = 1 << 16
 
@@ -89,10 +89,10 @@ def fetch(url: str, target: str | Path) -> None:
 
 @contextlib.contextmanager
 def bounded_downloads() -> Iterator[None]:
-    """What Keras downloads within goes through ``fetch``, and what it says to standard error.
+    """Sends Keras' downloads through ``fetch``, and its messages to standard error.
 
-    Keras' own ``get_file`` decides whether, where from and where to, and checks the hash. It waits
-    without a limit for a network that swallows what is sent, at every address in turn.
+    Keras' own ``get_file`` decides whether, where from and where to, and checks the hash. It has no
+    timeout, so a network that drops packets blocks it at every address in turn.
     """
     file_utils = require("keras.src.utils.file_utils")
     theirs = file_utils.urlretrieve
@@ -112,7 +112,7 @@ def _opened(url: str) -> http.client.HTTPResponse:
     """The answer, when it begins.
 
     A time limit of a socket holds for each address of a name alone, and none holds for its look-up;
-    so a thread opens, and is left behind where it takes too long.
+    so a thread opens the connection, and is abandoned where it takes too long.
     """
     found: queue.SimpleQueue[http.client.HTTPResponse | Exception] = queue.SimpleQueue()
     given_up = threading.Event()
@@ -144,7 +144,7 @@ def _opened(url: str) -> http.client.HTTPResponse:
 
 def _piece(url: str, answer: http.client.HTTPResponse) -> bytes:
     try:
-        # At most one look at the network: read() would wait until all of the piece is there.
+        # At most one read from the network: read() would wait until the whole piece is there.
         return answer.read1(_PIECE_BYTES)
     except TimeoutError as error:
         raise DownloadError(

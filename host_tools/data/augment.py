@@ -6,8 +6,8 @@ picture's middle, so that they multiply in any order without moving it.
 The operations and their strongest settings are those of AutoAugment (Cubuk et al. 2018), as the
 paper's own table gives them.
 
-Chance is drawn for the whole batch at once; what moves pixels is one affine transform per picture
-in OpenCV, and what changes brightness or channels is one table of 256 entries per channel.
+Random numbers are drawn for the whole batch at once. All moves of a picture are one affine transform
+in OpenCV; all changes of brightness and channels are one table of 256 entries per channel.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def _matrices(
         1 + drawn(how.scale, how.scale_probability, 2)
     )
     offset = drawn(how.shift, how.shift_probability, 2) * result
-    # First the flip and the scale, of the result's own axes, then shear and rotation.
+    # First the flip and the scale along the result's axes, then shear and rotation.
     linear = np.empty((count, 2, 2))
     linear[:, 0] = np.stack([np.cos(turn), -np.sin(lean)], axis=1)
     linear[:, 1] = np.stack([np.sin(turn), np.cos(lean)], axis=1)
@@ -135,7 +135,7 @@ def _crops(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The shares ``(N, 2)`` of width and height that crops keep, and their middles in pixels."""
     area = random.uniform(how.crop, 1, count)
-    # A wide crop of nearly all of the picture would not fit in: the ratio keeps to what does.
+    # A wide crop of nearly all of the picture would not fit in: the ratio is limited to what fits.
     narrowest = np.log(np.clip(area, _NARROWEST_CROP, 1))
     ratio = np.exp(narrowest * random.uniform(-1, 1, count))
     kept = np.sqrt(np.stack([area * ratio, area / ratio], axis=1))
@@ -221,7 +221,7 @@ def mix(
     Args:
         pixels: ``(N, H, W, C)`` uint8.
         targets: ``(N, classes)`` float32, shares that sum to 1.
-        how: the probabilities of MixUp and of CutMix; where both are drawn, one of them is tossed.
+        how: the probabilities of MixUp and of CutMix; where both are drawn, one is chosen at random.
         random: where chance comes from.
 
     Returns:
@@ -288,7 +288,7 @@ _GRAY_LEVELS = np.arange(256)
 def rand_augment(
     pixels: NDArray[np.uint8], how: AugmentationRecipe, random: np.random.Generator
 ) -> None:
-    """Puts drawn operations, in place, on drawn pictures of a batch ``(N, H, W, C)``."""
+    """Applies random operations, in place, to random pictures of a batch ``(N, H, W, C)``."""
     strength = how.rand_augment_magnitude / _STRONGEST
     for i in np.flatnonzero(random.random(len(pixels)) < how.rand_augment):
         for name in random.choice(list(OPERATIONS), how.rand_augment_operations):
@@ -401,7 +401,7 @@ def augment(
     Args:
         pictures: N of ``(H, W, C)`` uint8, of the result's size or larger; left as they are.
         how: which changes, how strong, how probable.
-        random: where chance comes from; the same state gives the same result.
+        random: the generator; the same state gives the same result.
         size: (width, height) of the result; default: that of ``pictures``.
 
     Returns:
@@ -421,7 +421,7 @@ def augment(
 
 
 def moves_pixels(how: AugmentationRecipe) -> bool:
-    """Whether pictures are moved in a way that more pixels than the model sees are good for."""
+    """Whether the moves need pictures larger than the model's input."""
     return bool(how.rotation or how.shift or how.shear or how.zoom or how.scale or how.crop)
 
 

@@ -1,11 +1,11 @@
-"""Decoded pictures on disk, mapped into memory: a picture is decoded once, not once per epoch.
+"""The cache of decoded pictures, memory-mapped: a picture is decoded once, not once per epoch.
 
 A cache may lie in several folders, on as many disks: each holds the pixels of a run of pictures, the
 first also the index.
 
 A cache is a folder named by what is in it: the files (name, size, time of change), the
-preprocessing and the versions that shape pixels. Anything else is another cache, so none is ever
-stale. It is built under another name and renamed when it is whole, by one process at a time. Given
+preprocessing and the versions that shape pixels. A change of any gives another cache, so none is ever
+stale. It is built under a temporary name and renamed when complete, by one process at a time. Given
 folders on several disks, each keeps a part of every cache, by the room it has.
 """
 
@@ -57,7 +57,7 @@ class SplitRows:
         return self.shape[0]
 
     def __getitem__(self, chosen: int | slice | NDArray[np.int64]) -> NDArray[np.uint8]:
-        """One row, where it lies; or a copy of several, in the order asked for.
+        """One row as a view, or a copy of several in the requested order.
 
         Raises:
             IndexError: there is no such row.
@@ -131,10 +131,10 @@ def build_cache(
     sizes: Sizes,
     max_pixels: int,
 ) -> PictureCache:
-    """Decodes and prepares every picture; the cache appears whole or not at all.
+    """Decodes and prepares every picture; the cache appears complete or not at all.
 
     Args:
-        targets: the cache's folders; the first is written last, and counts.
+        targets: the cache's folders; the first is written last and marks the cache as complete.
         shares: of the pictures for each of them, which sum to 1.
         folder, sizes, max_pixels: what to keep, and how.
 
@@ -160,7 +160,7 @@ def build_cache(
     cache = open_built(targets, folder, sizes)
     if cache is None:
         raise WriteError(
-            f"{targets[0]}: what was written is not what is read; the disk may be failing"
+            f"{targets[0]}: the cache reads back other bytes than were written; the disk may be failing"
         )
     return cache
 
@@ -228,7 +228,7 @@ def _write_pictures(
 
 
 def open_built(paths: Sequence[Path], folder: PictureFolder, sizes: Sizes) -> PictureCache | None:
-    """The cache in its folders; None where it is damaged, every byte of it is read for that."""
+    """The cache in its folders; None where it is damaged. Every byte is read and checked."""
     try:
         index = read_arrays(paths[0] / "index.npz")
         counts = [int(count) for count in index["counts"]]
@@ -267,7 +267,7 @@ def _mapped(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
         raise ValueError
     if shape[0] == 0:  # nothing to map
         return np.empty(shape, np.uint8)
-    # Without the class memmap, whose every slice costs more than a small picture.
+    # Not numpy.memmap: each of its slices takes longer than a small picture.
     return np.asarray(np.memmap(path, np.uint8, "r", shape=shape))
 
 
@@ -292,7 +292,7 @@ def _intact(parts: Sequence[NDArray[np.uint8]], checksums: NDArray[np.uint32]) -
 _SCHEMA = 2
 # A digest; what is being built has an ending of its own.
 _CACHE_NAME = re.compile(r"[0-9a-f]{32}(\.unfinished)?")
-_SPARE_BYTES = 64 * 2**20  # left free on the disk for everybody else
+_SPARE_BYTES = 64 * 2**20  # left free on the disk for other programs
 
 Note = Callable[[str], None]
 
@@ -313,7 +313,7 @@ class CachePlace:
 
     @property
     def folders(self) -> tuple[Path, ...]:
-        """All of them; the first decides."""
+        """All folders; the first one's state is the cache's."""
         return (self.folder, *self.more)
 
     @classmethod
@@ -353,7 +353,7 @@ def open_cache(
                 if cache is not None:
                     os.utime(targets[0])  # used now
                     return cache
-                note(f"{targets[0]}: the cache of these pictures is damaged and is made again")
+                note(f"{targets[0]}: the cache of these pictures is damaged; building it again")
                 shutil.rmtree(targets[0])
             room = _make_room(place, name, sizes.bytes_per_picture * len(folder.pictures))
             return build_cache(targets, room, folder, sizes, max_pixels)
@@ -392,7 +392,7 @@ class _Old(NamedTuple):
 
 
 def _make_room(place: CachePlace, name: str, needed: int) -> list[float]:
-    """Evicts what must go; the share of a new cache that each folder has room for."""
+    """Evicts old caches; returns the share of a new cache that each folder has room for."""
     if needed > place.limit_bytes:
         raise DatasetError(
             f"{place.folder}: these pictures take {size_text(needed)} decoded, the limit is "
@@ -418,7 +418,7 @@ def _make_room(place: CachePlace, name: str, needed: int) -> list[float]:
 
 
 def _room(place: CachePlace) -> list[int]:
-    """Bytes that each folder may still take; folders on one disk take them but once."""
+    """Bytes that each folder may still take; folders on one disk share them."""
     disks: set[int] = set()
     room = []
     for folder in place.folders:
@@ -445,11 +445,11 @@ def _caches(place: CachePlace, but: str) -> list[_Old]:
 
 
 def _remove(place: CachePlace, name: str) -> None:
-    """Removes a cache, unless somebody is building or opening it just now."""
+    """Removes a cache, unless a process is building or opening it."""
     filelock = require("filelock")
     busy = contextlib.suppress(filelock.Timeout)
     with busy, filelock.FileLock((place.folder / name).with_suffix(".lock"), timeout=0):
-        # Whoever has it mapped keeps it until they end.
+        # A process that has it mapped keeps it until it ends.
         for folder in place.folders:
             shutil.rmtree(folder / name, ignore_errors=True)
 

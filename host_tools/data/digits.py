@@ -18,7 +18,7 @@ _SIDE_PX = 32
 def write_digits(folder: Path) -> Path:
     """Writes the 1,797 digits (UCI, 8x8 gray, 0..16) as 32x32 RGB PNG files, a folder per digit.
 
-    The folder appears complete or not at all; one that is there already is left alone.
+    The folder appears complete or not at all; an existing folder is left as it is.
 
     Raises:
         MissingExtraError: scikit-learn is not installed.

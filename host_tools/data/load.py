@@ -71,7 +71,7 @@ class Subset:
         return self.cache.exact[self.rows[chosen]]
 
     def large_pictures(self, chosen: Chosen) -> list[NDArray[np.uint8]]:
-        """The same, larger where the pictures are, each where it lies in the cache."""
+        """The same, larger where the pictures are, as views of the cache."""
         return [self.cache.large[row] for row in self.rows[chosen].tolist()]
 
     @property
@@ -152,7 +152,7 @@ class Dataset:
 def load_dataset(
     folder: PictureFolder, loading: Loading, note: Callable[[str], None] = lambda _: None
 ) -> Dataset:
-    """Prepares every picture of a data set, from the cache where they have been prepared before.
+    """Prepares every picture of a data set, or reads them from the cache.
 
     Pictures that cannot be read are left out and listed. A split that the folder lacks is cut from
     its training pictures by the SHA-256 of their decoded pixels, so that copies fall on one side,
@@ -203,7 +203,7 @@ def _check_training(
 def fingerprint(classes: Sequence[str], labels: Iterable[int], digests: Iterable[str]) -> str:
     """SHA-256 over the classes and decoded pixels of some pictures, in hexadecimal.
 
-    The same content gives the same fingerprint wherever it lies and whatever the files are called.
+    The fingerprint depends on the content alone, not on paths or file names.
     """
     lines = sorted(
         f"{classes[label]} {digest}" for label, digest in zip(labels, digests, strict=True)
@@ -213,7 +213,7 @@ def fingerprint(classes: Sequence[str], labels: Iterable[int], digests: Iterable
 
 @dataclass(frozen=True, slots=True)
 class DataPlace:
-    """Where pictures are, how they lie there, and where they are cached.
+    """The path of a data set, its layout, and its cache.
 
     Attributes:
         path: a folder, archive or table, or the name of a data set that can be downloaded.
@@ -229,7 +229,7 @@ class DataPlace:
 
 
 def load_for(recipe: Recipe, data: DataPlace, note: Callable[[str], None]) -> Dataset:
-    """Loads a data set as a recipe asks, and says what was found.
+    """Loads a data set as a recipe specifies, and reports what was found.
 
     Raises:
         DatasetError: a data set that cannot be trained on.

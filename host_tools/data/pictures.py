@@ -1,4 +1,4 @@
-"""Labelled pictures as they lie on disk: the one value that every layout is read into."""
+"""Labelled pictures on disk: the value that every layout's reader returns."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class PictureFolder:
-    """What was found.
+    """The pictures of a data set.
 
     Attributes:
         root: the folder or archive it was found in.
@@ -90,7 +90,7 @@ def file_digest(picture: Picture) -> str:
 
 
 def check_found(root: Path, classes: Sequence[str], pictures: Sequence[Picture]) -> None:
-    """What every layout must come to: pictures in every class, and names that can be labels.
+    """Checks what every layout must give: pictures in every class, and names that can be labels.
 
     Raises:
         DatasetError: no pictures, an empty class, a name that is no label, or a class that the
@@ -119,7 +119,7 @@ def check_found(root: Path, classes: Sequence[str], pictures: Sequence[Picture])
 
 
 def check_trainable(folder: PictureFolder) -> None:
-    """What training asks of a data set beyond being one.
+    """Checks what training requires of a data set.
 
     Raises:
         DatasetError: fewer than two classes, or a class with a single picture.

@@ -1,4 +1,4 @@
-"""Which pictures stand on one side: copies and groups kept together, the rest by a seed."""
+"""Splits: copies and groups stay together, the rest is split by a seed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from host_tools.data.pictures import (
 from host_tools.progress import progress
 
 T = TypeVar("T")
-# From pictures and the SHA-256 of their decoded pixels to the part that each stands in; None: in none.
+# From pictures and the SHA-256 of their decoded pixels to the part that each is in; None: in none.
 Parts = Callable[[Sequence[Picture], Sequence[str]], Sequence[T | None]]
 
 
@@ -35,7 +35,7 @@ class SplitRule:
 def splits_of(
     pictures: Sequence[Picture], digests: Sequence[str], ready: frozenset[Split], rule: SplitRule
 ) -> list[Split]:
-    """The split of each picture: the folder's own, else by chance, the same on every machine.
+    """The split of each picture: the folder's own, else pseudo-random, the same on every machine.
 
     The first 64 bits of SHA-256(seed, key) are a number that is uniform over 0..1; the lowest values
     go to test, the next to validation. The key is that of ``keys_of``, among the pictures that are
@@ -67,10 +67,10 @@ def splits_of(
 
 
 def keys_of(pictures: Sequence[Picture], digests: Sequence[str]) -> list[str]:
-    """A key per picture, the same for pictures that no cut may separate.
+    """A key per picture, the same for pictures that must stay in one split.
 
-    Pictures of one group belong together, and so do copies. Where copies stand in several groups,
-    all these groups belong together: a key stands for a connected component of the graph of
+    Pictures of one group belong together, and so do copies. Where copies are in several groups,
+    all these groups belong together: a key names a connected component of the graph of
     pictures, groups and pixels.
 
     Returns:
@@ -132,14 +132,14 @@ def decoded_parts(
     what: str,
     wanted: Collection[T] | None = None,
 ) -> Iterator[tuple[Decoded | Unreadable, T | None]]:
-    """Decodes pictures one after another, each with the part it stands in.
+    """Decodes pictures one after another, each with its part.
 
     Which pictures belong together is known when all have been read: with groups they are decoded
     twice, first for their digests. Without groups a picture's part follows from itself alone.
 
     Args:
         pictures: all that may belong together.
-        parts: see ``Parts``; asked about all readable pictures, or about one where none has a group.
+        parts: see ``Parts``; called with all readable pictures, or with one where none has a group.
         max_pixels: larger pictures are ``Unreadable``.
         what: is being done, for the progress.
         wanted: the parts to pass on; None: all, and what is in no part.

@@ -1,11 +1,11 @@
-"""Pictures that show the same: exact copies by their pixels, near copies by what they look like.
+"""Duplicate pictures: exact copies by their pixels, near copies by a perceptual hash and edges.
 
 A perceptual hash is compared quickly: Christoph Zauner, "Implementation and Benchmarking of
-Perceptual Image Hash Functions", 2010, the one based on the DCT. It knows coarse shapes only, so
-that two dark bottles on white paper may share it. The correlation of edges knows them apart.
+Perceptual Image Hash Functions", 2010, the one based on the DCT. It captures coarse shapes only, so
+that two dark bottles on white paper may share it. The correlation of edges separates them.
 
-Near copies are found twice over: a hash proposes pairs, and their edges are compared. Mirrored,
-turned and strongly cropped copies are not found.
+Near copies are found in two steps: a hash proposes pairs, and their edges are compared. Mirrored,
+rotated and strongly cropped copies are not found.
 """
 
 from __future__ import annotations
@@ -26,25 +26,25 @@ Indices = NDArray[np.int64]
 SIDE_PX = 32
 
 # Measured on CIFAR-10, TrashNet, Tiny ImageNet and handwritten digits by looking at the pairs.
-# Correlation of edges from which two pictures are one; more is asked of pictures whose edges all
-# lie on a small share of their area, as a small object's on plain ground do.
+# Correlation of edges from which two pictures count as copies. The limit is higher for pictures
+# whose edges cover a small share of their area, such as a small object on a plain background.
 _ALIKE, _ALIKE_WHERE_PLAIN = 0.65, 0.8
 _PLAIN_SHARE = 0.1
-# Below this second difference (in gray levels) a picture has no edges to be compared by.
+# Below this second difference (in gray levels) a picture has no edges to compare.
 MIN_DETAIL = 1.5
-# Where pictures of a class are alike anyway, copies must be alike beyond what chance brings. Among all
-# 160,000 pairs of digits of the same kind the most alike was 4.3 deviations out, where a normal
-# distribution expects 4.4; a margin is added, and more is asked where there are more pairs.
+# Where pictures of a class are similar, copies must be more similar than chance explains. Among all
+# 160,000 pairs of digits of the same kind the most similar was 4.3 deviations out; a normal
+# distribution expects 4.4. A margin is added, and the limit grows with the number of pairs.
 _MARGIN = 1.0
 _FEWEST_DEVIATIONS = 5.5
-# Copies that were compressed again are within this limit.
+# Recompressed copies are within this limit.
 _MOST_ASKED = 0.995
 _SAMPLED_PAIRS = 10_000
 _FEWEST_PAIRS = 30
 _ASKED_OF_FEW = 0.95
 
 _AT_ONCE = 1024
-# More pairs than these are pairs of few pictures, and one matrix product is faster and smaller.
+# Above this number of pairs one matrix product over all pictures is faster and takes less memory.
 PAIRS_AT_ONCE = 4096
 
 
@@ -67,10 +67,10 @@ def perceptual_hashes(thumbnails: Gray) -> NDArray[np.uint64]:
 def least_likeness(thumbnails: Gray, labels: Indices) -> float:
     """The correlation of edges that copies must exceed in this data set.
 
-    Pictures of a class are alike to begin with, handwritten sixes more than photographs of dogs.
+    Pictures of a class are similar to begin with, handwritten sixes more than photographs of dogs.
     Correlations of pairs of a class, drawn at random, are made normal by Fisher's transform
-    (``arctanh``); their median and median deviation, which a few copies do not move, say where
-    ordinary likeness ends.
+    (``arctanh``); their median and median deviation, which a few copies do not move, give the limit of
+    ordinary likeness.
     """
     first, second = _ordinary_pairs(labels)
     if not len(first):
@@ -106,7 +106,7 @@ def _ordinary_pairs(labels: Indices) -> tuple[Indices, Indices]:
 def likeness(
     thumbnails: Gray, first: Indices, second: Indices, least: float
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Of every pair the correlation of edges, and the one that it must reach."""
+    """For every pair, the correlation of edges and the one that it must reach."""
     (rows, row_of), (columns, column_of) = (
         np.unique(side, return_inverse=True) for side in (first, second)
     )
@@ -121,7 +121,7 @@ def likeness(
 def _edges(thumbnails: Gray) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Differences of neighbours, as vectors of length 1, and whether they lie on a small area.
 
-    The mean difference is taken off, so that skies that fade alike are not alike.
+    The mean difference is subtracted, so that two skies with the same gradient do not match.
     """
     pixels = thumbnails.astype(np.float32)
     across = np.diff(pixels, axis=2)[:, 1:]
@@ -183,7 +183,7 @@ class CopyGroup:
 
 @dataclass(frozen=True, slots=True)
 class NearCopies:
-    """What the search for near copies came to.
+    """The result of the search for near copies.
 
     Attributes:
         groups: of two pictures and more that differ.
@@ -209,11 +209,11 @@ def exact_copies(digests: Sequence[str]) -> tuple[CopyGroup, ...]:
 def near_copies(
     thumbnails: Gray, labels: Indices, digests: Sequence[str], bits: int = DEFAULT_BITS
 ) -> NearCopies:
-    """Groups of pictures that show the same and are not the same.
+    """Groups of pictures that look the same without equal pixels.
 
     Args:
         thumbnails: ``(N, 32, 32)`` uint8 gray.
-        labels: ``(N,)`` class indices, by which it is judged how alike pictures are anyway.
+        labels: ``(N,)`` class indices; the ordinary likeness is measured within classes.
         digests: N; of exact copies the first is compared, and the others follow it.
         bits: 0..64, how far two hashes may be apart.
     """
@@ -251,7 +251,7 @@ def near_copies(
 def close_pairs(hashes: NDArray[np.uint64], bits: int) -> Iterator[tuple[Indices, Indices]]:
     """All pairs of hashes that differ in at most ``bits`` bits, block by block, each pair once.
 
-    Every pair is looked at: 60,000 pictures are 1.8 billion, which takes 10 seconds.
+    Every pair is compared: 60,000 pictures are 1.8 billion, which takes 10 seconds.
 
     Yields:
         Two ``(n,)`` int64 arrays of indices, the first below the second.
@@ -293,7 +293,7 @@ def _grouped(
 
 
 class _Clusters:
-    """Union-find over ``0..n-1``, asked for many roots at once."""
+    """Union-find over ``0..n-1`` that looks up many roots at once."""
 
     def __init__(self, n: int) -> None:
         self._parent = np.arange(n, dtype=np.int64)

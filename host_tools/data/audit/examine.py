@@ -1,4 +1,4 @@
-"""Reads every picture of a data set once and keeps what the findings are made of."""
+"""Reads every picture of a data set once and keeps what the findings need."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from host_tools.data.audit.duplicates import (
 from host_tools.data.pictures import Picture, PictureFolder, Unreadable, decode_all
 from host_tools.progress import progress
 
-# What belongs to a layout without being a picture: paths below its folder, as fnmatch reads them.
+# Files that belong to a layout and are not pictures: paths below its folder, as fnmatch reads them.
 _BELONGS: dict[str, tuple[str, ...]] = {
     "cifar10": ("*",),
     "imagenet100": ("Labels.json",),
@@ -70,9 +70,9 @@ class Strays:
 
 
 def find_strays(folder: PictureFolder) -> Strays:
-    """Looks for them below the folder; hidden files and what belongs to the layout are passed over.
+    """Finds stray files below the folder; hidden files and files of the layout are skipped.
 
-    Archives and tables named by themselves have none: what lies beside them is no part of them.
+    An archive or a table given by its path has none: the files beside it are not part of it.
     """
     unsupported: list[Path] = []
     unlabelled: list[Path] = []
@@ -91,7 +91,7 @@ def find_strays(folder: PictureFolder) -> Strays:
 
 
 def true_kind(path: Path) -> Kind | None:
-    """What a picture file is, where its name says something else; None where the name is right.
+    """The true format of a picture file whose name claims another; None where the name is right.
 
     Only the head is read, as the picture has been decoded before.
     """
@@ -135,7 +135,7 @@ _GRAY_LEVELS = 2
 
 @dataclass(frozen=True, slots=True)
 class Misnamed:
-    """A picture whose ending promises another format than it has."""
+    """A picture whose file extension names another format than it has."""
 
     path: Path
     kind: Kind
@@ -151,10 +151,10 @@ class Examination:
         unreadable: the others, and why.
         sizes: ``(N, 2)`` int64 width and height in pixels, as shown (EXIF rotation applied).
         gray: ``(N,)`` bool, pictures without colours.
-        misnamed: pictures with a wrong ending.
+        misnamed: pictures with a wrong file extension.
         strays: files that are not read.
         exact: groups of pictures with the same pixels.
-        near: groups of pictures that show the same; None where they were not looked for.
+        near: groups of near copies; None where they were not searched for.
     """
 
     folder: PictureFolder
@@ -178,9 +178,9 @@ def examine(
 
     Args:
         folder: the data set.
-        bits: how far the hashes of near copies may be apart; 0 looks for exact copies only.
+        bits: largest Hamming distance of near copies' hashes; 0 finds exact copies only.
         max_pixels: larger pictures count as unreadable.
-        note: takes a line about what is being done.
+        note: called with a message for each step.
 
     Raises:
         DatasetError: no picture can be read.

@@ -1,4 +1,4 @@
-"""What an examination means: findings for people, each with what to do."""
+"""The findings of an examination, each with a reason and a remedy."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from host_tools.data.pictures import SPLITS, Picture, Split
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Two copies, to be looked at.
+    """Two copies, for a person to compare.
 
     Attributes:
-        kind: ``exact``: the same pixels; ``near``: the same to look at.
+        kind: ``exact``: the same pixels; ``near``: the same appearance.
         first, second: indices of the pictures.
         likeness: correlation of their edges; 1 for exact copies.
-        leak: whether they stand in different ready splits.
-        conflict: whether they stand in different classes.
+        leak: whether they are in different ready splits.
+        conflict: whether they are in different classes.
     """
 
     kind: Literal["exact", "near"]
@@ -39,7 +39,7 @@ def split_by_chance(seen: Examination) -> bool:
 
 
 def counts(seen: Examination) -> list[Counter[Split | None]]:
-    """Of every class the pictures that can be read, by split."""
+    """Readable pictures of every class, by split."""
     by_class: list[Counter[Split | None]] = [Counter() for _ in seen.folder.classes]
     for picture in seen.pictures:
         by_class[picture.label][picture.split] += 1
@@ -63,12 +63,12 @@ def leaked(seen: Examination, groups: Sequence[CopyGroup]) -> set[int]:
 
 
 def conflicts(seen: Examination) -> list[CopyGroup]:
-    """Groups of exact copies that stand in several classes."""
+    """Groups of exact copies that are in several classes."""
     return [g for g in seen.exact if len({seen.pictures[i].label for i in g.members}) > 1]
 
 
 def across_groups(seen: Examination) -> list[CopyGroup]:
-    """Groups of exact copies whose members are said to be of several groups, such as patients."""
+    """Groups of exact copies whose members have several group names, such as patients."""
     return [
         copies
         for copies in seen.exact
@@ -116,13 +116,13 @@ IMBALANCED = 10
 
 @dataclass(frozen=True, slots=True)
 class DataFinding:
-    """Something a person should know.
+    """One finding of the audit.
 
     Attributes:
         severity: error: figures measured on this data set would be wrong; warning: they may be, or
-            pictures are lost; note: worth knowing.
-        what: was found.
-        why: it matters.
+            pictures are lost; note: information.
+        what: the fault.
+        why: its effect.
         fix: what to do about it, or None.
     """
 
@@ -133,7 +133,7 @@ class DataFinding:
 
 
 def findings(seen: Examination) -> tuple[DataFinding, ...]:
-    """All findings, the gravest first."""
+    """All findings, errors first."""
     found = [
         *_leaks(seen),
         *_files(seen),
@@ -146,7 +146,7 @@ def findings(seen: Examination) -> tuple[DataFinding, ...]:
 
 
 def _leaks(seen: Examination) -> Iterator[DataFinding]:
-    why = "a model is tested on what it has learnt by heart, and the accuracy comes out too high"
+    why = "a model is tested on pictures it was trained on, and the measured accuracy is too high"
     exact = leaked(seen, seen.exact)
     if exact:
         yield DataFinding(
@@ -164,7 +164,7 @@ def _leaks(seen: Examination) -> Iterator[DataFinding]:
             f"{_n(near, 'picture', 'pictures')} of validation or test with a near copy in an earlier "
             f"split ({_first(seen, near)})",
             why,
-            "look at the pairs with --page data-check.html, and delete one picture of each, best in "
+            "look at the pairs with --page data-check.html, and delete one of each, preferably in "
             "training; --near 0 looks for exact copies only",
         )
     groups = straddling(seen)
@@ -172,7 +172,7 @@ def _leaks(seen: Examination) -> Iterator[DataFinding]:
         yield DataFinding(
             "error",
             f"{_n(groups, 'group has', 'groups have')} pictures in several splits ({first_few(groups)})",
-            "pictures of one patient or scene are alike, and testing on a known one flatters the model",
+            "pictures of one patient or scene are alike; the accuracy on a known group is too high",
             "move every group to one split, or remove the split column and let edgecls split by group",
         )
 
@@ -202,7 +202,7 @@ def _files(seen: Examination) -> Iterator[DataFinding]:
             "warning",
             f"{_n(strays.unsupported, 'picture is', 'pictures are')} in a format that edgecls does not "
             f"read (first {strays.unsupported[0]})",
-            "training does not see them",
+            "training does not read them",
             "convert them to JPEG or PNG",
         )
     if strays.unlabelled:
@@ -210,14 +210,14 @@ def _files(seen: Examination) -> Iterator[DataFinding]:
             "warning",
             f"{_n(strays.unlabelled, 'picture belongs', 'pictures belong')} to no class "
             f"(first {strays.unlabelled[0]})",
-            "the layout does not read them, and training does not see them",
+            "the layout does not read them, nor does training",
             "move them to the folder of their class (or name them in the table), or delete them",
         )
     if strays.others:
         yield DataFinding(
             "note",
             f"{_n(strays.others, 'file is', 'files are')} not read (first {strays.others[0]})",
-            "no layout knows them; a lost label file would look like this, too",
+            "they are part of no layout; a misplaced label file would be listed here, too",
             None,
         )
 
@@ -229,7 +229,7 @@ def _copies(seen: Examination) -> Iterator[DataFinding]:
         names = sorted({seen.folder.classes[seen.pictures[i].label] for i in group.members})
         yield DataFinding(
             "warning",
-            f"{_n(odd, 'picture stands', 'pictures stand')} in several classes, copy for copy "
+            f"{_n(odd, 'picture has', 'pictures have')} exact copies in several classes "
             f"(first {seen.pictures[group.members[0]].path}: {' and '.join(names)})",
             "one of the labels is wrong, and the model cannot learn both",
             "delete the wrong ones",
@@ -249,7 +249,7 @@ def _copies(seen: Examination) -> Iterator[DataFinding]:
         names = sorted({seen.pictures[i].group or "" for i in mixed_up[0].members} - {""})
         yield DataFinding(
             "warning",
-            f"{_n(mixed_up, 'picture stands', 'pictures stand')} in several groups, copy for copy "
+            f"{_n(mixed_up, 'picture has', 'pictures have')} exact copies in several groups "
             f"(first {first}: {' and '.join(names)})",
             "splits that edgecls cuts keep these groups together; one of the names may be wrong",
             "correct the names of the groups in the table, or delete the copies",
@@ -260,7 +260,7 @@ def _copies(seen: Examination) -> Iterator[DataFinding]:
         yield DataFinding(
             "note",
             "nearly all pictures look alike, and not all pairs were compared",
-            "there may be more near copies than are told here",
+            "there may be more near copies than are listed here",
             "a smaller --near compares fewer pairs",
         )
     together = [g for g in seen.near.groups if not leaked(seen, [g])]
@@ -268,13 +268,13 @@ def _copies(seen: Examination) -> Iterator[DataFinding]:
     if alike:
         chance = split_by_chance(seen)
         mixed = sum(len({seen.pictures[i].label for i in g.members}) > 1 for g in together)
-        classes = f"; {mixed} of the groups stand in several classes" if mixed else ""
+        classes = f"; {mixed} of the groups are in several classes" if mixed else ""
         yield DataFinding(
             "warning" if chance or mixed else "note",
             f"{len(alike):,} pictures are near copies of each other, in "
             f"{_n(together, 'group', 'groups')} ({_first(seen, alike)}{classes})",
-            "edgecls cuts the missing splits by chance and may separate them, so that the accuracy comes "
-            "out too high"
+            "edgecls cuts the missing splits at random and may separate them; the measured accuracy "
+            "is then too high"
             if chance
             else "they count more than others in training",
             "look at the pairs with --page data-check.html, and keep one picture of each group",
@@ -300,7 +300,7 @@ def _classes(seen: Examination) -> Iterator[DataFinding]:
                 f"no pictures that can be read in {split} for {first_few(lacking)}",
                 "training stops there"
                 if split == "train"
-                else "nobody will know how well the model does on them",
+                else "the model's accuracy on them cannot be measured",
                 f"add some to {split}",
             )
     emptied = [n for n, c in zip(names, by_class, strict=True) if not c]
@@ -319,7 +319,7 @@ def _classes(seen: Examination) -> Iterator[DataFinding]:
             "note",
             f"{names[most]} has {max(trained):,} training pictures, {names[least]} has "
             f"{min(trained):,}: {ratio:.0f} to 1",
-            "a model is right most of the time by naming the large classes",
+            "a model reaches a high accuracy by naming the large classes only",
             'set training.class_weights = "balanced" in the recipe, and judge by the class-by-class '
             "figures",
         )
@@ -331,14 +331,14 @@ def _shapes(seen: Examination) -> Iterator[DataFinding]:
         (
             short < TINY_PX,
             f"under {TINY_PX} pixels high or wide",
-            "there is little to see in them once they are enlarged",
-            "check that they are no thumbnails or icons",
+            "they show little detail once they are enlarged",
+            "check that they are not thumbnails or icons",
         ),
         (
             long > LONG_RATIO * short,
             f"more than {LONG_RATIO} times as long as wide",
             "the centre crop shows a small part of them",
-            "crop them to what matters, or delete them",
+            "crop them to the object, or delete them",
         ),
     ):
         rows = odd.nonzero()[0]
@@ -359,7 +359,7 @@ def _shapes(seen: Examination) -> Iterator[DataFinding]:
             "note",
             f"{n:,} of {len(seen.gray):,} pictures {'is' if n == 1 else 'are'} without colours (first "
             f"{seen.pictures[first].path})",
-            "harmless where they are spread over the classes; else a model learns gray as a class",
+            "harmless where they are spread over the classes; otherwise a model learns gray as a class",
             None,
         )
 
@@ -369,5 +369,5 @@ def _n(things: Collection[object], one: str, many: str) -> str:
 
 
 def _first(seen: Examination, pictures: Collection[int]) -> str:
-    """Where the first of some pictures lies."""
+    """Path of the first of some pictures."""
     return f"first {seen.pictures[min(pictures)].path}"

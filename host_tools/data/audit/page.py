@@ -30,10 +30,10 @@ from host_tools.data.audit.findings import (
 )
 from host_tools.data.pictures import SPLITS, Picture, Unreadable, decode_all
 
-# What turns the direction of writing, and may make "gpj.exe" of "exe.jpg".
+# Characters that change the writing direction, and may show "exe.jpg" as "gpj.exe".
 _TURNING = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 
-# Of long lists JSON names these many and says how many there are.
+# JSON lists at most this many entries of a long list, and gives its length.
 MOST_NAMED = 100
 
 
@@ -87,7 +87,7 @@ def to_json(seen: Examination, found: Sequence[DataFinding]) -> dict[str, Any]:
 
 
 def class_rows(seen: Examination) -> list[dict[str, Any]]:
-    """Of every class its label, its readable pictures, and those of every ready split."""
+    """For every class, its label, its readable pictures, and those of every ready split."""
     ready = [split for split in SPLITS if split in seen.folder.ready_splits]
     return [
         {"label": name, "n": sum(count.values()), "splits": {s: count[s] for s in ready}}
@@ -122,11 +122,11 @@ def to_lines(seen: Examination, found: Sequence[DataFinding]) -> list[str]:
         lines.append(f"  why: {printable(finding.why)}")
         if finding.fix:
             lines.append(f"  fix: {printable(finding.fix)}")
-    return lines if found else [*lines, "nothing to complain about"]
+    return lines if found else [*lines, "no findings"]
 
 
 def printable(text: str) -> str:
-    """Text without the control characters that a file's name may hold, and a terminal would obey."""
+    """Text without the control characters that a file's name may contain and a terminal would run."""
     return "".join("?" if unicodedata.category(c) == "Cc" or c in _TURNING else c for c in text)
 
 
@@ -173,7 +173,7 @@ _THUMBNAIL_PX = 96
 _JPEG_QUALITY = 80
 _BINS = 24
 _CHART_WIDTH, _CHART_HEIGHT = 640, 150
-# Classes whose samples cannot all be shown are still told in the table, up to here.
+# The table lists at most this many classes; samples are shown for fewer.
 _MOST_ROWS = 1000
 
 
@@ -243,12 +243,12 @@ def _cards(seen: Examination) -> list[tuple[str, str]]:
         cards.append((f"{sum(len(g.members) for g in seen.near.groups):,}", "near copies"))
     if seen.folder.ready_splits:
         late = leaked(seen, [*seen.exact, *(seen.near.groups if seen.near else ())])
-        cards.append((f"{len(late):,}", "of validation or test known from an earlier split"))
+        cards.append((f"{len(late):,}", "of validation or test with a copy in an earlier split"))
     return cards
 
 
 def _samples(seen: Examination) -> list[list[int]]:
-    """Of each of the first classes a few pictures, drawn at random and always the same."""
+    """A few pictures of each of the first classes, drawn at random with a fixed seed."""
     rng = np.random.default_rng(0)
     labels = np.array([picture.label for picture in seen.pictures], np.int64)
     rows = []
@@ -260,7 +260,7 @@ def _samples(seen: Examination) -> list[list[int]]:
 
 
 def _thumbnails(seen: Examination, wanted: Iterable[int], max_pixels: int) -> dict[int, str]:
-    """Pictures by their index as ``data:`` addresses; one that is gone by now is left out."""
+    """Pictures by their index as ``data:`` URLs; a picture that is gone by now is left out."""
     indices = sorted(set(wanted))
     images = {}
     results = decode_all([seen.pictures[index] for index in indices], max_pixels)
@@ -295,7 +295,7 @@ def _histogram(seen: Examination) -> list[_Bar]:
         _Bar(
             round(step * place, 2),
             round(step - 2, 2),
-            # A single picture among thousands is still to be seen.
+            # A single picture among thousands is still visible.
             round(max(2.0, _CHART_HEIGHT * n / numbers.max()), 2) if n else 0.0,
             f"{n:,} pictures from {int(np.ceil(edges[place]))} pixels on",
         )

@@ -1,4 +1,4 @@
-"""Data sets in the layouts people have them in, recognised by looking: one file per layout."""
+"""The layouts of data sets, recognised by their files: one module per layout."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from host_tools.data.pictures import PictureFolder
 
 
 class Layout(NamedTuple):
-    """A layout: whether a path looks like it, how it is read, and what it is in a few words."""
+    """A layout: its test of a path, its reader, and a short description."""
 
     looks_like: Callable[[Path], bool]
     read: Callable[[Path], PictureFolder]
     about: str
 
 
-# Asked in this order: a folder of anything may be a folder per class.
+# Tried in this order: any folder may be a folder per class.
 LAYOUTS: dict[str, Layout] = {
     "cifar10": Layout(
         cifar10.looks_like,
@@ -55,8 +55,8 @@ def find_pictures(root: str | Path, layout: str = "auto") -> PictureFolder:
 
     Args:
         root: a folder, an archive or a table, see ``docs/datasets.md``; the word ``cifar10``, where
-            nothing is called so, has Keras download it.
-        layout: a name from ``LAYOUTS``; ``auto`` looks.
+            no such path exists, has Keras download it.
+        layout: a name from ``LAYOUTS``; ``auto`` recognises it.
 
     Raises:
         DatasetError: nothing there, or not a data set in that layout; see ``check_found``.
@@ -77,7 +77,7 @@ def find_pictures(root: str | Path, layout: str = "auto") -> PictureFolder:
     except OSError as error:
         raise DatasetError(
             f"{error.filename or root}: cannot be read ({error.strerror or error}); expected a data "
-            "set that may be read to the bottom; mend the link or the permissions, as with chmod -R u+rX"
+            "set with every file readable; correct the link or the permissions, as with chmod -R u+rX"
         ) from error
 
 
@@ -93,6 +93,6 @@ def _layout_of(root: Path, layout: str) -> str:
         if known.looks_like(root):
             return name
     raise DatasetError(
-        f"{root}: a file that is no data set; expected a folder, the archive of CIFAR-10 (.tar.gz) or a "
+        f"{root}: a file, not a data set; expected a folder, the archive of CIFAR-10 (.tar.gz) or a "
         "table of pictures and labels (.csv, .tsv); unpack any other archive and give the folder"
     )

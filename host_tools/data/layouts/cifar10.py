@@ -1,7 +1,7 @@
 """CIFAR-10 as its authors distribute it: python or binary batches, in a folder or in the archive.
 
-A pickle is a program: it may call whatever it can name. Here the few names that a numpy array needs
-stand for inert records of what the file said, and every other name is refused; not even numpy's own
+A pickle is a program: it may call any function it names. Here the few names that a numpy array needs
+resolve to inert records of their arguments, and every other name is refused. Not even numpy's own
 functions are called with arguments from the file.
 """
 
@@ -27,11 +27,11 @@ from host_tools.extras import require
 
 
 class PicklingRefusedError(Exception):
-    """A pickle that is damaged, or asks for more than plain data."""
+    """A pickle that is damaged, or holds more than plain data."""
 
 
 class _PickledObject:
-    """What a pickle says of an array, a dtype or a type of them."""
+    """The arguments and state that a pickle gives for an array, a dtype or a type."""
 
     __slots__ = ("arguments", "state")
 
@@ -62,24 +62,26 @@ _KNOWN = {
 class _PlainUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _KNOWN:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no plain data needs")
+            raise pickle.UnpicklingError(
+                f"it names {module}.{name}, which plain data does not need"
+            )
         return _KNOWN[module, name]
 
 
 def load(data: bytes) -> Any:
-    """What a pickle holds; text of Python 2 comes as bytes, and arrays for ``uint8_array``.
+    """The data in a pickle; text of Python 2 comes as bytes, arrays as input for ``uint8_array``.
 
     Raises:
-        PicklingRefusedError: damaged, or asking for anything but plain data.
+        PicklingRefusedError: damaged, or more than plain data.
     """
     try:
         return _PlainUnpickler(io.BytesIO(data), encoding="bytes").load()
-    except Exception as error:  # pickle documents that it raises whatever it likes
+    except Exception as error:  # pickle may raise any exception, by its documentation
         raise PicklingRefusedError(str(error) or type(error).__name__) from error
 
 
 def uint8_array(pickled: Any) -> NDArray[np.uint8]:
-    """The array that a pickle pickled.
+    """The array in a pickle.
 
     Raises:
         PicklingRefusedError: it is none, or of another type.
@@ -103,7 +105,7 @@ _FILES = frozenset([name + ending for name in _SPLITS for ending in _META] + [*_
 _FOLDERS = (".", "cifar-10-batches-py", "cifar-10-batches-bin")
 _ARCHIVES = (".tar.gz", ".tgz", ".tar")
 _ROW_BYTES = 3 * 32 * 32
-# A batch of the original is 31 MB; a file that says it is larger is no batch.
+# A batch of the original is 31 MB; a larger file is not a batch.
 _MAX_BYTES = 64_000_000
 
 

@@ -1,4 +1,4 @@
-"""What lies in a folder, how names are shown in a message, and the names of WordNet classes."""
+"""The contents of a folder, names in a message, and the names of WordNet classes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _log = logging.getLogger("edgecls.data")
 def subfolders(folder: Path) -> list[Path]:
     """The folders directly in it, sorted, hidden ones left out.
 
-    A link that goes round in circles is left out and logged.
+    A symbolic link that loops is left out and logged.
 
     Raises:
         OSError: it cannot be read.
@@ -36,7 +36,7 @@ def pictures_below(folder: Path) -> list[Path]:
     """The picture files below a folder, sorted, hidden ones left out.
 
     As ``edge_sdk.sources.folder.list_images``, but a folder that cannot be read is an error, since a
-    data set must not shrink in silence. A link that goes round in circles is left out and logged.
+    data set must not shrink in silence. A symbolic link that loops is left out and logged.
 
     Raises:
         OSError: a folder cannot be read.
@@ -71,7 +71,7 @@ def _followed(entry: os.DirEntry[str], asked: Callable[[], bool]) -> bool:
             raise
     if entry.path not in _LOOPS:
         _LOOPS.add(entry.path)
-        _log.warning("%s: left out, a link that goes round in circles; remove it", entry.path)
+        _log.warning("%s: left out, a symbolic link that loops; remove it", entry.path)
     return False
 
 
@@ -85,7 +85,7 @@ def class_names(wnids: Sequence[str], words: Mapping[str, str]) -> tuple[str, ..
     """A name for every identifier: its first word, as in "tench" for "tench, Tinca tinca".
 
     An identifier without words is its own name. Two classes of one name (ImageNet has two cranes)
-    are told apart by their identifiers, as in "crane (n03126707)".
+    are distinguished by their identifiers, as in "crane (n03126707)".
     """
     names = [words.get(wnid, "").split(",")[0].strip() or wnid for wnid in wnids]
     count = Counter(names)

@@ -19,7 +19,7 @@ class PictureIndex:
     """The pictures below a folder by their paths in it, and by shorter names.
 
     Args:
-        folder: searched to the bottom, links to folders directly in it included.
+        folder: searched recursively, links to folders directly in it included.
 
     Raises:
         OSError: a folder cannot be read.
@@ -39,12 +39,12 @@ class PictureIndex:
         """The picture at that path, else the only one of that name, its extension left out or not.
 
         Raises:
-            DatasetError: several pictures are called so, or the name leads out of the folder.
+            DatasetError: several pictures have that name, or the name leads out of the folder.
         """
         within = PurePosixPath(name.replace("\\", "/"))
         if within.is_absolute() or ".." in within.parts or PureWindowsPath(name).drive:
             raise DatasetError(
-                f"the picture {name!r} would lie outside of the table's folder; expected a name or a "
+                f"the picture {name!r} is outside of the table's folder; expected a name or a "
                 "path within it; move the picture there"
             )
         if within.as_posix() in self._by_path:
@@ -72,10 +72,10 @@ _TABLE_BYTES = 500_000_000  # some million lines
 
 @dataclass(frozen=True, slots=True)
 class _Columns:
-    """Where a table says what.
+    """The meaning of a table's columns.
 
     Attributes:
-        names: all of them, as they are written.
+        names: of all columns, as written.
         picture: the column of the pictures' names.
         labels: the column of labels, or one column of 0 and 1 for every class.
         group: the column of groups, if there is one.
@@ -91,7 +91,7 @@ class _Columns:
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """What a row says of its picture."""
+    """The label, group and split that a row gives its picture."""
 
     label: str
     split: Split | None
@@ -112,11 +112,11 @@ def read(root: Path) -> PictureFolder:
     """Reads the rows and finds their pictures below the table's folder.
 
     A label is that of the label column, or the name of the column with the 1. Classes are sorted
-    by name. Pictures that the table does not name are left alone.
+    by name. Pictures that the table does not name are ignored.
 
     Raises:
         DatasetError: not one table, or not of the expected columns; a row without a picture, with
-            an empty label, an unknown split, or at odds with another row; see ``check_found``.
+            an empty label, an unknown split, or in conflict with another row; see ``check_found``.
         OSError: the table or a folder cannot be read.
     """
     table = root if root.is_file() else _chosen(root)
@@ -128,7 +128,7 @@ def read(root: Path) -> PictureFolder:
     columns = _columns(header[1], rows[0][1])
     if columns is None:
         raise DatasetError(
-            f"{table}: no use can be made of the columns {', '.join(header[1])}; expected one for the "
+            f"{table}: no columns of a data set among {', '.join(header[1])}; expected one for the "
             f"picture ({', '.join(_PICTURE)}) and one for the label ({', '.join(_LABEL)}) or for every "
             "class one of 0 and 1; rename them in the first line"
         )

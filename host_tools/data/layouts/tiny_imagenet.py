@@ -25,7 +25,7 @@ def read(root: Path) -> PictureFolder:
     """Reads ``train`` as the training split and the annotated pictures of ``val`` as the test split.
 
     Classes are in the order of their WordNet identifiers and are named by ``words.txt``. ``test``
-    has no labels and is left alone.
+    has no labels and is ignored.
 
     Raises:
         DatasetError: ``val`` without annotations, or annotations that do not fit the pictures; see
@@ -60,7 +60,7 @@ def _val(root: Path, index: dict[str, int]) -> list[Picture]:
     annotations = _annotations(root)
     if not annotations.is_file():
         raise DatasetError(
-            f"{annotations}: there is no such file, and only it has the labels of val/images; unpack "
+            f"{annotations}: there is no such file, and the labels of val/images are in it; unpack "
             "the archive again, or add --layout folders where val has a folder per class"
         )
     labelled = _pairs(annotations)
