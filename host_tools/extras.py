@@ -1,4 +1,4 @@
-"""The door to packages that only the extras bring."""
+"""Imports of packages that only the extras install."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def require(module: str) -> Any:
     """Imports a module of the extra ``[host]``, or of ``[shap]`` or ``[jax]``.
 
     Raises:
-        MissingExtraError: it is not installed; the message says what to type.
+        MissingExtraError: it is not installed; the message names the command to install it.
     """
     if module in sys.modules:
         return sys.modules[module]
@@ -41,8 +41,8 @@ def require(module: str) -> Any:
 def muted() -> Iterator[None]:
     """Drops what TensorFlow prints to both standard streams, its C++ parts included.
 
-    It speaks of its own endpoints and instruction sets; its errors arrive as exceptions. ``-vv``
-    lets it speak.
+    It prints notices on its endpoints and instruction sets; its errors arrive as exceptions.
+    ``-vv`` shows the notices.
     """
     if logging.getLogger("edgecls").isEnabledFor(logging.DEBUG):
         yield
@@ -53,7 +53,7 @@ def muted() -> Iterator[None]:
         for stream, descriptor in ((sys.stdout, 1), (sys.stderr, 2)):
             stream.flush()
             os.dup2(null, descriptor)
-        # A stream that somebody put in place of standard output has no descriptor to redirect.
+        # A stream object in place of standard output has no descriptor to redirect.
         with (
             open(os.devnull, "w", encoding="utf-8") as nowhere,
             contextlib.redirect_stdout(nowhere),

@@ -48,7 +48,7 @@ def tool_versions() -> dict[str, str]:
 
 
 def _installed(name: str) -> str | None:
-    """The version of a package that not everybody has."""
+    """The version of an optional package; None where it is not installed."""
     try:
         return version(name)
     except PackageNotFoundError:
@@ -56,7 +56,7 @@ def _installed(name: str) -> str | None:
 
 
 def travelling_recipe(recipe: Recipe) -> dict[str, Any]:
-    """The recipe without the places where its maker keeps weights."""
+    """The recipe without local paths of weights."""
     model = replace(recipe.model, weights=Path(recipe.model.weights).name)
     training = replace(recipe.training, teacher=Path(recipe.training.teacher).name)
     return recipe_to(replace(recipe, model=model, training=training))
@@ -65,7 +65,7 @@ def travelling_recipe(recipe: Recipe) -> dict[str, Any]:
 def data_provenance(
     trained: TrainedModel, dataset: Dataset | None, note: Callable[[str], None]
 ) -> dict[str, Any]:
-    """The data set the model was trained on, as its run says, else the one given now."""
+    """The data set the model was trained on, as its run recorded it, else the given one."""
     recorded = RunDirectory(trained.path.parent).read_report() if trained.recipe else {}
     kept = (
         {key: recorded["data"][key] for key in ("fingerprint", "fingerprints", "counts")}
@@ -97,7 +97,7 @@ _SELFTESTS = 2
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """What an artifact says of its model; see ``docs/artifact.md``."""
+    """The contents of an artifact's manifest; see ``docs/artifact.md``."""
 
     name: str
     text: str
@@ -156,7 +156,7 @@ def write_artifact(path: Path, converted: bytes, description: Description) -> No
 def write_variant(
     path: Path, model: bytes, source: Container, selftest: SelfTest, provenance: dict[str, Any]
 ) -> None:
-    """Writes another flatbuffer of an artifact's model, with all else that the artifact says.
+    """Writes another flatbuffer of an artifact's model with the rest of the artifact.
 
     Args:
         path: where to.
@@ -172,7 +172,9 @@ def write_variant(
     """
     metadata = source.summary.metadata
     if source.manifest is None or metadata is None:
-        raise ConversionError(f"{path}: made from no artifact of edgecls; convert the model first")
+        raise ConversionError(
+            f"{path}: not made from an artifact of edgecls; convert the model first"
+        )
     title = f"{source.manifest.name}, made by edgecls {edge_sdk.__version__}"
     variant = with_metadata(model, title, metadata)
     manifest = replace(
@@ -196,7 +198,7 @@ def add_provenance(path: Path, key: str, value: Any) -> None:
 
 
 def set_scores(path: Path, temperature: float, threshold: float, record: dict[str, Any]) -> None:
-    """Sets what an artifact of ours does with its scores; the model's bytes stay.
+    """Sets the temperature and threshold of an artifact of ours; the model's bytes stay.
 
     Args:
         path: of the artifact.
@@ -228,7 +230,7 @@ def _rewrite(path: Path, change: Callable[[Manifest], Manifest]) -> None:
 
 
 def _appended(model: bytes, labels: bytes, manifest: Manifest) -> bytes:
-    """What stands behind a model in its file."""
+    """The bytes appended to a model in its file."""
     if is_onnx(model):
         text = manifest.to_json().encode()
         digest = hashlib.sha256(text).hexdigest().encode()
@@ -250,7 +252,7 @@ def _archive(offset: int, labels: bytes, manifest: Manifest) -> bytes:
 
 
 class _Shifted(io.BytesIO):
-    """A buffer that says it begins at ``offset``, as the end of a longer file would."""
+    """A buffer whose positions begin at ``offset``, as the end of a longer file."""
 
     def __init__(self, offset: int) -> None:
         super().__init__()
@@ -266,7 +268,7 @@ class _Shifted(io.BytesIO):
 def _selftest(model: bytes, how: Preprocessing, format_: str) -> SelfTest:
     candidates = [_synthetic_picture(seed, how) for seed in range(_CANDIDATES)]
     scores = answers_of(model, candidates, format_)
-    # Clear answers: a self-test whose two best labels are close would trip over harmless rounding.
+    # Clear answers: a self-test with two close best labels would fail on harmless rounding.
     margins = [float(np.diff(np.sort(row)[-2:])[0]) for row in scores]
     clearest = sorted(range(_CANDIDATES), key=lambda i: -margins[i])
     best = clearest[0]
@@ -278,7 +280,7 @@ def _selftest(model: bytes, how: Preprocessing, format_: str) -> SelfTest:
 
 
 def _synthetic_picture(seed: int, how: Preprocessing) -> NDArray[np.uint8]:
-    """Soft coloured shapes: nobody's photograph, small when compressed, and not flat noise."""
+    """Soft coloured shapes: free of copyright, small when compressed, and not flat noise."""
     random = np.random.default_rng(seed)
     picture = np.full((how.height, how.width, 3), random.integers(0, 256, 3), np.uint8)
     for _ in range(int(random.integers(2, 7))):

@@ -1,4 +1,4 @@
-"""How far long work is, on standard error: a bar on a terminal, a line now and then in a log."""
+"""Progress on standard error: a bar on a terminal, a line at intervals in a log."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from edge_sdk.terminal import own, printable
 
 T = TypeVar("T")
 
-# Between two lines of a log. Work that is shorter than that says nothing there.
+# Between two lines of a log. Shorter work logs nothing.
 EVERY_S = 30.0
 
 
 class Meter:
-    """Shows how much of something is done, how fast it is, and how long the rest will take.
+    """Shows the amount done, the rate, and the time left.
 
     Args:
         what: is being done.
@@ -58,7 +58,7 @@ class Meter:
             )
 
     def advance(self, by: int = 1) -> None:
-        """So much more is done."""
+        """Adds ``by`` to the amount done."""
         self.done += by
         if self._bar is not None:
             self._bar.update(by)
@@ -69,7 +69,7 @@ class Meter:
             self._line(self._standing(now - self._began))
 
     def close(self) -> None:
-        """Takes the bar away; a log that has lines about the work gets a last one."""
+        """Removes the bar; a log that has lines about the work gets a last one."""
         if self._bar is not None:
             self._bar.close()
         elif self._said > self._began:
@@ -101,13 +101,13 @@ class Meter:
 
 
 def progress(items: Iterable[T], what: str, total: int) -> Generator[T, None, None]:
-    """Passes ``items`` through, showing how far it is and how long it will take."""
+    """Passes ``items`` through and shows the progress and the time left."""
     meter = Meter(what, total)
     try:
         for item in items:
             try:
                 yield item
-            finally:  # also where the taker wants no more: it has dealt with this one
+            finally:  # also where the consumer stops: it has processed this one
                 meter.advance()
     finally:
         meter.close()
@@ -115,10 +115,10 @@ def progress(items: Iterable[T], what: str, total: int) -> Generator[T, None, No
 
 @contextlib.contextmanager
 def working(what: str) -> Iterator[None]:
-    """Shows that something goes on that cannot say how far it is, such as a foreign converter.
+    """Shows activity where the progress is unknown, as in a third-party converter.
 
     On a terminal a line that counts the seconds and then disappears; in a log a line every
-    ``EVERY_S`` seconds. Both also while ``extras.muted`` sends standard error nowhere.
+    ``EVERY_S`` seconds. Both also while ``extras.muted`` discards standard error.
     """
     with _kept_stream() as stream:
         ended = threading.Event()
@@ -134,7 +134,7 @@ def working(what: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _kept_stream() -> Iterator[TextIO]:
-    """Standard error as it is now, whatever its descriptor is redirected to meanwhile."""
+    """Standard error as it is now, even if its descriptor is redirected meanwhile."""
     now = own(sys.stderr or io.StringIO())
     try:
         copy = os.dup(now.fileno())

@@ -1,8 +1,8 @@
 """From an int8 artifact to the same artifact compiled for the Edge TPU.
 
 TensorFlow's converter writes dense layers with a scale per output since 2024. The compiler is of
-2021; the TensorFlow Lite in it reads one scale per dense layer and takes such a file without a word
-(TensorFlow Lite Micro had the same trouble: "using incorrect quantization parameters",
+2021; the TensorFlow Lite in it reads one scale per dense layer and accepts such a file silently
+(TensorFlow Lite Micro had the same fault: "using incorrect quantization parameters",
 tensorflow/tflite-micro pull request 2602). The numbers here are those of the converter's own switch,
 ``_experimental_disable_per_channel_quantization_for_dense_layers``, within one unit of rounding.
 """
@@ -107,17 +107,17 @@ _SUFFIX = "_edgetpu"
 
 @dataclass(frozen=True, slots=True)
 class CompiledArtifact:
-    """A file written, and what the compiler said of it."""
+    """A written file, and the compiler's report on it."""
 
     path: Path
     report: CompilerReport
 
 
 def check_file(path: Path) -> tuple[EdgeTpuCheck, int]:
-    """Foretells what the compiler would say of a file as ``compile_artifact`` hands it over.
+    """Predicts the compiler's verdict on a file as ``compile_artifact`` passes it on.
 
     Returns:
-        The check, and how many dense layers are given one scale before.
+        The check, and how many dense layers are given one scale before it.
 
     Raises:
         ArtifactError: no such file, or a bad one.
@@ -141,7 +141,7 @@ def compile_artifact(
 
     Labels, preprocessing, threshold and TFLite Metadata are the int8 artifact's; the answers of the
     self-test are those of the very model the compiler was given, computed on the CPU. Validation
-    figures are left behind: nobody has measured the compiled file yet.
+    figures are not copied: the compiled file has not been measured.
 
     Args:
         path: ``<name>_int8.tflite``.
@@ -161,7 +161,7 @@ def compile_artifact(
     if changed:
         note(
             f"{changed} dense {'layers were' if changed > 1 else 'layer was'} given one scale for all "
-            "weights, as the compiler knows them"
+            "weights, as the compiler expects"
         )
     note(f"compiling {path} for the Edge TPU")
     try:
@@ -211,9 +211,9 @@ def _check_kind(path: Path, source: Container) -> None:
 def _check_summary(model: bytes, path: Path) -> str:
     refused = check(model, str(path)).refused
     if not refused:
-        return f"; to see what is asked of the Edge TPU: edgecls edgetpu check {path}"
+        return f"; for the verdict on each operator: edgecls edgetpu check {path}"
     reasons = "; ".join(sorted({f"{o.operator}: {o.reason}; {o.remedy}" for o in refused}))
-    return f". As edgecls edgetpu check sees it: {reasons}"
+    return f". The verdict of edgecls edgetpu check: {reasons}"
 
 
 def _answers(model: bytes, selftest: SelfTest) -> SelfTest:

@@ -1,7 +1,7 @@
 """Which operators of an int8 model Google's Edge TPU compiler would map, and why not the others.
 
-It foretells from the public documentation what the compiler would say, on any machine and in
-milliseconds; ``edgetpu_rules`` names the sources. The compiler has the last word: it knows limits
+It predicts the compiler's verdict from the public documentation, on any machine and in
+milliseconds; ``edgetpu/rules.py`` names the sources. The compiler decides: it applies limits
 that Google has not published ("not mapped due to some unspecified limitation").
 
 One stretch of the graph runs on the Edge TPU: "the compiler cannot partition the model more than
@@ -48,7 +48,7 @@ Verdict = Literal["mapped", "cpu", "refused"]
 
 @dataclass(frozen=True, slots=True)
 class OperatorVerdict:
-    """What would become of one operator.
+    """The predicted verdict on one operator.
 
     Attributes:
         index: its place in the order of execution.
@@ -74,7 +74,7 @@ class EdgeTpuCheck:
 
     Attributes:
         operators: one for each, in the order of execution.
-        notes: what else a person should know.
+        notes: further remarks for the user.
     """
 
     operators: tuple[OperatorVerdict, ...]
@@ -105,7 +105,7 @@ class EdgeTpuCheck:
 
 
 def check(model: bytes, name: str) -> EdgeTpuCheck:
-    """Foretells what the Edge TPU compiler would say of a model.
+    """Predicts the Edge TPU compiler's verdict on a model.
 
     Args:
         model: a ``.tflite`` flatbuffer; appended files do no harm.
@@ -125,7 +125,7 @@ def check(model: bytes, name: str) -> EdgeTpuCheck:
     refusals = {o.index: r for o in operators if (r := _refusal(o, computed)) is not None}
     first = _first_stretch(operators, set(refusals))
     tail = _tail(operators)
-    # What ends the first stretch, to name it to whoever follows.
+    # The operator that ends the first stretch, for the reason of those that follow it.
     start = min(first, default=0)
     ends = next((o.name for o in operators if o.index in refusals and o.index > start), "")
     verdicts = [
@@ -145,7 +145,7 @@ def _verdict(
         return OperatorVerdict(*place, "refused", too_new.reason, too_new.remedy)
     if operator.index >= tail:
         reason = (
-            "float32, on purpose: 8 bits cannot tell small probabilities apart; it takes a few µs"
+            "float32, on purpose: 8 bits cannot represent small probabilities; it takes a few µs"
         )
         return OperatorVerdict(*place, "cpu", reason)
     if refusal is not None:
@@ -164,7 +164,7 @@ def _too_new(operator: EdgeTpuOperator) -> Refusal | None:
     if newest is None or operator.version <= newest:
         return None
     return Refusal(
-        f"version {operator.version} of it; the compiler knows up to {newest} and refuses the whole file",
+        f"version {operator.version} of it; the compiler reads up to {newest} and refuses the whole file",
         remedy,
     )
 
@@ -173,12 +173,12 @@ def _refusal(operator: EdgeTpuOperator, computed: set[int]) -> Refusal | None:
     """Why the Edge TPU cannot compute an operator, wherever it stands.
 
     Args:
-        operator: to look at.
+        operator: to examine.
         computed: the tensors that operators of the model make.
     """
     if operator.name not in SUPPORTED or operator.custom:
         kind = "a custom operator" if operator.custom else "not supported"
-        default = "replace it, or move it behind everything that shall run on the Edge TPU"
+        default = "replace it, or move it behind all operators that must run on the Edge TPU"
         return Refusal(kind, REMEDIES.get(operator.name, default))
     return (
         _types(operator, computed) or _constants(operator) or _shapes(operator) or _limits(operator)

@@ -1,7 +1,7 @@
-"""Google's Edge TPU compiler: found, run within a time limit, and what it wrote looked at.
+"""Google's Edge TPU compiler: finds it, runs it within a time limit, and checks its output.
 
-It is that of ``edgetpu_compiler -s``, version 16.0: a line with the version, a few lines of sizes,
-then a table of operator, count and status.
+The output is that of ``edgetpu_compiler -s``, version 16.0: a line with the version, a few lines of
+sizes, then a table of operator, count and status.
 """
 
 from __future__ import annotations
@@ -66,19 +66,19 @@ class ReportRow:
 
     @property
     def meaning(self) -> str:
-        """The status in plain words; empty where they say it all, or nothing is known."""
+        """The meaning of the status; empty where the status is clear, or unknown."""
         return next((text for s, text in _MEANINGS.items() if self.status.startswith(s)), "")
 
 
 @dataclass(frozen=True, slots=True)
 class CompilerReport:
-    """What the compiler says of its work.
+    """The compiler's report.
 
     Attributes:
-        version: of the compiler, empty where it does not say.
+        version: of the compiler, empty where the report lacks it.
         rows: its table.
         on_chip_bytes, off_chip_bytes: weights cached on the Edge TPU, and those fetched for every
-            picture; None where it does not say.
+            picture; None where the report lacks it.
     """
 
     version: str
@@ -112,9 +112,9 @@ class CompilerReport:
 
 
 def parse_report(text: str) -> CompilerReport:
-    """Reads what the compiler printed and logged.
+    """Parses what the compiler printed and logged.
 
-    The table stands in both, or in the log alone; the first that can be read counts.
+    The table is in both, or in the log alone; the first readable one is used.
     """
     version = _VERSION.search(text)
     header = re.compile(r"^Operator\s+Count\s+Status\s*$", re.MULTILINE)
@@ -139,7 +139,7 @@ def _sizes(text: str) -> list[tuple[str, str, str]]:
 
 COMPILER_VARIABLE = "EDGETPU_COMPILER"
 # The compiler gives up by itself after 180 s ("Started a compilation timeout timer of 180
-# seconds."), and once more for each attempt; this ends what does not end by itself.
+# seconds."), and once more for each attempt; this limit ends what does not end by itself.
 TIMEOUT_S = 600.0
 
 _PROGRAM = "edgetpu_compiler"
@@ -153,7 +153,7 @@ _INSTALL = (
     "sudo apt-get update && sudo apt-get install edgetpu-compiler"
 )
 _REPORT_LIMIT_BYTES = 1 << 20
-# Beginnings of lines that say why a compilation failed, the most telling first.
+# Beginnings of lines that give the cause of a failed compilation, the most specific first.
 _CAUSES = ("Compilation failed:", "ERROR:", "Invalid model", "Model ", "Internal ")
 
 
@@ -169,7 +169,7 @@ def find_compiler() -> Path:
         return Path(found)
     if named:
         raise EngineNotInstalledError(
-            f"${COMPILER_VARIABLE} is {named!r}, and that is no program; name the compiler itself, or "
+            f"${COMPILER_VARIABLE} is {named!r}, which is not a program; set it to the compiler, or "
             f"unset it to look for {_PROGRAM} on the path"
         )
     if sys.platform == "linux" and platform.machine() == "x86_64":
@@ -186,7 +186,7 @@ def find_compiler() -> Path:
 def compile_model(
     model: bytes, compiler: Path, *, timeout_s: float = TIMEOUT_S
 ) -> tuple[bytes, CompilerReport]:
-    """Compiles a flatbuffer in a temporary folder of its own.
+    """Compiles a flatbuffer in a temporary folder.
 
     Args:
         model: an int8 ``.tflite`` flatbuffer without appended files.
@@ -194,7 +194,7 @@ def compile_model(
         timeout_s: seconds it may take.
 
     Returns:
-        The compiled flatbuffer, with the borders of ``model``, and the compiler's report.
+        The compiled flatbuffer, with the inputs and outputs of ``model``, and the compiler's report.
 
     Raises:
         ConversionError: it fails, hangs, reports nothing that can be read, maps no operator, or
@@ -275,14 +275,14 @@ def _cause(output: str) -> str:
     for beginning in _CAUSES:
         cause = next((line for line in lines if line.startswith(beginning)), None)
         if cause:
-            return f"it says: {cause[:300]}"
-    return f"its last words: {lines[-1][:300]}" if lines else "it says nothing"
+            return f"it reports: {cause[:300]}"
+    return f"its last line: {lines[-1][:300]}" if lines else "it printed nothing"
 
 
 def _checked(compiled: bytes, model: bytes, compiler: Path, report: CompilerReport) -> bytes:
     if not report.rows:
         raise ConversionError(
-            f"{compiler} printed no table of operators, so nothing says what would run on the CPU; is it "
+            f"{compiler} printed no table of operators, so the share on the CPU is unknown; is it "
             "Google's compiler, version 16.0?"
         )
     try:
@@ -290,10 +290,10 @@ def _checked(compiled: bytes, model: bytes, compiler: Path, report: CompilerRepo
     except ArtifactError as error:
         raise ConversionError(f"{compiler} wrote a model that cannot be read: {error}") from error
     if EDGETPU_OPERATOR not in after.operators:
-        reasons = "; ".join(sorted({row.status for row in report.rows})) or "it does not say why"
+        reasons = "; ".join(sorted({row.status for row in report.rows})) or "it gives no reason"
         raise ConversionError(
             f"{compiler} mapped none of {report.total} operators to the Edge TPU ({reasons}); edgecls "
-            "edgetpu check says what to change"
+            "edgetpu check lists what to change"
         )
     if _borders(before.inputs) != _borders(after.inputs) or _borders(before.outputs) != _borders(
         after.outputs

@@ -11,7 +11,7 @@ TensorFlow Lite of its time first, and refuses the whole file where an operator 
 "Didn't find op for builtin opcode 'CONV_2D' version '6'" (google-coral/edgetpu issue 631),
 'QUANTIZE' version '3' (879), 'TRANSPOSE_CONV' version '4' (845), 'EXP' version '2'
 (google-coral/libedgetpu issue 71). The others are what TensorFlow 2.9, a year younger, registers in
-``tensorflow/lite/kernels/register.cc``: above that the compiler cannot know it; below it may.
+``tensorflow/lite/kernels/register.cc``: the compiler cannot know a higher one.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class EdgeTpuOperator:
         index: its place in the order of execution.
         name: as ``CONV_2D``; a custom one's own name.
         custom: it is none of TensorFlow Lite's.
-        version: of the operator, which rises as it learns something.
+        version: of the operator, which rises with its features.
         inputs, outputs: its tensors; None for an optional one left out.
         options: its options in LiteRT's schema bindings, None where it has none.
     """
@@ -177,7 +177,7 @@ def _names(enumeration: Any) -> dict[int, str]:
 
 
 def _listed(vector: Any) -> Any:
-    """An empty one for the None that stands for it."""
+    """An empty list in place of None."""
     return () if vector is None else vector
 
 
@@ -221,8 +221,8 @@ def _dense(operator: EdgeTpuOperator) -> Refusal | None:
     weights = operator.input(1)
     if weights is not None and weights.scales > 1:
         return Refusal(
-            "its weights have a scale per output, which TensorFlow Lite learned after the compiler "
-            "was made",
+            "its weights have a scale per output, which TensorFlow Lite added after the compiler's "
+            "release",
             "edgecls convert --edgetpu gives them one scale before it compiles",
         )
     output = operator.outputs[0].shape

@@ -1,1 +1,1 @@
-"""How good a model is: figures from its scores, and how it bears worse pictures."""
+"""How good a model is: figures from its scores, and its accuracy on corrupted pictures."""

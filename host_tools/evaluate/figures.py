@@ -116,7 +116,7 @@ class Ranking:
     """How well the scores rank.
 
     Attributes:
-        positive: with two classes, the index of the one that is looked for: the second, or the first
+        positive: with two classes, the index of the positive one: the second, or the first
             where the split has less than half as many of it; None with more classes.
         roc_auc: area under the ROC curve, 0..1; with more than two classes the mean over those in
             the split of each against all others. None where the split has fewer than two.
@@ -164,7 +164,7 @@ def ranking(scores: NDArray[np.float32], truth: NDArray[np.int64]) -> Ranking:
 
 
 def _against_others(present: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Classes that can be told from others, which takes others."""
+    """Classes that have both pictures and other classes' pictures in the split."""
     return present if len(present) > 1 else present[:0]
 
 
@@ -218,7 +218,7 @@ class Confused:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What ``report.json`` says as ``evaluation``; without pictures every figure is None or empty.
+    """The ``evaluation`` of ``report.json``; without pictures every figure is None or empty.
 
     Attributes:
         split, n: which pictures, and how many.
@@ -235,7 +235,7 @@ class Evaluation:
         roc_auc, average_precision, roc, pr: see ``Ranking``.
         calibration: see there.
         confused: pairs of classes, the most frequent mistake first, at most ``MOST_CONFUSED``.
-        robustness: on worse pictures; None where that was not measured.
+        robustness: on corrupted pictures; None where that was not measured.
     """
 
     split: str
@@ -272,12 +272,12 @@ def evaluate(
 
     Raises:
         MissingExtraError: scikit-learn is not installed.
-        ValueError: the shapes do not fit, or a score is no number.
+        ValueError: the shapes do not fit, or a score is NaN.
     """
     if scores.shape != (len(truth), len(labels)) or len(labels) < 2:
         raise ValueError(f"{scores.shape} scores, {len(truth)} truths and {len(labels)} labels")
     if not np.isfinite(scores).all():
-        raise ValueError("scores that are no numbers")
+        raise ValueError("scores that are not numbers")
     answers = scores.argmax(axis=1)
     confusion = np.zeros((len(labels), len(labels)), np.int64)
     np.add.at(confusion, (truth, answers), 1)
@@ -335,7 +335,7 @@ def wilson_interval(right: int, n: int, z: float = _Z95) -> tuple[float, float]:
     share, spread = right / n, z * z / n
     middle = (share + spread / 2) / (1 + spread)
     half = z / (1 + spread) * math.sqrt(share * (1 - share) / n + spread / (4 * n))
-    # The share itself is always within; rounding must not put it out.
+    # The share itself is always within the interval; rounding must not exclude it.
     return max(0.0, min(share, middle - half)), min(1.0, max(share, middle + half))
 
 

@@ -1,4 +1,4 @@
-"""Accuracy on worse pictures, by kind and level of what was done to them.
+"""Accuracy on corrupted pictures, by kind and level of the corruption.
 
 Kinds and their five levels are in the spirit of ImageNet-C and CIFAR-10-C (Hendrycks and Dietterich
 2019, "Benchmarking neural network robustness to common corruptions and perturbations"). Those have a
@@ -22,8 +22,8 @@ from host_tools.progress import progress
 
 LEVELS = 5
 
-# Between sRGB pixels and linear light, about; a pixel of 255 stands for this many photoelectrons, as
-# on a small sensor with its gain turned up.
+# Between sRGB pixels and linear light, about; a pixel of 255 equals this many photoelectrons, as
+# on a small sensor at a high gain.
 _GAMMA = 2.2
 _PHOTOELECTRONS = 1000.0
 
@@ -50,10 +50,10 @@ class Kind:
 
 
 def corrupted(pixels: NDArray[np.uint8], kind: Kind) -> NDArray[np.uint8]:
-    """One picture, made worse at every level.
+    """One picture, corrupted at every level.
 
-    Chance is drawn from the picture itself and the kind: the same picture gives the same result
-    wherever it stands, and a higher level only turns up the same noise.
+    The random seed is computed from the picture and the kind: the same picture gives the same result
+    at any position, and a higher level only amplifies the same noise.
 
     Args:
         pixels: ``(H, W, 1 or 3)`` uint8, the model's input.
@@ -100,7 +100,7 @@ def _low_light(
 def _jpeg(
     pixels: NDArray[np.uint8], qualities: tuple[float, ...], _: np.random.Generator
 ) -> list[NDArray[np.uint8]]:
-    # OpenCV takes BGR and gives it back; a single channel is gray either way.
+    # OpenCV takes and returns BGR; a single channel is gray in either order.
     bgr = np.ascontiguousarray(pixels[..., ::-1])
     pictures = []
     for quality in qualities:
@@ -139,8 +139,8 @@ KINDS: tuple[Kind, ...] = (
 )
 
 
-# Pictures: a few hundred tell the kinds apart (to about 3 points at 300); fewer where they would take
-# longer than a minute, more where that is a small share of what the training took.
+# Pictures: a few hundred separate the kinds (to about 3 points at 300); fewer where they would take
+# longer than a minute, more where that is a small share of the training time.
 FEWEST, ENOUGH, MOST = 100, 300, 1000
 _LONGEST_S = 60.0
 _SHARE = 0.1
@@ -163,7 +163,7 @@ class KindAccuracy:
 
 @dataclass(frozen=True, slots=True)
 class Robustness:
-    """How a model bears worse pictures.
+    """Accuracy on corrupted pictures.
 
     Attributes:
         n: pictures used, each once clean and once for every kind and level.
@@ -188,7 +188,7 @@ def robustness(
     *,
     trained_s: float,
 ) -> Robustness | None:
-    """Measures accuracy on a stratified sample of pictures, each made worse in every way.
+    """Measures accuracy on a stratified sample of pictures, under every kind and level.
 
     At least ``FEWEST`` pictures, or all; ``ENOUGH`` where a minute suffices for them; up to ``MOST``
     where that takes no more than a minute or a tenth of the training's time, whichever is shorter.
@@ -235,8 +235,8 @@ def robustness(
 def sample(truth: NDArray[np.int64], digests: Sequence[str], most: int) -> NDArray[np.int64]:
     """Pictures drawn so that any first part of them holds the classes in their proportions.
 
-    Each class is ordered by fingerprint, which is as good as chance and the same in every run; the
-    r-th of its n pictures stands at (r + 1/2) / n of the whole.
+    Each class is ordered by fingerprint, which is pseudo-random and the same in every run; the
+    r-th of its n pictures is at position (r + 1/2) / n of the whole.
 
     Returns:
         ``(min(N, most),)`` int64 indices.
@@ -266,7 +266,7 @@ def _seconds_each(predict: Predict, pixels: NDArray[np.uint8]) -> float:
     made = time.perf_counter()
     predict(pixels)
     asked = time.perf_counter() - made
-    # Pictures are made worse at all levels at once, and answered one level at a time.
+    # Pictures are corrupted at all levels at once, and classified one level at a time.
     spent = made - start + asked * (1 + len(KINDS) * (LEVELS - 1))
     return max(1e-9, spent / len(pixels))
 

@@ -1,1 +1,1 @@
-"""What a model looks at: heat maps by Grad-CAM, occlusion and SHAP, and the page that holds them."""
+"""Explanations of a model's answers: heat maps by Grad-CAM, occlusion and SHAP, and their page."""

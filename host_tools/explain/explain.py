@@ -1,4 +1,4 @@
-"""One picture after another through every method, each written down as soon as it is done."""
+"""Explains one picture after another with every method; each result is written at once."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ from host_tools.explain.subjects import ExplainedPicture, Subject
 from host_tools.progress import progress
 from host_tools.run_directory import taken
 
-# Room for a counter and an ending within the 255 bytes of a file name, four bytes a letter.
+# Leaves room for a counter and an extension within the 255 bytes of a file name, four bytes a letter.
 _LONGEST = 40
 
 
 class FileNames:
-    """Hands out names that differ even where capitals do not count."""
+    """Gives file names that differ even on a case-insensitive file system."""
 
     def __init__(self) -> None:
         self._given: set[str] = set()
 
     def new(self, *parts: str, ending: str = "") -> str:
-        """``part_part.ending``, with a number behind it where that is taken."""
+        """``part_part.ending``, with a number appended where that is taken."""
         base = "_".join(safe(part) for part in parts)
         name, count = base + ending, 1
         while name.casefold() in self._given:
@@ -54,7 +54,7 @@ class FileNames:
 
 
 def safe(text: str) -> str:
-    """Letters, digits, dots and dashes of ``text``, a line for anything else; never hidden."""
+    """Letters, digits, dots and dashes of ``text``, an underscore for others; never a hidden file."""
     return re.sub(r"[^\w.-]+", "_", text)[:_LONGEST].lstrip(".") or "_"
 
 
@@ -63,7 +63,7 @@ _TOP = 3
 
 @dataclass(frozen=True, slots=True)
 class SubjectAnswer:
-    """What one model says.
+    """The answer of one model.
 
     Attributes:
         model: its path.
@@ -78,7 +78,7 @@ class SubjectAnswer:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MapFile:
-    """One heat map and the file that shows it."""
+    """One heat map and its image file."""
 
     model: str
     file: Path
@@ -100,13 +100,13 @@ class Difference:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MethodResult:
-    """What one method found.
+    """The result of one method.
 
     Attributes:
         method: which.
-        maps: one for each model that it can look at.
-        difference: where it could look at two, else None.
-        full_colour: the size of a value that is drawn in the deepest colour.
+        maps: one for each model that it supports.
+        difference: where it supports both models, else None.
+        full_colour: the magnitude that is drawn in the deepest colour.
     """
 
     method: Method
@@ -117,12 +117,12 @@ class MethodResult:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Explanation:
-    """All there is to say about one picture.
+    """The explanation of one picture by every method.
 
     Attributes:
         shown: the picture.
         picture: the file that shows it as the models see it.
-        label: the class that is explained, to every model the same.
+        label: the class that is explained, the same for every model.
         answers: of each model.
         methods: in order.
     """
@@ -189,7 +189,7 @@ def explain(
     Args:
         pictures: as the models see them; those that could not be read are passed on.
         subjects: one model, or two to be compared.
-        methods: what is done.
+        methods: the methods to apply.
         out: folder for everything written.
         seconds: for each picture, model and method.
         label: the class to explain; None: what the first model answers.
@@ -306,23 +306,23 @@ _LEGEND = {
     "grad-cam": (
         "Grad-CAM",
         (
-            "weighs the last feature map of the network by how much each of its channels would raise "
-            "the class; fast and coarse, and it shows only what speaks for the class. Its strength has "
+            "weights the channels of the last feature map by the gradient of the class; fast and "
+            "coarse, and it shows only evidence for the class. Its strength has "
             "no unit: each map is drawn to its own peak."
         ),
     ),
     "occlusion": (
         "Occlusion",
         (
-            "covers one part of the picture after another with its mean colour, and shows by how much "
+            "covers one part of the picture after another with the mean colour, and shows by how much "
             "the class's score falls."
         ),
     ),
     "shap": (
         "SHAP",
         (
-            "shows and hides (blurs) parts in many combinations, and shares the score out among them "
-            "fairly: all parts together make up what the picture scores beyond its blurred self."
+            "shows and hides (blurs) parts in many combinations, and divides the score among them "
+            "(Shapley values): their sum is the picture's score less that of the blurred picture."
         ),
     ),
 }
@@ -342,7 +342,7 @@ def write_page(
         explanations: at least one.
         subjects: the models.
         seconds: that each picture, model and method had.
-        label: the class that was asked for, None: the first model's answers.
+        label: the requested class, None: the first model's answers.
 
     Raises:
         MissingExtraError: Jinja is not installed.

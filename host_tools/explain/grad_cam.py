@@ -1,6 +1,6 @@
-"""Grad-CAM: what in the last feature map raises the logit of a class (Selvaraju et al. 2017).
+"""Grad-CAM: the parts of the last feature map that raise a class's logit (Selvaraju et al. 2017).
 
-The only method here that looks into the network. It needs gradients, so a Keras model.
+The only method here that uses the network's internals. It needs gradients, so a Keras model.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from host_tools.explain.heat import HeatMap
 from host_tools.extras import require
 from host_tools.predict import KerasPredictor
 
-_INSTEAD = "use --method occlusion or --method shap, which look at the answers alone"
+_INSTEAD = "use --method occlusion or --method shap, which need the answers alone"
 
 
 class GradCam:
@@ -52,7 +52,7 @@ class GradCam:
         """The weighted sum of the last feature map's channels, enlarged to the picture.
 
         A channel's weight is the mean gradient of the class's logit by it; sums below 0 are set to
-        0, as in the paper, so nothing speaks against the class.
+        0, as in the paper, so no value is against the class.
 
         Args:
             pixels: ``(H, W, C)`` uint8 at the input size.
@@ -92,8 +92,8 @@ def _feature_map(keras: Any, model: Any, path: str) -> Any:
             hidden = operation.name
     if hidden is not None:
         raise ExplanationError(
-            f"{path}: grad-cam: its convolutions lie within the sub-model {hidden!r}, which gives "
-            f"back no feature map; {_INSTEAD}"
+            f"{path}: grad-cam: its convolutions are within the sub-model {hidden!r}, which returns "
+            f"no feature map; {_INSTEAD}"
         )
     raise ExplanationError(
         f"{path}: grad-cam needs a network with a convolution whose feature map has several places, "
@@ -102,7 +102,7 @@ def _feature_map(keras: Any, model: Any, path: str) -> Any:
 
 
 def _backwards(tensor: Any) -> Iterator[Any]:
-    """A symbolic tensor of Keras, then all it was made of, the nearest first.
+    """A symbolic Keras tensor, then all it was computed from, the nearest first.
 
     By the history of tensors: a layer's own ``output`` may be that of another model it is part of.
     """
@@ -116,7 +116,7 @@ def _backwards(tensor: Any) -> Iterator[Any]:
 
 
 def _node(tensor: Any) -> Any:
-    operation, index, _ = tensor._keras_history  # Keras has no public way to ask
+    operation, index, _ = tensor._keras_history  # Keras has no public API for it
     return operation._inbound_nodes[index]
 
 
@@ -126,7 +126,7 @@ def _convolves(operation: Any) -> bool:
 
 
 def _logits(keras: Any, model: Any, path: str) -> Any:
-    """What goes into the softmax at the end."""
+    """The input of the final softmax."""
     node = _node(model.outputs[0])
     last, before = node.operation, node.input_tensors[0]
     softmax = keras.activations.softmax

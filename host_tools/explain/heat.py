@@ -1,4 +1,4 @@
-"""Heat maps as values: how far their colours reach, and how much two of them agree."""
+"""Heat maps: values, colour scales, and the agreement of two maps."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from numpy.typing import NDArray
 from edge_sdk.vision.preprocess import Preprocessing, preprocess
 from host_tools.extras import require
 
-# Single pixels beyond it would make the rest of a map pale; shap.image_plot cuts at 99.9.
+# Percentile of the deepest colour: outliers would make a map pale; shap.image_plot cuts at 99.9.
 _FULL_COLOUR_PERCENTILE = 99.5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class HeatMap:
-    """What one method found about one class of one model on one picture.
+    """The map of one method, class, model and picture.
 
     Attributes:
-        values: ``(H, W)`` float32, a value per pixel of the model's input; above 0 speaks for the
-            class, below 0 against it.
-        evaluations: how many pictures the model was shown for it.
+        values: ``(H, W)`` float32, a value per pixel of the model's input; above 0 is evidence
+            for the class, below 0 against it.
+        evaluations: how many pictures the model classified for it.
         seconds: how long it took.
         base_score: SHAP only: the class's score, 0..1, for the picture with all of it hidden;
             with the sum of ``values`` it makes the score of the picture itself.
@@ -36,7 +36,7 @@ class HeatMap:
 
 
 def full_colour(maps: Sequence[NDArray[np.float32]]) -> float:
-    """The value that gets the deepest colour where several maps share one scale; above 0."""
+    """The magnitude of the deepest colour where several maps share one scale; above 0."""
     levels = [float(np.percentile(np.abs(values), _FULL_COLOUR_PERCENTILE)) for values in maps]
     largest = max(float(np.abs(values).max()) for values in maps)
     return max(levels) or largest or 1.0
@@ -45,8 +45,8 @@ def full_colour(maps: Sequence[NDArray[np.float32]]) -> float:
 def agreement(first: NDArray[np.float32], second: NDArray[np.float32]) -> float | None:
     """Spearman's rank correlation of two maps of one shape, -1..1.
 
-    1: both order the places alike, whatever the strengths. None: one of them is the same everywhere
-    and orders nothing.
+    1: both rank the pixels alike, whatever the strengths. None: one of them is constant
+    and ranks nothing.
     """
     if np.ptp(first) == 0 or np.ptp(second) == 0:
         return None
@@ -63,7 +63,7 @@ def cell_edges(side: int, cells: int) -> NDArray[np.int64]:
 
 
 # From against to for the class, and from less to more important than to the other model. Both are
-# told apart by the colour-blind.
+# safe for colour-blind readers.
 SIGNED = "RdBu_r"
 DIFFERENCE = "PuOr_r"
 
@@ -90,7 +90,7 @@ def overlay(
     Args:
         pixels: ``(H, W, C)`` uint8.
         values: ``(H, W)``; 0 leaves the picture uncoloured.
-        full_colour: the size of a value, above 0, that gets the deepest colour.
+        full_colour: the magnitude, above 0, of the deepest colour.
         colours: ``SIGNED`` or ``DIFFERENCE``.
 
     Returns:

@@ -1,4 +1,4 @@
-"""The three methods by name: which can be done here, and doing them."""
+"""The three methods by name: which are available, and running them."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ METHODS: tuple[Method, ...] = ("grad-cam", "occlusion", "shap")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Methods:
-    """What will be done.
+    """The methods to run.
 
     Attributes:
         names: the methods, in the order of ``METHODS``.
-        grad_cams: by the name of each subject that Grad-CAM is done for.
+        grad_cams: by the name of each subject that Grad-CAM supports.
     """
 
     names: tuple[Method, ...]
@@ -43,7 +43,7 @@ class Methods:
         seconds: float,
         picture: str,
     ) -> tuple[HeatMap | None, ...]:
-        """A map for each subject; None where Grad-CAM cannot look into it."""
+        """A map for each subject; None where Grad-CAM does not support it."""
         if method == "grad-cam":
             cams = [self.grad_cams.get(subject.name) for subject in subjects]
             return tuple(None if cam is None else cam.map(pixels, class_index) for cam in cams)
@@ -57,11 +57,11 @@ def choose_methods(
     subjects: Sequence[Subject],
     note: Callable[[str], None] = lambda _: None,
 ) -> Methods:
-    """The methods that were asked for, or without any all that can be done.
+    """The requested methods; without a request, all that are available.
 
     Raises:
-        ExplanationError: a method asked for that cannot be done for every model.
-        MissingExtraError: SHAP was asked for and is not installed.
+        ExplanationError: a requested method does not support every model.
+        MissingExtraError: SHAP was requested and is not installed.
     """
     wanted: Sequence[Method] = [method for method in METHODS if method in (asked or METHODS)]
     grad_cams: dict[str, GradCam] = {}
@@ -101,6 +101,6 @@ def _grad_cam(subject: Subject) -> GradCam:
     if isinstance(subject.scorer, KerasPredictor):
         return GradCam(subject.scorer)
     raise ExplanationError(
-        f"{subject.path}: a TFLite file has no gradients, which grad-cam is made of; give the run "
+        f"{subject.path}: a TFLite file has no gradients, which grad-cam needs; give the run "
         "directory it was converted from, or use --method occlusion"
     )

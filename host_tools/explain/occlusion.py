@@ -1,4 +1,4 @@
-"""Occlusion: cover a part, see how far the score falls (Zeiler and Fergus 2014)."""
+"""Occlusion: covers a part and measures the fall of the score (Zeiler and Fergus 2014)."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ def occlusion(
     """A map for each model, all made with the same patches.
 
     The patches are filled with the picture's mean colour. Coarse ones, side by side, come first and
-    show how fast each model is; the slowest decides how finely patches overlap. The heat of a pixel
+    measure each model's speed; the slowest decides how finely patches overlap. The heat of a pixel
     is the mean fall of the class's score, 0..1, over the patches that covered it.
 
     Args:
         scorers: the models.
         pixels: ``(H, W, C)`` uint8 at their input size.
-        class_index: of the class whose score is watched.
+        class_index: of the class whose score is measured.
         seconds: for each model. The coarse patches are shown even where they take longer.
         what: for each model, what is being done, for the progress bar.
         clock: in seconds.
@@ -57,7 +57,7 @@ def occlusion(
     step = min(_finest_step(pixels, seconds, watch) for watch in begun)
     known = set(coarse)
     fine = [p for p in patches(pixels.shape[0], pixels.shape[1], step) if p not in known]
-    # In random order, so that a map cut short by the clock is equally fine everywhere.
+    # In random order, so that a map cut short by the time limit is equally fine everywhere.
     np.random.default_rng(0).shuffle(fine)
     for watch, words in zip(begun, what, strict=True):
         watch.cover(fine, seconds, words)

@@ -1,7 +1,7 @@
-"""SHAP: each region's fair share of the score (Lundberg and Lee 2017), by the package ``shap``.
+"""SHAP: each region's share of the score (Lundberg and Lee 2017), by the package ``shap``.
 
-The partition algorithm halves the picture again and again, where halves matter most, and gives each
-part its Owen value: the Shapley value under the rule that neighbours stay together.
+The partition algorithm halves the picture recursively, where halves matter most, and gives each
+part its Owen value: the Shapley value with neighbours grouped.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def shapley(
     Args:
         scorers: the models.
         pixels: ``(H, W, C)`` uint8 at their input size.
-        class_index: of the class whose score is shared out.
+        class_index: of the class whose score is divided.
         seconds: for each model; ``FEWEST_EVALUATIONS`` are made even where they take longer.
         what: for each model, what is being done, for the progress bar.
         clock: in seconds.
@@ -96,7 +96,7 @@ def _one(
     trial: float,
 ) -> HeatMap:
     height, width = pixels.shape[:2]
-    # Squares of one size, but for the last: what is not divided further is then even to the eye.
+    # Squares of one size, but for the last, so that undivided regions look even.
     side = -(-max(height, width) // _MOST_CELLS)
     row_of, column_of = np.arange(height) // side, np.arange(width) // side
     shape = (int(row_of[-1]) + 1, int(column_of[-1]) + 1, 1)
@@ -150,13 +150,13 @@ def _blurred(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 @functools.cache
 def _compiled() -> None:
-    """Lets shap compile its loops on a toy, outside of any time that is measured."""
+    """Makes shap compile its loops on a small input, outside of any measured time."""
     _explain(lambda masks: masks.sum(axis=(1, 2, 3)), (4, 4, 1), FEWEST_EVALUATIONS)
 
 
 @contextlib.contextmanager
 def _left_alone() -> Iterator[None]:
-    """No warnings of shap's, and the global random numbers that it draws from are as before.
+    """Silences shap's warnings, and restores the global random state that it draws from.
 
     It breaks ties with them; the same seed makes the same map.
     """

@@ -1,4 +1,4 @@
-"""Convolutions and pooling without shortcuts: learns small pictures in few and cheap epochs.
+"""Convolutions and pooling without shortcuts: trains on small pictures in few, cheap epochs.
 
 After the network of Jordan's CIFAR-10 speed records (2024, arXiv:2404.00498): a fixed 2 x 2 stem that
 whitens, then three blocks of a convolution, max-pooling, and a second convolution. Narrower than there,
@@ -20,7 +20,7 @@ from host_tools.recipe import ModelRecipe
 
 _CHANNELS = (64, 128, 128)
 _SMALLEST = 9  # side in pixels: one is left after the stem and three poolings
-# The weights change fast in so short a training: their statistics must follow.
+# The weights change fast in a short training; the moving averages must follow.
 _MOMENTUM = 0.9
 
 # Neighbouring pixels of photographs differ little, and their colours less: brightness, differences and
@@ -34,7 +34,7 @@ def feature_map(recipe: ModelRecipe, inputs: Any) -> Any:
     """``(N, H / 8, W / 8, 128 * width)`` of ``(N, H, W, C)`` pixels in 0..255.
 
     Raises:
-        RecipeError: the input is too small, or pretrained weights were asked for; there are none.
+        RecipeError: the input is too small, or pretrained weights were requested; there are none.
     """
     layers = require("keras").layers
     refuse_weights(recipe)

@@ -1,6 +1,6 @@
-"""A network taken apart: every layer with its parameters, every resolution with its receptive field.
+"""The structure of a network: layers with parameters, resolutions with receptive fields.
 
-The receptive field of a unit is the side of the square of input pixels that it sees. Through a
+The receptive field of a unit is the side of the square of input pixels that affect it. Through a
 layer with a kernel of k pixels, dilated by d, and stride s it grows by d (k - 1) times the jump
 between neighbouring units, and the jump grows s-fold (Araujo, Norris and Sim 2019).
 """
@@ -79,8 +79,8 @@ def layers_of(network: Any) -> tuple[LayerAnatomy, ...]:
 def stages_of_network(layers: Sequence[LayerAnatomy]) -> tuple[StageAnatomy, ...]:
     """The layers grouped by the resolution they work at, the head last.
 
-    A branch that looks at the whole feature map (squeeze and excitation) counts where it joins, and
-    so does padding, whose odd resolution lasts for a layer.
+    A branch over the whole feature map (squeeze and excitation) counts where it joins, and
+    so does padding, whose odd resolution is that of one layer.
     """
     names = [layer.name for layer in layers]
     end = names.index(FEATURES) if FEATURES in names else len(layers)
@@ -131,7 +131,7 @@ def _window(layer: Any) -> tuple[int, float]:
 
 
 def _parents(layer: Any) -> Iterator[Any]:
-    for node in layer._inbound_nodes[:1]:  # Keras has no public way to ask
+    for node in layer._inbound_nodes[:1]:  # Keras has no public API for it
         for parent in node.parent_nodes:
             yield parent.operation
 

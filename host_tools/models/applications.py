@@ -1,4 +1,4 @@
-"""Keras Applications without their classifiers, each behind the normalisation it was trained with."""
+"""Keras Applications without their classifiers, each with the normalisation of its training."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ _CAFFE_MEANS = (123.68, 116.779, 103.939)
 # Normalization layer divides by its square root. Keras appends these factors to it, but only when it
 # loads the weights itself (keras.applications.efficientnet, weights == "imagenet").
 _ROOT_FACTORS = tuple(1 / math.sqrt(deviation) for deviation in (0.229, 0.224, 0.225))
-# Of BatchNorm's averages, where a network starts from nothing: the MobileNets' own 0.999 suits a million
-# steps; after two thousand an eighth of the average is still what it began with.
+# Of BatchNorm's averages, where a network is not pretrained: the MobileNets' own 0.999 suits a million
+# steps; after two thousand an eighth of the average is still its initial value.
 _MOST_MOMENTUM = 0.99
 
 
 class Application(NamedTuple):
-    """One of them.
+    """One network of Keras Applications.
 
     Attributes:
         constructor: its name in ``keras.applications``.
-        normalization: of its input. symmetric: -1..1; caffe: means taken off, channels in BGR
-            order (the first kernel is turned round instead); own: its first layers do it.
+        normalization: of its input. symmetric: -1..1; caffe: means subtracted, channels in BGR
+            order (the first kernel is reversed instead); own: its first layers do it.
         smallest: side of the smallest input, in pixels.
         has_width: whether it has a multiplier of its channels.
         rescaled: whether its ImageNet weights need ``_ROOT_FACTORS`` on its normalised input.
@@ -69,7 +69,7 @@ def feature_map(recipe: ModelRecipe, inputs: Any) -> Any:
 
     Raises:
         RecipeError: an input that is not RGB or too small, a width it does not have, or weights
-            that cannot be had or do not fit.
+            that cannot be downloaded or do not fit.
     """
     keras = require("keras")
     application = APPLICATIONS[recipe.architecture]
@@ -95,7 +95,7 @@ def feature_map(recipe: ModelRecipe, inputs: Any) -> Any:
                 f"for {inputs.shape[2]} x {inputs.shape[1]} pixels ({error})"
             ) from error
         raise RecipeError(
-            f'model.weights = "imagenet": Keras could not get them ({error}); without the internet, '
+            f'model.weights = "imagenet": Keras could not download them ({error}); without the internet, '
             "set model.weights to the path of a weights file"
         ) from error
     if application.rescaled and recipe.weights not in (NONE, IMAGENET):

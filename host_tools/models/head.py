@@ -1,4 +1,4 @@
-"""The head on a backbone, and which layers of both learn."""
+"""The head on a backbone, and which layers of both are trained."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ _LAST = re.compile(r"last-(\d+)")
 
 
 def set_trainable(network: Any, recipe: ModelRecipe, which: str) -> None:
-    """Sets what a stage trains; the head always learns.
+    """Sets what a stage trains; the head is always trained.
 
     Args:
-        network: from ``build_model``; what it was built with for good, as a fixed stem, stays so.
-        recipe: whether a pretrained backbone's batch normalisation learns.
+        network: from ``build_model``; layers built as fixed, such as a stem, stay fixed.
+        recipe: whether a pretrained backbone's batch normalisation is trained.
         which: as ``model.trainable``.
 
     Raises:
@@ -63,7 +63,7 @@ def set_trainable(network: Any, recipe: ModelRecipe, which: str) -> None:
     if which != "head" and trains_head_only(network):
         raise RecipeError(
             f'model.trainable = "{which}": nothing of the backbone would learn (its batch '
-            "normalisation keeps still); give head, or more layers"
+            "normalisation is frozen); give head, or more layers"
         )
 
 

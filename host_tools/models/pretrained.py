@@ -16,10 +16,10 @@ CAFFE = "normalization_caffe"
 
 
 def refuse_weights(recipe: ModelRecipe) -> None:
-    """For an architecture that nobody has trained before.
+    """Refuses weights for an architecture without pretrained ones.
 
     Raises:
-        RecipeError: weights were asked for.
+        RecipeError: weights were requested.
     """
     if recipe.weights == IMAGENET:
         raise RecipeError(
@@ -79,7 +79,7 @@ def _misfit(path: Path, recipe: ModelRecipe, error: Exception) -> RecipeError:
 
 
 def turn_first_kernel(base: Any) -> None:
-    """BGR weights for RGB pixels: the first kernel's input channels the other way round."""
+    """Adapts BGR weights to RGB pixels: reverses the first kernel's input channels."""
     first = next(layer for layer in base.layers if layer.weights)
     kernel, *others = first.get_weights()
     first.set_weights([kernel[:, :, ::-1, :], *others])
@@ -90,7 +90,7 @@ def _copy(base: Any, trained: Any) -> None:
     names = [layer.name for layer in trained.layers]
     if FEATURES not in names:
         raise ValueError("it has no layer called features, where a backbone of ours ends")
-    # By their order: Keras numbers some layers through all networks of a process.
+    # By their order: Keras numbers some layers across all networks of a process.
     have = [layer for layer in trained.layers[: names.index(FEATURES)] if layer.weights]
     want = [layer for layer in base.layers if layer.weights]
     if [type(layer) for layer in have] != [type(layer) for layer in want]:

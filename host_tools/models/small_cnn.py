@@ -15,7 +15,7 @@ def feature_map(recipe: ModelRecipe, inputs: Any) -> Any:
     """``(N, H / 4, W / 4, 128 * width)`` of ``(N, H, W, C)`` pixels in 0..255.
 
     Raises:
-        RecipeError: pretrained weights were asked for; there are none.
+        RecipeError: pretrained weights were requested; there are none.
     """
     layers = require("keras").layers
     refuse_weights(recipe)

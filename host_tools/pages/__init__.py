@@ -1,7 +1,7 @@
 """Every page of the host: one template environment, one style sheet.
 
 A page is a template of this folder that extends ``base.html``. Names of folders and files may hold
-anything: whatever is put in is escaped, but for what a caller marks as ``markup``.
+any text: every value is escaped, except what a caller marks as ``markup``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _SPACE = "\N{NO-BREAK SPACE}"
 
 
 def check_installed() -> None:
-    """Makes sure that a page can be written, before minutes of work for it.
+    """Checks that a page can be written, before minutes of work for it.
 
     Raises:
         MissingExtraError: the extra ``[host]`` is not installed.
@@ -38,7 +38,7 @@ def write_page(path: Path, template: str, **values: Any) -> None:
         MissingExtraError: the extra ``[host]`` is not installed.
         OSError: the page cannot be written.
     """
-    # The name of a file need not be text.
+    # A file name need not be valid UTF-8.
     write_atomically(path, render(template, **values).encode(errors="backslashreplace"))
 
 
@@ -49,7 +49,7 @@ def render(template: str, **values: Any) -> str:
 
 
 def markup(text: str) -> Any:
-    """``text`` as it is, for a template: HTML or SVG that this project made, never a user's words."""
+    """``text`` as it is, for a template: HTML or SVG that this project generated, never a user's text."""
     return require("markupsafe").Markup(text)
 
 
