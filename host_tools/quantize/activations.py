@@ -1,4 +1,4 @@
-"""Activations over calibration pictures: their ranges, how these grow, the error of each layer."""
+"""Activations over calibration pictures: their ranges, the growth of ranges, each layer's error."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _KEPT = 200_000
 _KEPT_FOR_MSE = 20_000
 # The share of values on each side that "percentile" cuts off (Wu et al. 2020, table 5: 99.99 %).
 _TAIL = 1e-4
-# From here on a value stands for infinity: TensorFlow's converter writes the largest float32 for it.
+# A larger value means infinity: TensorFlow's converter writes the largest float32 for it.
 _INFINITE = 1e38
 # Candidate ranges of "mse", as shares of the widest.
 _SHARES = tuple(float(share) for share in np.linspace(0.3, 1.0, 36))
@@ -59,7 +59,7 @@ class Observed:
         """Lowest and highest value to represent; zero is always among them.
 
         Args:
-            method: ``minmax`` takes all that was seen; ``percentile`` leaves out the outermost
+            method: ``minmax`` covers every observed value; ``percentile`` leaves out the outermost
                 ten-thousandth on each side; ``mse`` the range with the smallest squared error of
                 rounding and clipping together, among the widest one shrunk by 36 factors.
         """
@@ -77,13 +77,13 @@ class Observed:
 def observe(
     graph: Graph, pixels: NDArray[np.uint8], only: Collection[str] | None = None
 ) -> dict[str, Observed]:
-    """Runs the float network on every picture and watches what its operators compute.
+    """Runs the float network on every picture and records the outputs of its operators.
 
     Args:
         graph: of the float model.
         pixels: ``(N, H, W, C)`` uint8, the last two black and white: they count for the extremes,
             not for the rest.
-        only: names of those that are looked at; None: all.
+        only: names of the operators to observe; None: all.
 
     Returns:
         By the operator's name, and of the input by its own.
@@ -135,7 +135,7 @@ def observe(
 def _finite(value: NDArray[np.float32], name: str) -> NDArray[np.float32]:
     """Without infinities, which a range cannot hold: padding before a maximum is minus infinity.
 
-    In 8 bits such a value becomes the end of the range, where it does what it is there for.
+    In 8 bits such a value becomes the end of the range, which has the same effect.
     """
     low, high = value.min(), value.max()
     if low > -_INFINITE and high < _INFINITE:
@@ -167,7 +167,7 @@ class RangeGrowth:
 
     Attributes:
         tensor: the layer that computes it.
-        half: lowest and highest value over the first half of the pictures, zero included as
+        half: lowest and highest value over the first half of the pictures, zero included, as
             TensorFlow Lite's quantiser does.
         whole: over all of them.
     """
@@ -221,7 +221,7 @@ class LayerError:
     Attributes:
         name, kind: of the operator.
         sqnr_db: power of the float output over the power of the difference, in decibels, over all
-            pictures: every 6 dB are about one bit. Errors of the operators before it count in.
+            pictures: 6 dB are about one bit. It includes the errors of the operators before it.
         low, high: the range that the integer output can hold; None where it is float.
         used_low, used_high: the extremes of the float output.
         saturated: share of values (0..1) that the range cuts off: stored at one of its ends, the
@@ -301,7 +301,7 @@ def _ends(probe: Probe, name: str) -> tuple[float, float] | tuple[None, None]:
 
 
 def _decibels(power: float, noise: float) -> float:
-    """Capped at 200, which float32 cannot tell from equal."""
+    """Capped at 200, which float32 cannot distinguish from equal."""
     if noise <= power * 1e-20:
         return 200.0
     return 10 * math.log10(power / noise) if power else -200.0

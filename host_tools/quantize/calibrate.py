@@ -27,7 +27,7 @@ class CalibrationSet:
     Attributes:
         pixels: ``(N, H, W, C)`` uint8 model input pixels, N of at least 1.
         digests: SHA-256 of each picture's decoded pixels.
-        labels: the class of each; None where nobody said.
+        labels: the class of each; None where unknown.
         split: of the data set they were drawn from; None for a folder of their own.
         seed: of the draw.
         left_out: pictures that could have been drawn, but are copies of others.
@@ -119,7 +119,7 @@ def read_folder(
     max_pixels: int = MAX_PIXELS,
     note: Callable[[str], None],
 ) -> CalibrationSet:
-    """Pictures of a folder, drawn evenly from its sub-folders where those are called as the labels.
+    """Pictures of a folder, drawn evenly from its sub-folders where those are named like the labels.
 
     Args:
         folder: of pictures, or of folders of pictures.
@@ -128,7 +128,7 @@ def read_folder(
         count: how many pictures, at most.
         seed: of the draw.
         max_pixels: larger pictures are left out.
-        note: told what was left out, and whether the pictures are labelled.
+        note: called with what was left out, and whether the pictures are labelled.
 
     Raises:
         ConversionError: no folder, nothing in it that can be read, or a data set with splits.
@@ -158,9 +158,7 @@ def read_folder(
     inside_all = sum(map(len, names.values())) == len(found)
     labelled = bool(called) and called <= set(classes) and inside_all
     if not labelled:
-        note(
-            f"{folder}: its sub-folders are not called as the labels, so classes are not looked at"
-        )
+        note(f"{folder}: its sub-folders are not named like the labels; classes are not checked")
         names = {"": found}
     order = sorted(names)
     paths = [path for name in order for path in names[name]]
@@ -178,7 +176,7 @@ def read_folder(
     if not read:
         raise ConversionError(
             f"{folder}: none of its {len(wanted)} pictures can be read; expected pictures to calibrate "
-            "with, as edgecls data check finds them sound"
+            "with that edgecls data check can read"
         )
     return CalibrationSet(
         np.stack(pixels),
@@ -192,7 +190,7 @@ def read_folder(
 def _spread(
     rows: NDArray[np.int64], labels: NDArray[np.int64], count: int, seed: int
 ) -> NDArray[np.int64]:
-    """Up to ``count`` of ``rows``: one of each class in turn, until the classes are used up."""
+    """Up to ``count`` of ``rows``: one of each class in rotation, until the classes are used up."""
     random = np.random.default_rng(seed)
     queues = [random.permutation(rows[labels == label]).tolist() for label in np.unique(labels)]
     chosen: list[int] = []
@@ -201,8 +199,8 @@ def _spread(
     return np.array(chosen[:count], np.int64)
 
 
-# A mean over so many pictures is within a twentieth of the standard deviation over single ones;
-# more would only take time.
+# A mean over this many pictures is within a twentieth of the standard deviation of single ones;
+# more take time without a gain.
 _SAMPLE = 500
 _BATCH = 64
 _NUMBERS = ("std", "picture_mean_std", "red_less_blue_std", "lowest", "highest")
@@ -212,7 +210,7 @@ _Batch = NDArray[np.uint8] | NDArray[np.floating[Any]]
 
 @dataclass(frozen=True, slots=True)
 class PixelStatistics:
-    """Of model input pixels, 0..255 where they are what they should be.
+    """Statistics of model input pixels, 0..255 where they are raw.
 
     Attributes:
         mean: of each channel: R, G, B, or the one of a gray model.

@@ -1,4 +1,4 @@
-"""Keras to ``.tflite`` by TensorFlow's converter and what comes behind it, or to ``.onnx``."""
+"""Keras to ``.tflite`` by TensorFlow's converter and LiteRT Quantizer, or to ``.onnx``."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def convert(
     Returns:
         A model file with one input ``(1, H, W, C)``, float32 but for int8, and one output, float32
         probabilities ``(1, classes)``. The softmax is float in every format: an 8-bit one cannot
-        tell small probabilities apart.
+        represent small probabilities.
 
     Raises:
         ConversionError: the model has no softmax at its end, weights that are not numbers, or an
@@ -102,7 +102,7 @@ def _converted(model: Any, format_: str, calibration: NDArray[np.uint8] | None) 
 def _logits_model(model: Any) -> Any:
     """The model for a batch of one, up to the logits; its weights are shared.
 
-    Named, since Keras would number them and the names end up in the file.
+    It gets fixed names, since Keras would number them, and the names are written to the file.
     """
     keras = require("keras")
     height, width, channels = input_shape(model)
@@ -126,7 +126,7 @@ def _logits_model(model: Any) -> Any:
 def _last_layer(model: Any) -> Any:
     """The layer that makes the model's output."""
     keras = require("keras")
-    last = model.outputs[0]._keras_history.operation  # Keras says it nowhere else
+    last = model.outputs[0]._keras_history.operation  # Keras has no public API for it
     kind = type(last).__name__
     if isinstance(last, keras.Model):
         raise ConversionError(
@@ -158,7 +158,7 @@ def _check_weights(model: Any) -> None:
 
 
 def _converter_error() -> type[Exception]:
-    """What carries MLIR's diagnostics; TensorFlow does not export it."""
+    """The exception with MLIR's diagnostics; TensorFlow does not export it."""
     error: type[Exception] = require("tensorflow.lite.python.convert_phase").ConverterError
     return error
 

@@ -1,15 +1,15 @@
-"""A Keras classifier that rounds as its int8 model will, and that gradients still pass through.
+"""A Keras classifier with the rounding of its int8 model, through which gradients pass.
 
 Weights are rounded symmetrically to -127..127 per output channel, activations asymmetrically to
 256 steps per tensor (TensorFlow Lite's quantisation specification); the gradient passes rounding
-as if it were not there and stops at values that a range cuts off (Jacob et al. 2018, "Quantization
+unchanged and is zero at values that a range clips (Jacob et al. 2018, "Quantization
 and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference", section 3).
 
 BatchNorm stays a layer here, in inference mode, although the converter folds it into the weights
 before it: folding multiplies all weights of an output channel by one number, and a scale per
 output channel is multiplied with them, so the weights are rounded to the same steps either way.
 
-Left out, since they hardly show: biases, which int8 keeps in 32 bits, and the tensor between the two
+Left out, since their effect is small: biases, which int8 keeps in 32 bits, and the tensor between the two
 halves of a SeparableConv2D.
 """
 
@@ -32,7 +32,7 @@ from host_tools.quantize.activations import Observed, RangeMethod
 MATRICES = ("Conv2D", "DepthwiseConv2D", "Dense")
 # TensorFlow Lite computes ReLU and ReLU6 together with what comes before them, if it is one of these.
 _FUSING = (*MATRICES, "BatchNormalization", "Add", "Subtract", "Multiply", "AveragePooling2D")
-# They are there for the training alone.
+# Layers for training alone.
 ABSENT = ("Dropout", "SpatialDropout2D", "Identity")
 
 
@@ -82,16 +82,16 @@ class Calls:
         return self._readers.get(id(call.output), [])
 
     def before(self, call: Call) -> Call | None:
-        """The call that makes the first tensor it reads; None where that is the picture."""
+        """The call that makes the first tensor it reads; None where that is the model's input."""
         return self._makers.get(id(call.inputs[0])) if call.inputs else None
 
     def ends(self, call: Call) -> bool:
-        """Whether its output is a tensor of the converted model, not fused into what reads it."""
+        """Whether its output is a tensor of the converted model, not fused into its reader."""
         readers = self.readers(call)
         return len(readers) != 1 or not _fuses(call, readers[0])
 
     def fused(self, call: Call) -> Iterator[Call]:
-        """The calls that become one operator with this one, from this one backwards."""
+        """The calls that are fused into one operator with this one, from this one backwards."""
         yield call
         before = self.before(call)
         if before is not None and not self.ends(before):
@@ -112,7 +112,7 @@ class Calls:
     def added_before(self, call: Call) -> float:
         """What a Rescaling adds to the pixels that a call reads, where it becomes part of its bias.
 
-        The converter folds one number alone, and only where no zeros are put around the picture.
+        The converter folds a scalar alone, and only without zero padding.
         """
         before = self.before(call) if call.kind in MATRICES else None
         while before is not None and before.kind in ABSENT:
@@ -164,7 +164,7 @@ def is_linear(operation: Any) -> bool:
 
 
 def _fuses(first: Call, second: Call) -> bool:
-    """Whether the converter makes one operator of two, if nobody else reads the first."""
+    """Whether the converter fuses two calls, if no other call reads the first."""
     if not is_linear(first.operation):
         return False
     if second.kind == "BatchNormalization":
@@ -193,7 +193,7 @@ def layer_ranges(
         watched: a ``keras.Model`` from pixels 0..255 to a list of T tensors.
         pixels: ``(N, H, W, C)`` uint8, the last two black and white: they count for the extremes,
             not for the rest.
-        method: how a range follows from what is seen.
+        method: how a range follows from the observed values.
     """
     random = np.random.default_rng(0)
     tensors, pictures = len(watched.outputs), len(pixels) - 2
@@ -220,16 +220,16 @@ def layer_ranges(
 
 
 _KERNELS = (*MATRICES, "SeparableConv2D")
-# They hand on what they read, with its range; of the normalisation of pixels nothing is rounded
-# that matters, since 256 values stay 256 values.
+# They pass on their input with its range. Normalisation of pixels needs no rounding here: 256 values
+# stay 256 values.
 _UNROUNDED = (
     *("MaxPooling2D", "GlobalMaxPooling2D", "Reshape", "Flatten", "ZeroPadding2D", "Cropping2D"),
     *("Permute", "Transpose", "Squeeze", "Rescaling", "Normalization", *ABSENT),
 )
-# Their outputs are on the steps of what they read.
+# Their outputs have the quantisation steps of their inputs.
 _SAME_STEPS = ("AveragePooling2D", "UpSampling2D")
 
-# Computes what stands in for a variable.
+# Computes the value used in place of a variable.
 _Fake = Callable[[], Any]
 
 
@@ -240,15 +240,15 @@ class FakeQuantized:
         model: a functional or sequential ``keras.Model``, as of ``convert``; it stays as it is.
         pixels: ``(N, H, W, C)`` uint8 calibration pictures, the last two black and white; they set
             the ranges of activations.
-        method: how a range follows from what is seen.
+        method: how a range follows from the observed values.
         kept_float: names of layers that stay in float.
 
     Attributes:
-        plain: the copy up to its logits, without any rounding; its weights are the very same.
-        variables: what gradients are taken of, the trainable ones of ``plain``.
+        plain: the copy up to its logits, without any rounding; it shares the weights.
+        variables: the trainable variables of ``plain``, for gradients.
 
     Raises:
-        ConversionError: a model within the model, whose layers cannot be told apart.
+        ConversionError: a nested model, whose layers cannot be identified.
     """
 
     def __init__(
@@ -261,7 +261,7 @@ class FakeQuantized:
         self._keras = require("keras")
         self._kept = frozenset(kept_float)
         self.plain = up_to_logits(model)
-        for layer in self.plain.layers:  # said of the model alone, frozen ones stay so
+        for layer in self.plain.layers:  # set per layer: frozen layers stay frozen
             layer.trainable = True
         self.plain.set_weights(model.get_weights())
         self._calls = Calls(self.plain)
@@ -292,12 +292,12 @@ class FakeQuantized:
         return {name: (limits[at][0], limits[at][1]) for name, at in self._places.items()}
 
     def measure(self) -> None:
-        """Takes the ranges from the calibration pictures anew, as conversion will."""
+        """Measures the ranges on the calibration pictures again, as conversion will."""
         self._limits.assign(layer_ranges(self._watched, self._pixels, self._method))
 
     def logits(self, pictures: Any) -> Any:
         """``(N, classes)`` float32 of ``(N, H, W, C)`` float32 pictures, everything rounded."""
-        # Weights are replaced for this one call, so no layer needs a second kind of its own.
+        # Weights are replaced for this call alone, so no layer needs a quantised class.
         trained = [value() for value in self._values]
         fixed = [variable.value for variable in self._student.non_trainable_variables]
         result, _ = self._student.stateless_call(trained, fixed, pictures, training=False)
@@ -308,7 +308,7 @@ class FakeQuantized:
             return False
         if not self._calls.ends(call):
             return False
-        # Between operators in float nothing is rounded.
+        # Tensors between float operators are not rounded.
         readers = self._calls.readers(call)
         apart = {one.operation.name for one in self._calls.fused(call)}.isdisjoint(self._kept)
         return apart or not readers or any(r.operation.name not in self._kept for r in readers)
@@ -332,7 +332,7 @@ class FakeQuantized:
         ]
 
     def _rounding(self, places: dict[int, int], of_norms: dict[int, int]) -> Any:
-        """The same layers, and what rounds their outputs behind those that become 8-bit tensors."""
+        """The same layers, with rounding behind each output that becomes an 8-bit tensor."""
         order = iter(self._calls.all)
 
         def call(operation: Any, *args: Any, **kwargs: Any) -> Any:
@@ -346,7 +346,7 @@ class FakeQuantized:
         )
 
     def _faked(self) -> Iterator[tuple[str, _Fake]]:
-        """By the path of a variable, what is computed with in its place."""
+        """By the path of a variable, the value used in its place."""
         for layer in self.plain.layers:
             kind = type(layer).__name__
             if layer.name in self._kept:
@@ -361,7 +361,7 @@ class FakeQuantized:
                     yield from self._offset_apart(layer, variable, rounded)
 
     def _offset_apart(self, layer: Any, kernel: Any, rounded: _Fake) -> Iterator[tuple[str, _Fake]]:
-        """The bias that makes up for an offset of pixels, which is multiplied with exact weights.
+        """The bias for an offset of pixels, computed with exact weights.
 
         The converter makes it a part of the bias before weights are rounded.
         """
@@ -384,7 +384,7 @@ class FakeQuantized:
 
 
 def _per_channel(variable: Any, depthwise: bool) -> _Fake:
-    """A kernel on the steps of symmetric 8-bit weights with a scale per output channel.
+    """A kernel rounded to symmetric 8-bit weights with a scale per output channel.
 
     Channels are the last axis, of a depthwise kernel ``(H, W, C, M)`` the last two together.
     """
@@ -400,7 +400,7 @@ def _per_channel(variable: Any, depthwise: bool) -> _Fake:
 
 
 def _product_of(norm: Any) -> Any:
-    """What leaves a BatchNorm's product of its output."""
+    """A layer that keeps only a BatchNorm's product, without its sum."""
     keras = require("keras")
     base: Any = keras.Operation
 
@@ -415,11 +415,11 @@ def _product_of(norm: Any) -> Any:
 
 
 def _rounding_of(limits: Any, place: int, norm: Any = None) -> Any:
-    """What rounds a tensor to 256 steps.
+    """A layer that rounds a tensor to 256 steps.
 
     Args:
         limits: a variable ``(T, 2)``, lowest and highest value of every tensor.
-        place: of this tensor in there.
+        place: the row of this tensor.
         norm: the BatchNorm that made it, whose product alone is rounded.
     """
     keras = require("keras")
@@ -430,7 +430,7 @@ def _rounding_of(limits: Any, place: int, norm: Any = None) -> Any:
         def call(self, value: Any) -> Any:
             low, high = limits.value[place, 0], limits.value[place, 1]
             summand = 0.0 if norm is None else _summand(norm)
-            # Something that is always zero has no range; it stays zero.
+            # A tensor that is always zero has no range; it stays zero.
             high = keras.ops.maximum(high, low + 1e-9)
             fake_quant = keras.quantizers.fake_quant_with_min_max_vars
             return fake_quant(value - summand, low, high) + summand

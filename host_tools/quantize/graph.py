@@ -1,7 +1,7 @@
 """A float ``.tflite`` as a graph of named operators whose weights can be read and changed.
 
-TensorFlow's converter would quantise a softmax with everything else, to steps of 1/256. So the
-logits are converted, and the softmax is added to the flatbuffer behind them.
+TensorFlow's converter would quantise a softmax too, to steps of 1/256. So the
+model is converted up to its logits, and the softmax is added to the flatbuffer.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from edge_sdk.errors import ConversionError
 from host_tools.tflite import pack_model, schema, unpack_model
 
-# In the names that TensorFlow's converter makes of Keras layers, the part that computes.
+# The suffixes of operations in the names that TensorFlow's converter makes of Keras layers.
 _COMPUTES = {
     "CONV_2D": "/convolution",
     "DEPTHWISE_CONV_2D": "/depthwise",
@@ -40,7 +40,7 @@ class Operator:
         output: the tensor it writes, its first where there are several.
         activation: fused into it: ``NONE``, ``RELU``, ``RELU6``, ...
         strides, dilation: of a window, down and across.
-        pads: a window goes beyond the border, where there are zeros ("same" padding).
+        pads: a window extends beyond the border over zeros ("same" padding).
     """
 
     name: str
@@ -78,7 +78,7 @@ class Graph:
 
     @classmethod
     def copy_of(cls, other: Graph) -> Self:
-        """A graph of its own with the same weights."""
+        """A copy with the same weights."""
         return cls(other.pack())
 
     def pack(self) -> bytes:
@@ -90,7 +90,7 @@ class Graph:
         return self._consumers.get(tensor, [])
 
     def is_output(self, tensor: int) -> bool:
-        """Whether the graph gives this tensor to its caller."""
+        """Whether this tensor is an output of the graph."""
         return tensor in list(self._graph.outputs)
 
     def shape(self, tensor: int) -> tuple[int, ...]:
@@ -143,7 +143,7 @@ class Graph:
     def _part_constants(self) -> None:
         """A tensor of its own for each operator's weights and biases.
 
-        TensorFlow's converter makes one of equal ones, all biases of zeros for example. The bytes
+        TensorFlow's converter merges equal constants, all biases of zeros for example. The bytes
         stay shared.
         """
         taken: set[int] = set()

@@ -14,7 +14,7 @@ moves by dW times the mean of the input. That mean is observed on calibration pi
 place: what a weight of a window sees on average depends on where it stands, since beyond the border
 there are zeros; on small maps that is a good part of all.
 
-LiteRT Quantizer does the arithmetic; ``docs/adr`` says why it, and not TensorFlow's converter.
+LiteRT Quantizer does the arithmetic; ``docs/adr`` has the reasons.
 """
 
 from __future__ import annotations
@@ -242,7 +242,7 @@ def _places(graph: Graph, operator: Operator, axis: int) -> NDArray[np.float64]:
     return np.asarray(hits.mean(axis=1))
 
 
-# Of pictures: uint8 values 0..255 stored as int8.
+# Quantisation of pictures: uint8 values 0..255 stored as int8.
 _INPUT_SCALE, _INPUT_ZERO_POINT = 1.0, -128
 
 
@@ -259,7 +259,7 @@ def quantize_int8(
     Args:
         float_model: a flatbuffer of ``Graph.pack``, its input RGB 0..255.
         ranges: lowest and highest value per tensor, by name; see ``activations.ranges``. The
-            input's is 0..255 whatever is said here.
+            input's is always 0..255.
         kept_float: names of operators that go on computing in float.
         activations: bits of an activation, 8 or 16.
         io: what the input tensor stores, ``uint8``, ``int8`` or ``float32``. The output is float32.
@@ -327,12 +327,12 @@ def _statistics(float_model: bytes, ranges: Mapping[str, tuple[float, float]]) -
         name = tensor.name.decode("utf-8", "replace")
         data = model.buffers[tensor.buffer].data
         if data is not None and len(data):
-            continue  # a weight: it looks at those itself, channel by channel
+            continue  # a weight: the quantiser computes its ranges per channel
         low, high = (0.0, 255.0) if index in inputs else ranges.get(name, (0.0, 0.0))
         if index in unseen and name not in ranges:
             if unseen[index] not in ranges:
                 raise ConversionError(
-                    f"the model cannot be expressed in int8: nothing is known of the range of {name}; "
+                    f"the model cannot be expressed in int8: the range of {name} is unknown; "
                     "replace the layer that makes it, or choose another --format"
                 )
             low, high = ranges[unseen[index]]
@@ -345,11 +345,11 @@ def _statistics(float_model: bytes, ranges: Mapping[str, tuple[float, float]]) -
 
 
 def _further_outputs(model: Any) -> dict[int, str]:
-    """Float outputs beside each operator's first, which nobody observes.
+    """Float outputs beside each operator's first, which are not observed.
 
     Returns:
-        By tensor, the name of the one whose range it has: what is taken apart, and what it is taken
-        apart into. Empty for operators that compute.
+        By tensor, the name of the tensor whose range it shares: the input of a split and its
+        outputs. Empty for operators that compute.
     """
     module, graph = schema(), model.subgraphs[0]
     moving = (
@@ -423,8 +423,8 @@ class Treatment:
 
     Attributes:
         ranges: how an activation's range follows from what was observed.
-        equalized: channels of like size first, see ``equalize``.
-        corrected: biases make up for the rounding of weights, see ``bias_correction``.
+        equalized: channels are equalised first, see ``equalize``.
+        corrected: biases compensate the rounding of weights, see ``correct_biases``.
         kept_float: names of operators that stay in float.
         io: what the input tensor stores.
     """
@@ -461,7 +461,7 @@ def quantized(
 def equalized(
     graph: Graph, observed: Mapping[str, Observed], pixels: NDArray[np.uint8]
 ) -> tuple[Graph, Mapping[str, Observed]]:
-    """The same network with channels of like size, and what is observed of it; arguments as above."""
+    """The same network with equalised channels, and its observed activations; arguments as above."""
     model = Graph.copy_of(graph)
     changed = equalize(model, observed)
     return model, {**observed, **observe(model, pixels, changed)} if changed else observed
@@ -473,7 +473,7 @@ def rounded_model(
     limits: Mapping[str, tuple[float, float]],
     treatment: Treatment,
 ) -> bytes:
-    """The int8 flatbuffer of a network as it is now: biases are corrected, nothing is equalised.
+    """The int8 flatbuffer of a network: biases are corrected, channels are not equalised.
 
     Args:
         graph: stays as it is.

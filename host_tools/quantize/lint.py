@@ -1,6 +1,6 @@
-"""The lint of a representative dataset: faults that TensorFlow's converter would take in silence.
+"""The lint of a representative dataset: faults that TensorFlow's converter accepts silently.
 
-``docs/calibration.md`` has the table of codes for people.
+``docs/calibration.md`` has the table of codes.
 """
 
 from __future__ import annotations
@@ -46,27 +46,27 @@ REPEATED = 0.1
 # them are beyond one or the other (docs/calibration.md).
 _SHIFT = 0.5
 _SPREAD = 1.5
-# Of fewer pictures than these neither is worth comparing, and any difference of means must be beyond
-# so many standard errors.
+# Below this number of pictures neither is compared, and any difference of means must exceed
+# this many standard errors.
 _COMPARABLE = 10
 _STANDARD_ERRORS = 4.0
-# Red less blue tells the order of channels only where the split has a cast stronger than this share
-# of what single pictures differ by, and than as many of 255 counts.
+# Red less blue shows the order of channels only where the split's colour cast exceeds this share
+# of the deviation between pictures, and this many of 255 counts.
 _CAST = 0.25
 _CAST_COUNTS = 3.0
 # Of an activation's range, the part that the second half of the pictures added. Sound draws of 100
 # and more pictures stay about or below a quarter (docs/calibration.md).
 UNSTABLE = 1 / 3
-# Codes of sets that look like few pictures, and not like the whole split.
+# Codes of sets that resemble a few pictures, not the whole split.
 _ALIKE = ("one-class", "repeated")
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What a code stands for.
+    """The meaning of a code.
 
     Attributes:
-        severity: error: the conversion stops; warning: it is said.
+        severity: error: the conversion stops; warning: a message.
         meaning: the fault in a few words.
         remedy: what to do about it.
     """
@@ -84,7 +84,7 @@ RULES: dict[str, Rule] = {
     ),
     "repeated": Rule(
         "error",
-        "the same picture stands in the set several times",
+        "the same picture is in the set several times",
         "delete the copies and put other pictures there; edgecls data check DIR lists copies",
     ),
     "too-few": Rule(
@@ -109,7 +109,7 @@ RULES: dict[str, Rule] = {
     ),
     "unstable-range": Rule(
         "warning",
-        "the range of an activation still moves as pictures are added",
+        "the range of an activation still grows as pictures are added",
         "add pictures, or raise --calibration-images until this goes away",
     ),
 }
@@ -121,7 +121,7 @@ class LintFinding:
 
     Attributes:
         code: a key of ``RULES``.
-        reason: what was seen.
+        reason: what was found.
     """
 
     code: str
@@ -140,11 +140,11 @@ class LintFinding:
 
 @dataclass(frozen=True, slots=True)
 class LintResult:
-    """What the lint has to say.
+    """The result of the lint.
 
     Attributes:
         findings: in the order of ``RULES``.
-        skipped: codes that could not be looked for, and why.
+        skipped: codes that could not be checked, and why.
     """
 
     findings: tuple[LintFinding, ...]
@@ -156,10 +156,10 @@ class LintReference:
     """What a calibration set is compared with.
 
     Attributes:
-        classes: how many the model tells apart.
-        training: pixels of its training split, None where nobody knows them.
+        classes: how many the model has.
+        training: pixels of its training split, None where unknown.
         evaluated: digests of the pictures it is validated and tested on, None where unknown.
-        growth: measures how far activation ranges move, see ``range_growth``; None: do not.
+        growth: measures how far activation ranges grow, see ``range_growth``; None: do not.
     """
 
     classes: int
@@ -169,11 +169,11 @@ class LintReference:
 
 
 class _UncheckedError(Exception):
-    """Why a code cannot be looked for."""
+    """Why a code cannot be checked."""
 
 
 def lint(calibration: CalibrationSet, reference: LintReference) -> LintResult:
-    """Looks for every fault of ``RULES``; what cannot be looked for is said, too."""
+    """Checks for every fault of ``RULES``, and lists the codes that cannot be checked."""
     found: list[LintFinding] = []
     skipped: dict[str, str] = {}
     for code in RULES:
@@ -203,7 +203,7 @@ def _repeated(calibration: CalibrationSet, _: LintReference, __: set[str]) -> st
     most = max(counts.values())
     return (
         f"{copies} of {len(calibration)} pictures are copies of others, pixel for pixel; one "
-        f"stands there {most} times"
+        f"occurs {most} times"
     )
 
 
@@ -226,7 +226,7 @@ def _value_range(
     if training is None:
         raise _UncheckedError("the training split's pixels are not known, only 0..1 is ruled out")
     if not before.isdisjoint(_ALIKE):
-        raise _UncheckedError("the pictures are too alike to stand for the training split")
+        raise _UncheckedError("the pictures are too alike to represent the training split")
     if len(calibration) < _COMPARABLE:
         raise _UncheckedError(f"{len(calibration)} pictures are too few to compare")
     standard_error = training.picture_mean_std / np.sqrt(len(calibration))
@@ -255,10 +255,12 @@ def _channels_swapped(
         raise _UncheckedError("another fault changes the colours")
     cast = abs(training.red_less_blue)
     if cast < max(_CAST_COUNTS, _CAST * training.red_less_blue_std):
-        raise _UncheckedError("red and blue of the training split are too alike to tell them apart")
+        raise _UncheckedError(
+            "red and blue of the training split are too alike to distinguish them"
+        )
     seen = np.array(statistics_of(calibration.pixels).mean)
     expected = np.array(training.mean)
-    # Brightness says nothing of the order.
+    # Brightness is independent of the order.
     seen, expected = seen - seen.mean(), expected - expected.mean()
     as_rgb = float(np.linalg.norm(seen - expected))
     as_bgr = float(np.linalg.norm(seen - expected[::-1]))
@@ -274,7 +276,7 @@ def _channels_swapped(
 
 def _overlap(calibration: CalibrationSet, reference: LintReference, _: set[str]) -> str | None:
     if reference.evaluated is None:
-        raise _UncheckedError("without --data the pictures to be evaluated are not known")
+        raise _UncheckedError("without --data the validation and test pictures are not known")
     known = sum(digest in reference.evaluated for digest in calibration.digests)
     if not known:
         return None
@@ -319,12 +321,12 @@ Note = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class CalibrationRequest:
-    """Which pictures a person wants the ranges set by.
+    """Which pictures the user chose for calibration.
 
     Attributes:
         split: of the data set to draw them from.
         folder: of pictures to take instead, None to draw from the data set.
-        ignored: codes of the lint that shall not stop the conversion.
+        ignored: codes of the lint that do not stop the conversion.
         max_pixels: larger pictures of the folder are left out.
     """
 
@@ -340,8 +342,8 @@ class CheckedCalibration:
 
     Attributes:
         pixels: ``(N + 2, H, W, C)`` uint8, the last two black and white.
-        observed: what the float network computes on them.
-        record: for the artifact's provenance: which pictures they are, and what the lint said.
+        observed: the float network's activations on them.
+        record: for the artifact's provenance: which pictures, and the result of the lint.
     """
 
     pixels: NDArray[np.uint8]
@@ -368,7 +370,7 @@ def checked_calibration(
         dataset: the one it was trained on, as far as known.
         count: how many pictures, at most.
         request: from where.
-        note: told of warnings, and of what could not be looked for.
+        note: called with warnings, and with what could not be checked.
 
     Returns:
         None where there is neither a data set nor a folder.
@@ -388,7 +390,7 @@ def checked_calibration(
         if chosen.left_out:
             note(
                 f"{chosen.left_out} pictures are copies of others, in this split or another, and are "
-                "not calibrated with"
+                "left out of the calibration"
             )
     else:
         return None
@@ -419,7 +421,7 @@ def checked_calibration(
         faults = "; ".join(f"{f.code}: {f.reason}; {f.remedy}" for f in fatal)
         flags = " ".join(f"--ignore-lint {finding.code}" for finding in fatal)
         raise ConversionError(
-            f"these pictures cannot be calibrated with: {faults} ({flags} converts anyway)"
+            f"these pictures cannot set the ranges: {faults} ({flags} converts anyway)"
         )
     return CheckedCalibration(pixels, observed(), _record(chosen, training, result, request))
 
@@ -430,10 +432,10 @@ def _said(result: LintResult, request: CalibrationRequest, chosen: CalibrationSe
             yield f"calibration: {finding.code} ignored: {finding.reason}"
         elif finding.severity == "warning":
             yield f"calibration warning: {finding.code}: {finding.reason}; {finding.remedy}"
-    if chosen.split is None:  # of a draw from the training split there is less to doubt
+    if chosen.split is None:  # a draw from the training split needs no such list
         for code, why in result.skipped.items():
             if code not in request.ignored:
-                yield f"calibration: {code} was not looked for: {why}"
+                yield f"calibration: {code} was not checked: {why}"
 
 
 def _record(

@@ -1,7 +1,7 @@
-"""Keras to ``.onnx``, in float32 and as int8 in the QDQ form that every ONNX runtime knows.
+"""Keras to ``.onnx``, in float32 and as int8 in the QDQ form that every ONNX runtime supports.
 
-tf2onnx translates the graph, ONNX Runtime folds what is constant and quantises. The softmax is put
-behind both, so that it stays in float.
+tf2onnx translates the graph; ONNX Runtime folds constants and quantises. The softmax is appended
+last, so that it stays in float.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def _translated(logits: Any) -> Any:
         with working("converting to ONNX"), warnings.catch_warnings(), muted():
             warnings.simplefilter("ignore")
             model, _ = tf2onnx.convert.from_keras(logits, signature, opset=_OPSET)
-    except Exception as error:  # tf2onnx raises whatever TensorFlow and its own parts raise
+    except Exception as error:  # tf2onnx raises exceptions of TensorFlow and of its own parts
         raise ConversionError(
             f"{logits.name}: tf2onnx cannot express the model in ONNX ({_first_line(error)}); choose "
             "another --format"
@@ -79,7 +79,7 @@ def _translated(logits: Any) -> Any:
 def _folded(model: Any, folder: Path) -> Any:
     """The same function with batch normalisation in the convolutions and constants computed.
 
-    Only rewritings that leave standard operators: what is special to this machine, ONNX Runtime adds
+    Only optimisations that leave standard operators: ONNX Runtime adds machine-specific ones
     when it loads the file.
     """
     onnx, runtime = require("onnx"), require("onnxruntime")
@@ -93,7 +93,7 @@ def _folded(model: Any, folder: Path) -> Any:
         )
     except Exception as error:  # ONNX Runtime's exceptions have no class in common
         raise ConversionError(
-            f"ONNX Runtime refuses the model that tf2onnx made of it ({_first_line(error)}); choose "
+            f"ONNX Runtime refuses the model that tf2onnx made ({_first_line(error)}); choose "
             "another --format"
         ) from error
     folded = onnx.load(options.optimized_model_filepath)
@@ -102,7 +102,7 @@ def _folded(model: Any, folder: Path) -> Any:
 
 
 def _name_by_order(graph: Any) -> None:
-    """Names by kind and place: Keras counts what a process has traced, and constants have no order."""
+    """Names nodes by kind and place: Keras' names depend on what the process traced before."""
     if any(
         attribute.HasField("g") or attribute.graphs for n in graph.node for attribute in n.attribute
     ):
@@ -129,7 +129,7 @@ def _name_by_order(graph: Any) -> None:
 def _quantised(model: Any, calibration: NDArray[np.uint8], folder: Path) -> Any:
     onnx = require("onnx")
     quantization = require("onnxruntime.quantization")
-    # Says that constants are folded, or the quantiser asks for it.
+    # Marks constants as folded, or the quantiser warns.
     require("onnxruntime.quantization.quant_utils").add_pre_process_metadata(model)
     # Quantised tensors are named after these, and what follows looks for the input by its name.
     source, target = folder / "float.onnx", folder / "int8.onnx"
@@ -219,7 +219,7 @@ def _append_softmax(model: Any) -> None:
 
 
 def _sealed(model: Any) -> bytes:
-    """The file, without what the tools wrote about themselves; the same model gives the same bytes."""
+    """The file without the tools' own metadata; the same model gives the same bytes."""
     onnx = require("onnx")
     model.ir_version = _IR_VERSION
     model.producer_name, model.producer_version = PRODUCER, edge_sdk.__version__
@@ -228,7 +228,7 @@ def _sealed(model: Any) -> bytes:
     used = {node.domain for node in model.graph.node}
     for entry in [entry for entry in model.opset_import if entry.domain not in used]:
         model.opset_import.remove(entry)
-    # Shapes in between; readers work them out, and the quantiser leaves some that are wrong.
+    # Intermediate shapes: readers infer them, and the quantiser leaves wrong ones.
     del model.graph.value_info[:]
     onnx.checker.check_model(model)
     sealed: bytes = model.SerializeToString(deterministic=True)

@@ -1,4 +1,4 @@
-"""A converted model is opened and asked before it is handed over."""
+"""Opens and runs a converted model before it is returned."""
 
 from __future__ import annotations
 

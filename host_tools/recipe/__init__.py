@@ -1,4 +1,4 @@
-"""Recipes: a TOML file, read into frozen dataclasses, that says how a model is made.
+"""Recipes: TOML files, read into frozen dataclasses, that specify how a model is made.
 
 Every key has a default but ``name``; an unknown key is an error that names the nearest known one.
 """
@@ -51,13 +51,13 @@ __all__ = [
     "variants_of",
 ]
 
-# A table of the file that is not a section: what each variant of the recipe has differently.
+# A table of the file that is not a section: the keys that each variant of the recipe changes.
 _VARIANTS = "variants"
 _RECIPE_BYTES = 1_000_000
 
 
 def preprocessing_of(recipe: Recipe) -> Preprocessing:
-    """The device's preprocessing that a recipe asks for."""
+    """The device's preprocessing that a recipe specifies."""
     data = recipe.data
     crop: Crop = next(name for name in CROPS if name == data.crop)
     return Preprocessing(data.width, data.height, 3 if data.color == "rgb" else 1, crop)
@@ -101,7 +101,7 @@ def variants_of(source: str | Path) -> tuple[str, ...]:
 
 
 def notes_of(source: str | Path) -> str:
-    """The comment at the head of a recipe's file, which says what it is for; empty without one.
+    """The comment at the head of a recipe's file, its purpose; empty without one.
 
     Raises:
         RecipeError: see ``load_recipe``.
@@ -145,11 +145,11 @@ def _contradictions(recipe: Recipe) -> Iterator[str]:
         )
     if all(frozen) and (recipe.augmentation.mixup or recipe.augmentation.cutmix):
         yield (
-            "a frozen backbone is computed once and sees no mixed batches; leave mixup and cutmix "
+            "a frozen backbone is computed once, without mixed batches; leave mixup and cutmix "
             "out, or train more than the head"
         )
     if any(frozen) and training.teacher != "none":
-        yield "training.teacher looks at pictures, and a stage with a frozen backbone has only features"
+        yield "training.teacher needs pictures, and a stage with a frozen backbone has only features"
     if any(frozen[1:]):
         yield 'only the first of training.stages can have trainable = "head"'
     if training.optimizer == "adamw" and not training.weight_decay:
@@ -167,7 +167,7 @@ def _contradictions(recipe: Recipe) -> Iterator[str]:
     if len(stages) > training.epochs:
         yield f"{len(stages)} training.stages need as many epochs, got {training.epochs}"
     if recipe.scores.coverage is not None and recipe.scores.accuracy is not None:
-        yield "one threshold serves one goal: give scores.coverage or scores.accuracy"
+        yield "a threshold has one goal: give scores.coverage or scores.accuracy"
     if not recipe.name or not all(c.isalnum() or c in "-_." for c in recipe.name):
         yield f"name must be of letters, digits, - _ and ., got {recipe.name!r}"
     elif not any(character.isalnum() for character in recipe.name):
@@ -237,7 +237,7 @@ def builtin_recipes() -> tuple[str, ...]:
 
 
 def _parsed(source: str | Path) -> tuple[dict[str, Any], str | None, str]:
-    """The values of a recipe's file, the variant asked for, and what to call it in errors."""
+    """The values of a recipe's file, the requested variant, and its name in errors."""
     name, variant = _named(source)
     text, where = _read(name)
     try:
@@ -253,9 +253,9 @@ def _parsed(source: str | Path) -> tuple[dict[str, Any], str | None, str]:
 
 
 def _named(source: str | Path) -> tuple[str | Path, str | None]:
-    """A recipe and the variant asked for."""
+    """A recipe and the requested variant."""
     name, colon, variant = str(source).rpartition(":")
-    # A path of Windows has a colon too, and a file may be called like anything.
+    # A Windows path has a colon too, and a file may have any name.
     asked = bool(colon) and all(c.isalnum() or c in "-_" for c in variant)
     return (name, variant) if asked and not Path(source).exists() else (source, None)
 
@@ -296,7 +296,7 @@ def _override(values: dict[str, Any], override: str) -> None:
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except RecursionError as error:
-        raise RecipeError(f"--set {path}: nested too deep to be meant") from error
+        raise RecipeError(f"--set {path}: nested too deep") from error
     except tomllib.TOMLDecodeError:
         value = text.strip()  # a plain word or path
     *sections, key = path.strip().split(".")

@@ -1,4 +1,4 @@
-"""Every key of a recipe: its default, what it means in the words of its field, and its limits."""
+"""Every key of a recipe: its default, its meaning, and its limits."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _MAX_SEED = 2**32 - 1  # what NumPy and Keras take
 
 @dataclass(frozen=True, slots=True)
 class DataRecipe:
-    """What the model sees, and how a data set without ready splits is split."""
+    """The model's input, and how a data set without ready splits is split."""
 
     width: int = key(32, "of the model's input, in pixels", (8, 4096))
     height: int = key(32, "of the model's input, in pixels", (8, 4096))
@@ -45,17 +45,17 @@ class DataRecipe:
     margin: float = key(
         0.15,
         "training pictures are cached this share larger than the input where they are large "
-        "enough, so that zoom, rotation and crop lose nothing",
+        "enough, so that zoom, rotation and crop lose no detail",
         (0, 1),
     )
 
 
 @dataclass(frozen=True, slots=True)
 class AugmentationRecipe:
-    """Changes made to training pictures, anew in every epoch.
+    """Random changes of training pictures, drawn again in every epoch.
 
-    All that moves pixels (flips to crop) is one affine transform: nothing is resampled twice. A
-    frozen base sees them in ``training.feature_variants`` passes.
+    All moves of pixels (flips to crop) are one affine transform, so pixels are resampled once. A
+    frozen base gets them in ``training.feature_variants`` passes.
     """
 
     horizontal_flip: float = key(0.0, "probability of mirroring left and right", _SHARE)
@@ -82,7 +82,7 @@ class AugmentationRecipe:
     )
     crop_probability: float = key(1.0, "of a random crop", _SHARE)
     fill_mode: str = key(
-        "reflect", "what stands where a moved picture leaves a gap (constant: black)", FILL_MODES
+        "reflect", "what fills the gap that a moved picture leaves (constant: black)", FILL_MODES
     )
     brightness: float = key(0.0, "at most this share brighter or darker", (0, 0.95))
     brightness_probability: float = key(1.0, "of a change of brightness", _SHARE)
@@ -134,7 +134,7 @@ class ModelRecipe:
         "batch normalisation in the blocks of small-cnn and airbench, and the head's hidden layers",
     )
     train_batch_norm: bool = key(
-        False, "whether a pretrained backbone's batch normalisation goes on learning its statistics"
+        False, "whether a pretrained backbone's batch normalisation keeps updating its statistics"
     )
     block_dropout: float = key(
         0.0, "share dropped after each block of small-cnn and airbench", (0, 0.95)
@@ -166,7 +166,7 @@ class StageRecipe:
 
 @dataclass(frozen=True, slots=True)
 class TrainingRecipe:
-    """How the network learns."""
+    """How the network is trained."""
 
     epochs: int = key(30, "at most, all stages together", (1, 100_000))
     batch_size: int = key(32, "pictures per step", (1, 65_536))
@@ -177,7 +177,7 @@ class TrainingRecipe:
     schedule: str = key(
         "cosine",
         "constant; cosine: down to zero; one-cycle: up for a quarter of the steps, then down to "
-        "zero (Smith 2018); plateau: times plateau_factor when the validation loss stands still",
+        "zero (Smith 2018); plateau: times plateau_factor when the validation loss stops improving",
         SCHEDULES,
     )
     plateau_factor: float = key(0.5, "see schedule", (0.001, 0.999))
@@ -186,18 +186,18 @@ class TrainingRecipe:
     label_smoothing: float = key(0.0, "Szegedy et al. 2016", (0, 0.9))
     loss: str = key(
         "crossentropy",
-        "crossentropy, or focal (Lin et al. 2017), which looks away from what is learnt already",
+        "crossentropy, or focal (Lin et al. 2017), which gives well-classified pictures less weight",
         ("crossentropy", "focal"),
     )
-    focal_gamma: float = key(2.0, "how far the focal loss looks away", (0, 10))
+    focal_gamma: float = key(2.0, "focusing parameter of the focal loss", (0, 10))
     class_weights: str = key(
         "none",
-        "balanced: a picture counts more the fewer its class has, N / (classes * N of the class)",
+        "balanced: pictures are weighted by N / (classes * N of the class)",
         ("none", "balanced"),
     )
     ema: float = key(
         0.0,
-        "momentum of an average of the weights that is validated and kept; 0: none",
+        "momentum of the moving average of the weights, which is validated and kept; 0: none",
         (0, 0.99999),
     )
     precision: str = key(
@@ -209,8 +209,8 @@ class TrainingRecipe:
     teacher: str = key(
         "none", "a larger .keras model or run directory to learn from (Hinton et al. 2015)"
     )
-    distillation_weight: float = key(0.5, "share of the loss that the teacher decides", _SHARE)
-    distillation_temperature: float = key(4.0, "softens both answers", (0.1, 100))
+    distillation_weight: float = key(0.5, "share of the teacher's term in the loss", _SHARE)
+    distillation_temperature: float = key(4.0, "softens both models' probabilities", (0.1, 100))
     patience: int = key(
         8, "epochs without a better validation loss before training stops; 0: never", (0, 100_000)
     )
@@ -231,7 +231,7 @@ class ConversionRecipe:
     formats: tuple[str, ...] = key(("int8", "float16"), "of the artifacts", FORMATS)
     calibration_images: int = key(
         200,
-        "training pictures that set the ranges of int8, spread over the classes",
+        "training pictures that set the ranges of int8, drawn evenly from the classes",
         (1, 1_000_000),
     )
     io: str = key(
@@ -258,7 +258,7 @@ class ScoresRecipe:
 
 @dataclass(frozen=True, slots=True)
 class GatesRecipe:
-    """Budgets that ``edgecls build`` holds artifacts to; without one there is no verdict."""
+    """Budgets of accuracy that ``edgecls build`` checks; without one there is no verdict."""
 
     max_drop: float | None = key(None, "points of accuracy an artifact may lose", (0, 100))
     max_class_drop: float | None = key(None, "points any single class may lose", (0, 100))
@@ -266,7 +266,7 @@ class GatesRecipe:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """All of it. ``name`` names the files; ``description`` is for people."""
+    """A whole recipe. ``name`` names the files; ``description`` is a sentence."""
 
     name: str
     description: str = ""
