@@ -1,7 +1,7 @@
-"""The run directory: everything that one training leaves behind, under fixed names.
+"""The run directory: all files of one training, under fixed names.
 
-Two processes that write the same names destroy each other's work, so a folder is taken before it is
-written to: ``taken`` and ``take_default``.
+Two processes that write the same names destroy each other's work, so a process locks a folder before
+it writes to it: ``taken`` and ``take_default``.
 """
 
 from __future__ import annotations
@@ -57,12 +57,12 @@ class RunDirectory:
 
     @property
     def checkpoint(self) -> Path:
-        """Where an interrupted training goes on."""
+        """The checkpoint from which an interrupted training resumes."""
         return self.path / "checkpoint.npz"
 
     @property
     def logs(self) -> Path:
-        """What can be watched while it trains: ``history.csv`` and TensorBoard's events."""
+        """Logs during training: ``history.csv`` and TensorBoard's events."""
         return self.path / "logs"
 
     @property
@@ -72,7 +72,7 @@ class RunDirectory:
 
     @property
     def report(self) -> Path:
-        """What the run amounted to, for programs."""
+        """The run's results, for programs."""
         return self.path / "report.json"
 
     @property
@@ -87,7 +87,7 @@ class RunDirectory:
 
     @property
     def scores(self) -> Path:
-        """The float model's scores on the test pictures, to validate against on a device."""
+        """The float model's scores on the test pictures, the reference of a validation on a device."""
         return self.path / "reference_scores.npz"
 
     def write_description(self, recipe: Recipe, labels: tuple[str, ...]) -> None:
@@ -98,7 +98,7 @@ class RunDirectory:
     def write_report(self, report: dict[str, Any]) -> None:
         """Writes ``report.json``."""
         text = json.dumps(report, indent=1)
-        # A list of numbers stays on its line: a matrix of 1,000 classes has a million of them.
+        # A list of numbers is one line: a matrix of 1,000 classes has a million of them.
         text = _NUMBERS.sub(lambda found: " ".join(found[0].split()), text)
         write_atomically(self.report, text + "\n")
 
@@ -119,9 +119,9 @@ class RunDirectory:
 
 @contextlib.contextmanager
 def taken(folder: Path, option: str = "--out") -> Iterator[None]:
-    """Holds a folder, made if absent, for this process; it may take one that it holds already.
+    """Locks a folder, made if absent, for this process; a process may lock its folder again.
 
-    The lock ends with the process, however that ends; a folder that is empty then is removed.
+    The lock ends with the process, however that ends; an empty folder is then removed.
 
     Args:
         folder: to be written to.
@@ -135,7 +135,7 @@ def taken(folder: Path, option: str = "--out") -> Iterator[None]:
     path = folder / _LOCK
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        # The number first: an attempt to take the lock may empty its file.
+        # Read the process id first: an attempt to lock may empty the file.
         holder = path.read_text("ascii", "replace").strip() if path.exists() else ""
         lock = filelock.FileLock(path.absolute(), is_singleton=True)
         lock.acquire(timeout=0)
@@ -145,8 +145,8 @@ def taken(folder: Path, option: str = "--out") -> Iterator[None]:
             lock.acquire(timeout=0)
     except filelock.Timeout as error:
         raise FolderInUseError(
-            f"{folder}: process {holder or 'unknown'} writes into this folder; expected a folder for "
-            f"each. Wait for that process or stop it, or choose another folder with {option}"
+            f"{folder}: process {holder or 'unknown'} writes into this folder; expected a folder per "
+            f"process. Wait for that process or stop it, or choose another folder with {option}"
         ) from error
     except OSError as error:
         raise WriteError(
@@ -199,7 +199,7 @@ def take_default(name: str, *, resume: bool) -> Iterator[Path]:
                     raise
                 continue
             if RunDirectory(folder).model.exists() and not resume:
-                continue  # finished between the two looks
+                continue  # finished between the two checks
             yield folder
             return
 
@@ -214,7 +214,7 @@ class TrainedModel:
 
     @property
     def name(self) -> str:
-        """What artifacts made from it are called."""
+        """The name of artifacts made from it."""
         return self.recipe.name if self.recipe else self.path.stem
 
 

@@ -62,7 +62,7 @@ def set_trainable(network: Any, recipe: ModelRecipe, which: str) -> None:
         layer.trainable = True
     if which != "head" and trains_head_only(network):
         raise RecipeError(
-            f'model.trainable = "{which}": nothing of the backbone would learn (its batch '
+            f'model.trainable = "{which}": nothing of the backbone would be trained (its batch '
             "normalisation is frozen); give head, or more layers"
         )
 

@@ -1,1 +1,1 @@
-"""From an int8 model that lost too much to one that did not, and what each step cost."""
+"""The search for an int8 model within a budget of accuracy, and the cost of each step."""

@@ -1,6 +1,6 @@
-"""Quantisation-aware fine-tuning: weights move to where rounding hurts the answers least.
+"""Quantisation-aware fine-tuning: trains the weights so that rounding changes the answers least.
 
-The teacher is the float model itself, so nobody needs labels, and the answers stay the float
+The teacher is the float model itself, so no labels are needed, and the answers stay the float
 model's: the student computes with rounded weights and activations (``host_tools.quantize.
 fake_quant``) and learns the teacher's softened probabilities (Hinton et al. 2015, "Distilling the
 Knowledge in a Neural Network"; temperature T, gradients scaled by its square as there).
@@ -28,24 +28,24 @@ Note = Callable[[str], None]
 
 _BATCH = 64
 _FEWEST_IN_BATCH = 8
-# Larger pictures go in smaller batches: all activations are kept for the gradient.
+# Larger pictures need smaller batches: all activations are kept for the gradient.
 _PIXELS_IN_BATCH = 64 * 96 * 96
-# Training pictures that only judge the states: this share, and no more than so many.
+# Training pictures held out to compare states: this share, and at most this many.
 _HELD_OUT = 0.1
 _MOST_HELD_OUT = 1000
 _FEWEST = 16
-# Small data sets go round more often, in smaller batches.
+# Small data sets are used for more epochs, in smaller batches.
 _FEWEST_STEPS = 200
 _BATCHES_IN_EPOCH = 12
-# So many states are judged, evenly over the steps.
+# Number of states compared, evenly over the steps.
 _LOOKS = 10
-# Steps between the one that compiles and the moment at which their time tells how many there can be.
+# Steps after the one that compiles, timed to plan the number of steps.
 _TIMED = 8
-# Of the time left is for learning; the rest is for judging.
+# Share of the time left for training; the rest is for comparing states.
 _LEARNING = 0.8
 _WARM_UP = 0.1
 _MIRRORED = 0.5  # of the pictures, where they may be
-_ENOUGH = 0.1  # of the divergence before: no other rate is tried
+_ENOUGH = 0.1  # of the divergence before: below it no other rate is tried
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class FineTuning:
     """How long and how fast.
 
     Attributes:
-        seconds: for all of it; the best state so far is kept then.
+        seconds: time limit; the best state so far is kept.
         epochs: over the pictures, but at least 200 batches.
         most_pictures: of an epoch.
         learning_rates: Adam's, each after a warm-up over the first tenth, falling to zero as a
@@ -75,12 +75,12 @@ class FineTuning:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FineTuned:
-    """What came of it.
+    """The result of a fine-tuning.
 
     Attributes:
-        model: a ``keras.Model`` like the one given, in float; the very one where nothing improved.
+        model: a ``keras.Model`` like the given one, in float; the given one where nothing improved.
         before, after: divergence (nats, softened) of the rounded model from the float one on
-            held-out training pictures; NaN where time was up before it could be measured.
+            held-out training pictures; NaN where the time limit came before the measurement.
         steps: batches learned from.
         seconds: it took.
     """
@@ -109,11 +109,11 @@ def fine_tuned(
 
     Args:
         model: a functional or sequential ``keras.Model``, as of ``convert``; it stays as it is.
-        training: pictures to learn from, some of which are held out to judge by.
+        training: pictures to train on, some of which are held out for comparison.
         calibration: ``(N, H, W, C)`` uint8, the last two black and white: they set the ranges.
-        treatment: whose way to ranges and whose operators in float are taken.
+        treatment: gives the method of ranges and the operators kept in float.
         how: how long.
-        note: told the end.
+        note: called with the result.
 
     Raises:
         ConversionError: see ``FakeQuantized``.
@@ -122,7 +122,7 @@ def fine_tuned(
     note(
         f"fine-tuned for int8: {tuned.steps} batches in {tuned.seconds:.0f} s, divergence "
         f"{tuned.before:.3g} before and {tuned.after:.3g} after"
-        + ("" if tuned.improved else "; nothing was gained")
+        + ("" if tuned.improved else "; the model was not improved")
     )
     return tuned
 
@@ -180,10 +180,10 @@ class _Course:
         return FineTuned(tuned, before, self._best, self._steps, self._seconds())
 
     def _learn_at(self, rate: float, until: float) -> None:
-        """One course at a learning rate, up to so many seconds after the beginning.
+        """One training at a learning rate, until ``until`` seconds after the start.
 
-        The clock has one say, after the first steps: how many there are. Where time is plenty, the
-        same seed so gives the same network on any machine.
+        The clock is read once, after the first steps, to plan their number. Where time suffices for all,
+        the same seed gives the same network on any machine.
         """
         steps, looked, look_seconds, compiled = 0, 0, 0.0, 0.0
         per_epoch = max(1, min(len(self._rows), self._how.most_pictures) // self._batch)
@@ -200,7 +200,7 @@ class _Course:
             steps += 1
             self._steps += 1
             if not math.isfinite(float(self._learn(self._pictures(rows)))):
-                break  # what was kept before is what counts
+                break  # the state kept before is the result
             if int(_LOOKS * steps / total) == looked and steps < total:
                 continue
             looked = int(_LOOKS * steps / total)
@@ -209,7 +209,7 @@ class _Course:
             started = self._seconds()
             judged = self._judged()
             look_seconds = self._seconds() - started
-            if judged < self._best:  # never of what is no number
+            if judged < self._best:  # False for NaN
                 self._best, self._kept = judged, self._student.plain.get_weights()
 
     def _batches(self, per_epoch: int, total: int) -> Iterator[NDArray[np.int64]]:

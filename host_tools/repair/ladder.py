@@ -1,6 +1,6 @@
 """The ladder: cheap treatments, operators in float, fine-tuning, float16, until a budget holds.
 
-Chosen on the validation split; whoever calls confirms once on the test split.
+The model is chosen on the validation split; the caller confirms it once on the test split.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class Maker:
         self._limits: dict[tuple[bool, RangeMethod], Mapping[str, tuple[float, float]]] = {}
 
     def network(self, treatment: Treatment) -> tuple[Graph, Mapping[str, Observed]]:
-        """The float network that is rounded, but for biases, and what was observed of it."""
+        """The float network before rounding and bias correction, and its observed activations."""
         if treatment.equalized not in self._networks:
             self._networks[True] = equalized(*self._networks[False], self._pixels)
         return self._networks[treatment.equalized]
@@ -106,11 +106,11 @@ class Maker:
         return rounded_model(*self.network(treatment), self.limits(treatment), treatment)
 
 
-# All are tried and the best one goes on.
+# All are tried; the best one is the base of the next rungs.
 FREE: tuple[tuple[str, str, Treatment], ...] = (
     (
         "int8",
-        "weights per channel, ranges of everything that was seen",
+        "weights per channel, ranges of all observed values",
         Treatment("minmax", equalized=False, corrected=False),
     ),
     (
@@ -120,46 +120,46 @@ FREE: tuple[tuple[str, str, Treatment], ...] = (
     ),
     (
         "ranges of least squared error",
-        "rounding and saturation balanced, activation by activation",
+        "the least squared error of rounding and saturation, per activation",
         Treatment("mse", equalized=False, corrected=False),
     ),
     (
         "biases corrected",
-        "biases make up for the rounding of weights",
+        "biases compensate the rounding of weights",
         Treatment("mse", equalized=False, corrected=True),
     ),
     (
         "equalised, biases corrected",
-        "channels of like size, then ranges of least squared error and corrected biases",
+        "equalised channels, then ranges of least squared error and corrected biases",
         Treatment("mse", equalized=True, corrected=True),
     ),
 )
 
 
 Note = Callable[[str], None]
-# From how the model is made int8 and seconds to a float model fine-tuned for that; None: in vain.
+# From a treatment and a time limit in seconds to a fine-tuned float model; None: not improved.
 FineTune = Callable[[Treatment, float], Graph | None]
 
-# With more of the operators in float it is hardly an int8 model, and fine-tuning needs time, too.
+# The largest share of operators in float, and of the time; fine-tuning needs time, too.
 _MOST_FLOAT = 0.5
 _TIME_BEFORE_TUNING = 0.6
 _TIME_FOR_TUNING = 0.9  # of what is left then
-# Faster by less than this may be the machine's mood, and nobody waits for a fifth of a millisecond.
+# A smaller gain may be noise of the measurement, and is not worth a larger file.
 _WORTH = 0.9
 _NOTICED_MS = 0.2
 
 
 class Climber:
-    """Climbs once.
+    """Searches once.
 
     Args:
         graph: of the float model up to its logits.
-        calibration: pictures that passed the lint, and what was observed on them.
+        calibration: pictures that passed the lint, and their observed activations.
         pixels, truth: ``(N, H, W, C)`` uint8 pictures of the validation split and ``(N,)`` labels.
         float16: makes the float16 model, the last rung.
         budget: when to stop.
         io: what the input of an int8 model stores.
-        note: told every rung as it is measured.
+        note: called with each rung as it is measured.
         fine_tune: makes the fine-tuned model; None: that rung is left out.
     """
 
@@ -187,7 +187,7 @@ class Climber:
         self._made: list[Candidate] = []
         self._blamed: dict[str, float] = {}
         self._sensitive: tuple[Sensitivity, ...] = ()
-        self._fast_from = 0  # rungs before this one are slower than they need be
+        self._fast_from = 0  # rungs before this one have operators without a fast int8 kernel
 
     def climb(self) -> Ladder:
         """Tries rung after rung until the budget holds; the best one in the end otherwise."""
@@ -222,7 +222,7 @@ class Climber:
         )
 
     def _free(self) -> Treatment:
-        """All treatments that cost nothing at run time, as far as time allows; the best one."""
+        """Tries the treatments without a cost at run time, within the time limit; returns the best."""
         tried: list[Treatment] = []
         for name, note, treatment in FREE:
             if tried and self._left() < 0:
@@ -235,7 +235,7 @@ class Climber:
         return tried[best]
 
     def _as_fast_as_float(self, treatment: Treatment) -> Treatment:
-        """Leaves kinds of operators in float while that makes the model faster, if it is slow."""
+        """Leaves kinds of operators in float while that makes a slow model faster."""
         plain = self._quantized(treatment)
         picture = self._pixels[0]
         float_ms, whole = latencies_ms([self._float, plain], picture)
@@ -264,8 +264,8 @@ class Climber:
                 self._blamed[kind] = found[kind]
         if not kept:
             self._note(
-                f"int8 takes {whole:.2f} ms and float32 {float_ms:.2f} ms here, and no kind of operator "
-                "alone is to blame"
+                f"int8 takes {whole:.2f} ms and float32 {float_ms:.2f} ms here, and no single operator kind "
+                "is the cause"
             )
             return treatment
         kinds_kept = ", ".join(self._blamed)
@@ -310,7 +310,7 @@ class Climber:
             return
         pixels, kept = self._calibration.pixels, treatment.kept_float
         maker = Maker(graph, observe(graph, pixels), pixels)
-        # Tuned for the rounding of its weights as they are; whether others help is measured.
+        # Tuned for the rounding of its own weights; whether other treatments help is measured.
         plain = replace(treatment, equalized=False, corrected=False)
         ways = {
             plain: "fine-tuned",
@@ -352,17 +352,17 @@ class Climber:
         )
 
     def _done(self, *, in_any_case: bool = False) -> bool:
-        """A rung holds, or (but for the last rung) time is up."""
+        """A rung holds, or (but for the last rung) the time limit is reached."""
         if any(rung.holds for rung in self._rungs[self._fast_from :]):
             return True
         return not in_any_case and self._left() < 0
 
     def _left(self) -> float:
-        """Share of the time; negative when it is up."""
+        """Share of the time left; negative past the limit."""
         return 1 - (time.perf_counter() - self._began) / self._budget.seconds
 
     def _choice(self) -> int:
-        """The best of what holds; else what lost least."""
+        """The best rung that holds; else the one with the smallest loss."""
         numbers = range(len(self._rungs))
         fitting = [i for i in numbers if i >= self._fast_from and self._rungs[i].holds]
         if not fitting:
@@ -379,8 +379,8 @@ class Climber:
 
 
 def _preference(rung: Rung) -> tuple[float, float]:
-    """By the answers that stayed the same, which are less a matter of luck than the right ones.
+    """By the share of unchanged answers, which varies less by chance than the accuracy.
 
-    Among equals, by the scores.
+    Ties are broken by the scores.
     """
     return -rung.agreement, rung.divergence

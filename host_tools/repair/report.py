@@ -1,4 +1,4 @@
-"""A conversion under a budget: climb, confirm on the test split, write down what was found."""
+"""A conversion under a budget: confirms the choice on the test split and writes the report."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def write_page(path: Path, repaired: Repaired, layers: Sequence[LayerError]) -> 
 
     Args:
         path: where to.
-        repaired: the ladder, the chosen artifact, and what the test split says of it.
+        repaired: the ladder, the chosen artifact, and its result on the test split.
         layers: of the chosen int8 model, the worst first; empty for float16.
 
     Raises:
@@ -118,13 +118,13 @@ class Confirmed:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Repaired:
-    """The end of a repair.
+    """The result of a repair.
 
     Attributes:
         path: of the chosen artifact.
         ladder: what was tried.
-        budget: what was kept to.
-        confirmed: the test split's word; None where there is no test split.
+        budget: the limits of the search.
+        confirmed: the result on the test split; None where there is none.
     """
 
     path: Path
@@ -160,7 +160,7 @@ def confirm(
     truth: NDArray[np.int64],
     budget: RepairBudget,
 ) -> Confirmed | None:
-    """Asks both models about the test split, once; None where it is empty."""
+    """Runs both models on the test split, once; None where it is empty."""
     n = len(truth)
     if not n:
         return None
@@ -182,7 +182,7 @@ def record(repaired: Repaired, graph: Graph, calibration: CheckedCalibration) ->
     """Writes ``<artifact>_repair.json`` and ``.html`` beside the artifact.
 
     Args:
-        repaired: what to write down.
+        repaired: the result to write.
         graph: of the float model.
         calibration: the pictures that the ladder calibrated with; layers are compared on some.
     """

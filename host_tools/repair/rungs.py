@@ -1,7 +1,7 @@
-"""Rungs of the ladder: sensitivities, a candidate, what it lost, and all of them together.
+"""Rungs of the ladder: sensitivities, candidates, their losses, and the whole ladder.
 
-An operator alone in float has weights that are not rounded; what it reads and writes still is,
-where its neighbours are int8. So each is tried together with its readers, too: then the tensor
+An operator alone in float has unrounded weights; its input and output are still rounded where its
+neighbours are int8. So each operator is also tried together with its readers: then the tensor
 between them stays in float.
 """
 
@@ -25,7 +25,7 @@ from host_tools.quantize.graph import Graph, Operator, append_softmax
 from host_tools.quantize.int8 import Treatment, rounded_model
 from host_tools.validate.statistics import Verdict, drop_interval, judge, worst
 
-# Keeps the logarithm of a score of zero finite; float32 scores are not known better than this.
+# Keeps the logarithm of a score of zero finite; float32 scores have no finer precision.
 _TINY = 1e-7
 
 
@@ -34,7 +34,7 @@ def answers(flatbuffer: bytes, pixels: NDArray[np.uint8], what: str = "") -> NDA
 
     Args:
         flatbuffer: from pixels 0..255 to probabilities.
-        pixels: what it is asked about.
+        pixels: the pictures to classify.
         what: to show with the progress; empty: none is shown.
 
     Raises:
@@ -54,18 +54,18 @@ def divergence(reference: NDArray[np.float32], scores: NDArray[np.float32]) -> f
     return float(terms.sum(axis=1).mean())
 
 
-# They compute nothing of their own that rounding could spoil.
+# They compute no values that rounding could change.
 _MOVES = ("PAD", "RESHAPE", "MAX_POOL_2D", "TRANSPOSE", "SQUEEZE")
 _PICTURES = 64
 _FEWEST_PICTURES = 8
 _MOST_READERS = 3
-# So many of the most sensitive groups are left in float one by one.
+# Number of the most sensitive groups that are left in float one by one.
 _EVERY_STEP = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Sensitivity:
-    """What leaving some operators in float gains.
+    """The gain of leaving some operators in float.
 
     Attributes:
         names: of one operator, or of one and its readers.
@@ -92,8 +92,8 @@ def sensitivities(
         model, seen, limits: a float network, its channels equalised but its biases not corrected:
             which are depends on what stays in float. What was observed of it, and its ranges.
         treatment: whether biases are, and what else stays in float.
-        pixels: ``(N, H, W, C)`` uint8 training pictures; as many are used as time allows.
-        seconds: the search ends by then, with the operators that it came to.
+        pixels: ``(N, H, W, C)`` uint8 training pictures; as many are used as the time allows.
+        seconds: time limit; the search ends with the operators measured so far.
     """
     packed = model.pack()
     started = time.perf_counter()
@@ -131,8 +131,8 @@ def steps(
 
     Args:
         sensitive: the most sensitive first.
-        already: names that are in float anyhow; they are not among those returned.
-        most: so many names at most.
+        already: names that are in float already; they are not returned.
+        most: the largest number of names.
     """
     found: list[tuple[str, ...]] = []
     added: list[str] = []
@@ -223,7 +223,7 @@ class Candidate:
         flatbuffer: the model, with float32 probabilities.
         kept_float: names of operators that stayed in float.
         equalized: channels were brought to like size first.
-        graph: the float network it was made of; None: the one that is repaired.
+        graph: the float network it was made from; None: the one that is repaired.
     """
 
     name: str
@@ -251,7 +251,7 @@ class Rung:
         divergence: mean Kullback-Leibler divergence from the float model's scores, in nats.
         size_bytes: of the flatbuffer.
         latency_ms: median of one inference on this machine, one thread.
-        latency_ratio: the same over the float32 model's, measured in turns with it.
+        latency_ratio: the same over the float32 model's, measured alternately.
         seconds: it took to make and to measure.
     """
 
@@ -275,7 +275,7 @@ class Rung:
 
 @dataclass(frozen=True, slots=True)
 class RepairBudget:
-    """What a repair may cost.
+    """The limits of a repair.
 
     Attributes:
         max_drop: points of accuracy on the validation split.

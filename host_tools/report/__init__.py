@@ -1,1 +1,1 @@
-"""What a person looks at: plots, and one page that holds them all."""
+"""Reports for people: plots, and the pages that show them."""

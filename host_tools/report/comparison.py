@@ -13,13 +13,13 @@ from edge_sdk.errors import ValidationError
 from host_tools.recipe import literal
 from host_tools.report.runs import FIGURES, ComparedRun, read_run
 
-# What numbers of repetitions are set off with.
+# Separators before the number of a repetition.
 _SEPARATORS = " -_./"
 
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """A figure over the repetitions that know it.
+    """A figure over the repetitions that have it.
 
     Attributes:
         mean: arithmetic.
@@ -37,10 +37,10 @@ class Group:
     """Repetitions: runs on the same pictures whose recipes differ in ``training.seed`` alone.
 
     Attributes:
-        name: what the names of its runs begin with, else that of their recipe; no two are the same.
+        name: the common prefix of its runs' names, else the recipe's name; no two are the same.
         members: indices of its runs.
         seeds: different ones among them, at least two.
-        figures: by name, in the order of ``FIGURES``; None where no run knows it.
+        figures: by name, in the order of ``FIGURES``; None where no run has it.
     """
 
     name: str
@@ -131,7 +131,7 @@ def compare_runs(paths: Sequence[Path]) -> RunComparison:
 
 
 def short_names(paths: Sequence[Path]) -> tuple[str, ...]:
-    """The shortest ends of paths that tell them apart, all of as many folders.
+    """The shortest ends of paths that are unique, all with the same number of folders.
 
     Args:
         paths: no two of the same folder.

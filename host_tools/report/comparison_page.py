@@ -113,12 +113,12 @@ def evaluated_on(run: ComparedRun) -> str:
 
 
 def run_cells(run: ComparedRun, columns: Sequence[Column]) -> list[str]:
-    """A cell for each column; a dash for what the run does not know."""
+    """A cell for each column; a dash for a figure that the run lacks."""
     return [_cell(run, column) for column in columns]
 
 
 def group_cells(group: Group, columns: Sequence[Column]) -> list[str]:
-    """The same of repetitions; where not all know a figure, it says of how many it is."""
+    """The same of repetitions; where some lack a figure, it gives the number that have it."""
     cells = []
     for column in columns:
         spread = group.figures.get(column.key)
@@ -187,7 +187,7 @@ def _cell(run: ComparedRun, column: Column) -> str:
     return column.form(value).one(value)
 
 
-# Ten that can be told apart; the eleventh recipe has the first again, in another dash.
+# Ten distinguishable colours; the eleventh recipe has the first again, in another dash.
 _COLORS = (
     *(BLUE, ORANGE, "#15803d", "#b91c1c", "#7c3aed"),
     *("#0e7490", "#a16207", "#be185d", "#4b5563", "#65a30d"),
@@ -263,21 +263,21 @@ def _curves(comparison: RunComparison, keys: tuple[str, ...], top: float | None)
     return figure
 
 
-# Classes of a table that can still be read.
+# The most classes of a readable table.
 MOST_CLASSES = 50
-# Accuracies closer than this are coloured as if they were this far apart: nothing is made of nothing.
+# The smallest range of the colour scale, so that equal accuracies are not exaggerated.
 _LEAST_RANGE = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class ClassRow:
-    """A class, as each recipe of the comparison knows it.
+    """A class with its accuracy in each recipe of the comparison.
 
     Attributes:
         label: its name.
         n: pictures, as many as all runs have; None where they have different ones.
         accuracy: of each recipe, the mean of its runs, 0..1; None where none has a picture of it.
-        range: between the best and the worst recipe; None where fewer than two know it.
+        range: between the best and the worst recipe; None where fewer than two have it.
     """
 
     label: str
@@ -297,7 +297,7 @@ def write_comparison_page(path: Path, comparison: RunComparison) -> None:
         MissingExtraError: matplotlib or Jinja is not installed.
         WriteError: the disk is full, or a folder is in the way.
     """
-    # The name of a folder need not be text.
+    # A folder name need not be valid UTF-8.
     write_atomically(path, _render(comparison).encode(errors="backslashreplace"))
 
 

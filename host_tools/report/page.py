@@ -78,7 +78,7 @@ def _lost(points: float) -> str:
 
 
 def _heat(accuracy: float, clean: float) -> str:
-    """A background from red (nothing right any more) to white (as good as on clean pictures)."""
+    """A background from red (no picture right) to white (as good as on clean pictures)."""
     kept = min(1.0, accuracy / clean) if clean else 1.0
     return f"background: hsl(8 80% {62 + 38 * kept:.0f}%)"
 
@@ -90,14 +90,14 @@ def predictor(network: Any) -> Predict:
     """A Keras model as a function of uint8 pixels.
 
     Raises:
-        TrainingError: from that function, where the model answers with NaN.
+        TrainingError: from that function, where the model gives NaN.
     """
 
     def predict(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         scores = np.asarray(network.predict_on_batch(pixels.astype(np.float32)), np.float32)
         if not np.isfinite(scores).all():
             raise TrainingError(
-                "the trained model answers with NaN, not with scores; train it again with a lower "
+                "the trained model gives NaN instead of scores; train it again with a lower "
                 "training.learning_rate"
             )
         return scores
@@ -132,8 +132,8 @@ def write_report(
         report: all else, as in ``report.json``; its ``evaluation`` is set.
         dataset, split: what the scores belong to.
         scores: ``(N, classes)`` of the split's pictures, in their order.
-        worse: the model, to be asked about worse pictures too.
-        note: told what takes long.
+        worse: the model, for corrupted pictures too; None: they are not measured.
+        note: called before a long step.
     """
     subset = dataset.splits[split]
     with working("computing figures"):
@@ -141,8 +141,10 @@ def write_report(
     if worse is not None and len(subset):
         note("measuring accuracy on noisy, blurred, dark, compressed and pale pictures")
         trained_s = report["training"]["seconds"]
-        borne = robustness(worse, subset.pixels, subset.labels, subset.digests, trained_s=trained_s)
-        evaluation["robustness"] = borne and asdict(borne)
+        measured = robustness(
+            worse, subset.pixels, subset.labels, subset.digests, trained_s=trained_s
+        )
+        evaluation["robustness"] = measured and asdict(measured)
     report["evaluation"] = evaluation
     names = [_name(picture, dataset) for picture in subset.pictures]
     sheets = draw_sheets(Answered(scores, subset.labels, dataset.classes, names, subset.pixels))

@@ -1,4 +1,4 @@
-"""Pictures with what the model made of them: the worst mistakes, and examples of every class."""
+"""Pictures with the model's answers: the worst mistakes, and examples of every class."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def contact_sheet(dataset: Dataset, recipe: Recipe) -> NDArray[np.uint8]:
     """Draws training pictures of up to eight classes, a row each.
 
     Returns:
-        ``(H, W, 3)`` uint8 RGB: on the left the picture as validation sees it, then augmented
-        anew seven times, mixed batches included.
+        ``(H, W, 3)`` uint8 RGB: on the left the picture as in validation, then seven random
+        augmentations of it, mixed batches included.
     """
     subset = dataset.splits["train"]
     classes = np.unique(subset.labels)
@@ -56,7 +56,7 @@ def jpeg(pixels: NDArray[np.uint8]) -> bytes:
 
 
 def tile(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A square of fixed size; small pictures in whole pixels, so that nothing is smoothed over."""
+    """A square of fixed size; small pictures are enlarged by whole factors, without smoothing."""
     if picture.shape[2] == 1:
         picture = np.repeat(picture, 3, axis=2)
     larger = TILE_PX // max(picture.shape[:2])
@@ -94,7 +94,7 @@ class ShownPicture:
 
 @dataclass(frozen=True, slots=True)
 class ClassExamples:
-    """Pictures of one class that were answered rightly, and those that were not."""
+    """Pictures of one class that were classified correctly, and those that were not."""
 
     label: str
     right: tuple[ShownPicture, ...]
@@ -123,7 +123,7 @@ class Sheets:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Answered:
-    """A split and what a model made of it.
+    """A split and a model's answers to it.
 
     Attributes:
         scores: ``(N, C)`` probabilities.

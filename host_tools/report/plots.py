@@ -112,7 +112,7 @@ def architecture(stages: list[dict[str, Any]]) -> Any:
     tallest = max(max(stage["height"] for stage in stages), 1)
     left = 0.0
     for stage in stages:
-        # Roots, so that a map of 4 x 4 with 2,048 channels still fits beside one of 224 x 224.
+        # Square roots, so that a map of 4 x 4 with 2,048 channels still fits beside one of 224 x 224.
         high = 0.25 + 2.75 * (stage["height"] / tallest) ** 0.5
         wide = 0.35 + 0.05 * stage["channels"] ** 0.5
         color = BLUE if stage["height"] else ORANGE
@@ -151,7 +151,7 @@ def _short(parameters: int) -> str:
 
 
 def svg(figure: Any) -> str:
-    """The figure as an ``<svg>`` element to stand in a page."""
+    """The figure as an ``<svg>`` element for a page."""
     buffer = io.StringIO()
     context = require("matplotlib").rc_context({"svg.fonttype": "none", "svg.hashsalt": "edgecls"})
     with context, _any_script():
@@ -187,7 +187,7 @@ def figure_of(width: float, height: float) -> Any:
     return require("matplotlib.figure").Figure(figsize=(width, height))
 
 
-# Bars that can still be read.
+# The most bars of a readable plot.
 MOST_CLASSES = 30
 
 
@@ -230,7 +230,7 @@ def reliability(bins: list[dict[str, Any]]) -> Any:
     used = [one for one in bins if one["n"]]
     middles = [one["low"] + width / 2 for one in used]
     accuracy = [one["accuracy"] for one in used]
-    # A bin of three pictures says little; its interval shows that.
+    # A bin of three pictures is uncertain; its interval shows that.
     ends = [wilson_interval(round(one["accuracy"] * one["n"]), one["n"]) for one in used]
     away = [
         [value - low for value, (low, _) in zip(accuracy, ends, strict=True)],
@@ -284,7 +284,7 @@ def precision_recall(evaluation: dict[str, Any]) -> Any:
     curve = evaluation["pr"]
     axes.plot(curve["recall"], curve["precision"], color=BLUE, linewidth=2, drawstyle="steps-pre")
     counts = {row["label"]: row["n"] for row in evaluation["per_class"]}
-    # Who answers at random is right as often as the class occurs.
+    # A random classifier's precision is the share of the class.
     chance = counts[evaluation["positive"]] / evaluation["n"]
     axes.axhline(chance, color=GRAY, linestyle=":", linewidth=1.5)
     axes.set_title(f"Precision-recall, average {evaluation['average_precision']:.3f}")

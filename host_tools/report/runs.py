@@ -1,4 +1,4 @@
-"""What a comparison takes from the ``report.json`` of a run, read strictly."""
+"""The part of a run's ``report.json`` that a comparison needs, read strictly."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from host_tools.run_directory import RunDirectory
 
 _SCHEMA = 1
 _SEED = "training.seed"
-# Keys that a training does not depend on.
+# Keys without an effect on the training.
 _WORDS = ("name", "description")
 
 
 @dataclass(frozen=True, slots=True)
 class RunFigures:
-    """What is compared; None where the run does not know it.
+    """The compared figures; None where the run lacks one.
 
     Attributes:
         accuracy: of the float model on the evaluated split, 0..1.
@@ -68,7 +68,7 @@ class ComparedRun:
         history: a row per epoch, see ``host_tools.report.plots.curves``.
         accuracy_ci95: 95 % interval of the accuracy, 0..1.
         class_counts: pictures of each class, C of them; empty where nothing was evaluated.
-        class_accuracy: share of them answered rightly; None without pictures.
+        class_accuracy: share of them classified correctly; None without pictures.
         figures: see there.
     """
 
@@ -196,7 +196,7 @@ def _history(training: _Training) -> tuple[Mapping[str, float], ...]:
     for number, row in enumerate(rows):
         place = f"training.history[{number}]"
         for name, value in row.items():
-            # A loss may be infinite or NaN: that is what happened.
+            # A loss may be infinite or NaN: the training recorded it.
             if type(value) not in (int, float):
                 raise PlainError(f"{place}.{name}", f"must be a number, got {value!r:.60}")
         if "epoch" not in row:

@@ -1,1 +1,1 @@
-"""Scores that mean something: a temperature, and a threshold for "unknown", fitted on an artifact."""
+"""Calibrated scores: a temperature, and a threshold for "unknown", fitted on an artifact."""

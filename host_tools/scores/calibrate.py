@@ -1,4 +1,4 @@
-"""Score calibration: asks artifacts, fits temperatures and thresholds, reports, writes them back."""
+"""Score calibration: runs artifacts, fits temperatures and thresholds, reports and writes them."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def artifact_json(path: Path, format_: str, fitted: Fitted, *, written: bool) ->
 
 
 def to_lines(done: list[Calibrated]) -> Iterator[str]:
-    """The same for a person."""
+    """The same as text."""
     for one in done:
         fitted, figures = one.fitted, one.fitted.report
         temperature = fitted.temperature
@@ -109,8 +109,8 @@ def advice(fitted: Fitted) -> str | None:
     """What to do where the verdict is not *pass*; None where it is."""
     if fitted.verdict == "fail":
         return (
-            f"{in_words(fitted)} was promised by the pictures it was chosen on, and does not hold on the "
-            "others: they are of another kind; choose by pictures like those the model will see"
+            f"{in_words(fitted)} holds on the pictures that chose the threshold, and not on the "
+            "others: they are of another kind; choose it on pictures like those the model will see"
         )
     if fitted.verdict == "inconclusive":
         return _too_few(fitted) if fitted.too_few else fitted.temperature.reason
@@ -137,10 +137,10 @@ def _too_few(fitted: Fitted) -> str:
     of = f"{few.n:,} pictures to choose by"
     if few.needed is None:
         return (
-            f"no threshold on {of} can promise {in_words(fitted)} and still answer known ones; give more "
-            "pictures, or want less of it"
+            f"no threshold on {of} can guarantee {in_words(fitted)} and still answer known ones; give "
+            "more pictures, or a lower goal"
         )
-    return f"{of} are too few to promise {in_words(fitted)}; at least {few.needed:,} are needed"
+    return f"{of} are too few to guarantee {in_words(fitted)}; at least {few.needed:,} are needed"
 
 
 def _score_fit_json(measured: ScoreFit) -> dict[str, Any]:
@@ -172,7 +172,7 @@ Note = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Calibrated:
-    """One artifact: what was fitted on what it said, and whether it was written."""
+    """One artifact: its scores, what was fitted on them, and whether that was written."""
 
     path: Path
     format: str
@@ -194,19 +194,19 @@ def calibrate_scores(
     write: bool = True,
     note: Note = lambda _: None,
 ) -> list[Calibrated]:
-    """Fits on the artifacts' own scores, and writes what keeps its promise into their manifests.
+    """Fits on the artifacts' own scores, and writes what holds into their manifests.
 
     Args:
         artifacts: of ours, at least one.
         data: labelled pictures.
-        request: what is wanted.
-        unknown: folders and files of pictures of nothing that the model knows.
+        request: what to fit.
+        unknown: folders and files of pictures of other things than the model's classes.
         layout: how ``data`` lies there, see ``find_pictures``.
         fresh: the models were not trained on any of ``data``: one half is to fit on, the other to
             report on. Otherwise the splits are those of the training.
         opening: the backend, and its threads.
         max_pixels: larger pictures are left out.
-        write: False: only say what would be.
+        write: False: report the result without writing it.
         note: called with each message for the user.
 
     Raises:
@@ -217,7 +217,7 @@ def calibrate_scores(
         MissingExtraError: SciPy is not installed.
         WriteError: the disk is full; the artifact stays as it was.
     """
-    require("scipy.stats")  # now, not after a thousand pictures
+    require("scipy.stats")  # before a thousand pictures are read
     for path in artifacts:
         _require_own(path)
     folder = find_pictures(data, layout)
@@ -232,8 +232,8 @@ def calibrate_scores(
             rule = next(iter(rules))
             if len(rules) > 1 or rule is None:
                 raise ValidationError(
-                    f"{', '.join(map(str, artifacts))}: do not say, or not all alike, how their pictures "
-                    "were split for training; name artifacts of one recipe, or give --data pictures that "
+                    f"{', '.join(map(str, artifacts))}: record no split of their training pictures, "
+                    "or different ones; name artifacts of one recipe, or give --data pictures that "
                     "they were not trained on, and --split all"
                 )
         pictures = ScoredPictures(folder, rule, tuple(unknown), max_pixels)
@@ -248,14 +248,14 @@ def calibrate_scores(
 def calibrate_built(
     artifacts: Sequence[Path], dataset: Dataset, recipe: ScoresRecipe, note: Note = lambda _: None
 ) -> None:
-    """The same for artifacts just converted, as their recipe wants it, on the data set they know.
+    """The same for artifacts just converted, by their recipe, on the data set of the training.
 
-    What cannot be promised is said, and left out.
+    What cannot be guaranteed is left out with a message.
 
     Args:
         artifacts, dataset: made from it, and loaded for them.
-        recipe: what is wanted; nothing, too.
-        note: told what was fitted.
+        recipe: what to fit; it may be nothing.
+        note: called with what was fitted.
 
     Raises:
         DatasetError: no validation or no test pictures.
@@ -302,12 +302,12 @@ def _one(
 
 
 def _note_dropped(path: Path, fitted: Fitted, note: Note) -> None:
-    """A threshold compares with scores as they were; without a goal there is none for the new ones."""
+    """Reports a dropped threshold: it was chosen for the scores before the new temperature."""
     manifest = Artifact.open(path).manifest
     if manifest is not None and manifest.threshold > 0 and fitted.request.goal is None:
         note(
-            f"{path}: its threshold of {manifest.threshold:.3g} is taken away, since it was chosen for "
-            f"scores at temperature {manifest.temperature:.3g}; to have one again, run "
+            f"{path}: its threshold of {manifest.threshold:.3g} is removed, since it was chosen for "
+            f"scores at temperature {manifest.temperature:.3g}; to set one again, run "
             "calibrate-scores with a goal, as in --coverage 0.95"
         )
 

@@ -1,7 +1,7 @@
 """From scores to a temperature, a threshold and a verdict: pure arithmetic.
 
-A threshold is chosen on some pictures for others of the same kind. A promise holds where at least
-95 % of the draws of the first give a threshold that keeps it on the second.
+A threshold is chosen on some pictures for others of the same kind. A guarantee holds where at least
+95 % of the draws of the first give a threshold that satisfies it on the second.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from host_tools.scores.gather import Gathered
 from host_tools.validate.statistics import Verdict
 
 # One parameter needs about ten events to be estimated by (Peduzzi et al. 1996). The event is a wrong
-# answer: a model that was right throughout would be told to be infinitely certain. With fewer, the
-# likelihood must tell the temperature from 1: twice its gain is above the 95 % point of chi-square
+# answer: a model that was always right would get infinitely certain scores. With fewer, the
+# likelihood must separate the temperature from 1: twice its gain is above the 95 % point of chi-square
 # with one degree of freedom (Wilks 1938).
 LEAST_MISTAKES = 10
 _CHI_SQUARE_95 = 3.841458820694124
-# Where the search ends; trained networks want 0.5 to 5.
+# The limits of the search; trained networks need 0.5 to 5.
 _SEARCHED = (0.05, 20.0)
 # The logarithm of a score of 0: float32's smallest normal number, below which engines round to 0.
 _LOWEST = math.log(float(np.finfo(np.float32).tiny))
@@ -35,7 +35,7 @@ _Z95 = 1.959963984540054
 
 @dataclass(frozen=True, slots=True)
 class Temperature:
-    """What was found.
+    """The result of a temperature fit.
 
     Attributes:
         value: of the temperature; 1 where none was fitted.
@@ -70,9 +70,7 @@ def fit_temperature(scores: NDArray[np.float32], truth: NDArray[np.int64]) -> Te
         return Temperature(NO_TEMPERATURE, None, n, mistakes, reason)
 
     if not mistakes:
-        return none(
-            f"no wrong answer among {n} pictures, so nothing says how certain is too certain"
-        )
+        return none(f"no wrong answer among {n} pictures, so overconfidence cannot be measured")
     logits = _logits(scores)
     low, high = (math.log(end) for end in _SEARCHED)
     found = require("scipy.optimize").minimize_scalar(
@@ -84,12 +82,12 @@ def fit_temperature(scores: NDArray[np.float32], truth: NDArray[np.int64]) -> Te
     if not low + 1e-3 < found.x < high - 1e-3:
         return none(
             f"no temperature between {_SEARCHED[0]:g} and {_SEARCHED[1]:g} fits: the scores do not "
-            "tell right from wrong on these pictures"
+            "separate right from wrong answers on these pictures"
         )
     gain = n * (_mean_loss(logits, truth, 1.0) - float(found.fun))
     if mistakes < LEAST_MISTAKES and 2 * gain < _CHI_SQUARE_95:
         return none(
-            f"{mistakes} wrong answers of {n} are too few to tell a temperature from 1; give more "
+            f"{mistakes} wrong answers of {n} are too few to separate a temperature from 1; give more "
             f"pictures, at least {LEAST_MISTAKES} wrong answers"
         )
     value = math.exp(float(found.x))
@@ -122,7 +120,7 @@ def _interval(logits: NDArray[np.float64], value: float) -> tuple[float, float]:
     information = float((shares * (logits - mean) ** 2).sum())
     half = _Z95 / math.sqrt(information) if information > 0 else math.inf
     inverse = 1 / value
-    # Far from certain it would end beyond what was searched.
+    # A wide interval is cut at the limits of the search.
     return 1 / (inverse + half), 1 / max(inverse - half, 1 / _SEARCHED[1])
 
 
@@ -133,7 +131,7 @@ Kind = Literal["coverage", "false_accept", "accuracy"]
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """What a threshold is wanted for.
+    """The goal of a threshold.
 
     Attributes:
         kind: ``coverage``: at least this share of known pictures keeps an answer. ``false_accept``:
@@ -155,7 +153,7 @@ class ChosenThreshold:
 
 @dataclass(frozen=True, slots=True)
 class TooFew:
-    """No threshold can be promised.
+    """No threshold can be guaranteed.
 
     Attributes:
         n: pictures there were.
@@ -212,7 +210,7 @@ def accuracy_threshold(
     """The lowest threshold found above which at least ``wanted`` of the answers are right.
 
     Selection with guaranteed risk (Geifman and El-Yaniv 2017, algorithm 1): bisection over the scores,
-    each step an exact binomial bound; the confidence is shared out among all steps (Bonferroni).
+    each step an exact binomial bound; the confidence is divided among all steps (Bonferroni).
 
     Args:
         scores: ``(N,)`` best scores of known pictures.
@@ -261,7 +259,7 @@ def choose(
     """The threshold for a goal, see the functions for each.
 
     Args:
-        goal: what for.
+        goal: of the threshold.
         known, right: ``(N,)`` best scores of known pictures, and whether the answers are right.
         unknown: ``(M,)`` best scores of unknown pictures; M may be 0 where the goal is another.
 
@@ -282,7 +280,7 @@ def _order(n: int, share: float) -> int:
     # P(Beta(k, n - k + 1) <= share) = P(Binomial(n, share) >= k), which falls as k grows.
     binomial = require("scipy.stats").binom
     k = int(binomial.ppf(1 - CONFIDENCE, n, share))
-    # The quantile is where rounding decides; the probabilities are not.
+    # Rounding may change the quantile, so the probabilities are compared.
     while k > 0 and binomial.sf(k - 1, n, share) < CONFIDENCE:
         k -= 1
     return k
@@ -343,7 +341,7 @@ class ScoreFit:
 
 @dataclass(frozen=True, slots=True)
 class ScoreFigures:
-    """What a threshold does to known and unknown pictures.
+    """The effect of a threshold on known and unknown pictures.
 
     Attributes:
         accuracy: of all answers, threshold or not.
@@ -381,7 +379,7 @@ def score_fit(scores: NDArray[np.float32], truth: NDArray[np.int64]) -> ScoreFit
     assert measured.ece is not None  # there are pictures
     rng = np.random.default_rng(0)
     best = scores.max(axis=1, keepdims=True)
-    # What calibration looks at, in two columns: the answer's score, and whether it is right.
+    # The input of the calibration, in two columns: the answer's score, and whether it is right.
     wrong = (scores.argmax(axis=1) != truth).astype(np.int64)
     pair = np.hstack([best, np.zeros_like(best)])
     resampled = [
@@ -401,7 +399,7 @@ def measure(
     unknown: NDArray[np.float32],
     threshold: float,
 ) -> ScoreFigures:
-    """What a threshold does.
+    """Measures the effect of a threshold.
 
     Args:
         best, right: ``(N,)`` best scores of known pictures, and whether the answers are right.
@@ -422,7 +420,7 @@ def measure(
 
 @dataclass(frozen=True, slots=True)
 class FitRequest:
-    """What is wanted: a temperature, a threshold for a goal, or both."""
+    """What to fit: a temperature, a threshold for a goal, or both."""
 
     temperature: bool = True
     goal: Goal | None = None
@@ -430,18 +428,18 @@ class FitRequest:
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """What was found.
+    """The result of a fit: temperature, threshold, figures and verdict.
 
     Attributes:
-        request: what was wanted.
+        request: what was requested.
         temperature: fitted, or 1 with the reason.
-        threshold: for the goal; 0 where there is no goal, or none that can be promised.
+        threshold: for the goal; 0 where there is no goal, or none that can be guaranteed.
         too_few: why there is no threshold for the goal; None where there is one, or no goal.
         before, after: how well the scores fit the truth of the pictures reported on, without and with
             the temperature.
         fit, report: what temperature and threshold do to the pictures they were chosen by, and to
             the others.
-        verdict: *inconclusive* where what was wanted cannot be promised, *fail* where the 95 %
+        verdict: *inconclusive* where the goal cannot be guaranteed, *fail* where the 95 %
             interval on the pictures reported on lies beyond the goal, else *pass*.
     """
 
@@ -461,7 +459,7 @@ def fit(gathered: Gathered, request: FitRequest) -> Fitted:
 
     Args:
         gathered: scores of both parts, before any temperature.
-        request: what is wanted; a goal of ``false_accept`` needs unknown pictures.
+        request: what to fit; a goal of ``false_accept`` needs unknown pictures.
 
     Raises:
         MissingExtraError: SciPy is not installed.
@@ -470,30 +468,30 @@ def fit(gathered: Gathered, request: FitRequest) -> Fitted:
     goal = request.goal
     if goal is not None and goal.kind == "false_accept" and not len(gathered.unknown_fit):
         raise ValidationError(
-            "a false-accept rate needs pictures of unknown things; give a folder with --unknown DIR"
+            "a false-accept rate needs unknown pictures; give a folder with --unknown DIR"
         )
     known, other = gathered.fit, gathered.report
-    temperature = Temperature(NO_TEMPERATURE, None, len(known.truth), 0, "not asked for")
+    temperature = Temperature(NO_TEMPERATURE, None, len(known.truth), 0, "not requested")
     if request.temperature:
         temperature = fit_temperature(known.scores, known.truth)
-    # From here on what a device computes with this temperature, in its own precision.
+    # From here on the scores that a device computes with this temperature, in its precision.
     t = temperature.value
     chosen_by, reported = temper(known.scores, t), temper(other.scores, t)
     unknown_by, unknown_on = temper(gathered.unknown_fit, t), temper(gathered.unknown_report, t)
     right_by = chosen_by.argmax(axis=1) == known.truth
     right_on = reported.argmax(axis=1) == other.truth
     best_by, best_on = chosen_by.max(axis=1), reported.max(axis=1)
-    strange_by, strange_on = unknown_by.max(axis=1), unknown_on.max(axis=1)
+    unknown_by, unknown_on = unknown_by.max(axis=1), unknown_on.max(axis=1)
     threshold, too_few = 0.0, None
     if goal is not None:
-        match choose(goal, best_by, right_by, strange_by):
+        match choose(goal, best_by, right_by, unknown_by):
             case ChosenThreshold(value) if (best_by >= np.float32(value)).any():
                 threshold = value
-            case ChosenThreshold():  # a device that answers nothing at all keeps every promise
+            case ChosenThreshold():  # a device that rejects every picture satisfies every goal
                 too_few = TooFew(len(known.truth), None)
             case TooFew() as few:
                 too_few = few
-    report = measure(best_on, right_on, strange_on, threshold)
+    report = measure(best_on, right_on, unknown_on, threshold)
     return Fitted(
         request=request,
         temperature=temperature,
@@ -501,7 +499,7 @@ def fit(gathered: Gathered, request: FitRequest) -> Fitted:
         too_few=too_few,
         before=score_fit(other.scores, other.truth),
         after=score_fit(reported, other.truth),
-        fit=measure(best_by, right_by, strange_by, threshold),
+        fit=measure(best_by, right_by, unknown_by, threshold),
         report=report,
         verdict=_verdict(request, temperature, too_few, report),
     )
@@ -518,7 +516,7 @@ def _verdict(
 
 
 def _broken(goal: Goal, report: ScoreFigures) -> bool:
-    """Whether other pictures tell that a promise was not kept."""
+    """Whether the other pictures show that the goal is missed."""
     measured: Share | None
     match goal.kind:
         case "coverage":

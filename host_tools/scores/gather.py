@@ -1,4 +1,4 @@
-"""Asks artifacts about the pictures that scores are fitted on, and about those they are reported on."""
+"""Runs artifacts on the pictures that scores are fitted on, and on those they are reported on."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Side = Literal["fit", "report"]
 SIDES: tuple[Side, ...] = ("fit", "report")
 
 
-# Choose on validation, report on test.
+# Fit on validation, report on test.
 _SPLITS: dict[Side, Split] = {"fit": "validation", "report": "test"}
 
 
@@ -48,7 +48,7 @@ class Known:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Gathered:
-    """What one artifact said.
+    """The scores of one artifact.
 
     Attributes:
         fit, report: labelled pictures to choose by, and to report on.
@@ -68,8 +68,8 @@ class ScoredPictures:
     Attributes:
         folder: labelled ones.
         rule: how the model's pictures were split: fit on its validation split, report on its test
-            split. None: the model knows none of them; one half fits, the other reports.
-        unknown: folders and files of pictures of nothing that the model knows.
+            split. None: the model was trained on none of them; one half fits, the other reports.
+        unknown: folders and files of pictures of other things than the model's classes.
         max_pixels: larger pictures are left out.
     """
 
@@ -82,7 +82,7 @@ class ScoredPictures:
 def gather(
     classifiers: Sequence[Classifier], pictures: ScoredPictures, note: Callable[[str], None]
 ) -> list[Gathered]:
-    """Asks every artifact about every picture; each is decoded once.
+    """Runs every artifact on every picture; each picture is decoded once.
 
     Args:
         classifiers: at least one; temperatures are set to 1.
@@ -146,7 +146,7 @@ def gather(
 
 
 def gather_prepared(classifier: Classifier, dataset: Dataset) -> Gathered:
-    """The same of a data set that is loaded for this very model: no picture is decoded again.
+    """The same on a data set loaded for this model: no picture is decoded again.
 
     Args:
         classifier: its temperature is set to 1.
@@ -181,7 +181,7 @@ def half_of(key: str) -> Side:
 
 
 class _Scored:
-    """A classifier and what it has said so far."""
+    """A classifier and its scores so far."""
 
     def __init__(self, classifier: Classifier) -> None:
         classifier.temperature = 1.0
@@ -223,7 +223,7 @@ def _labels(classifier: Classifier, classes: Sequence[str]) -> NDArray[np.int64]
 
 
 def _candidates(pictures: ScoredPictures) -> list[Picture]:
-    """Those that may be wanted: where there is no validation split, training pictures may be."""
+    """Pictures that may be used: where there is no validation split, training pictures too."""
     folder, ready = pictures.folder, pictures.folder.ready_splits
     if pictures.rule is None or "validation" not in ready:
         return list(folder.pictures)
