@@ -93,7 +93,7 @@ _MIN_PARSER_VERSION = "1.0.0"
 
 
 def tflite_metadata(name: str, text_: str, channels: int) -> bytes:
-    """What the metadata of an artifact of ours says; field numbers are ``metadata_schema.fbs``'s.
+    """The TFLite Metadata of an artifact of ours; field numbers are ``metadata_schema.fbs``'s.
 
     Args:
         name, text_: of the model, for people.

@@ -45,10 +45,10 @@ def train_run(
     """Trains into a run directory and writes its first report, on the validation split.
 
     Args:
-        recipe, dataset, run: what, on what, into where.
-        resume: go on with an unfinished training.
+        recipe, dataset, run: what to train, on what, and where to write.
+        resume: continue an unfinished training.
         note: called with each message for the user.
-        corruptions: measure accuracy on worse pictures, too.
+        corruptions: measure accuracy on corrupted pictures, too.
         together: share the training among all devices; ``use_jax`` must have been called.
         meeting: of the processes that share it; None: this one alone.
 
@@ -56,7 +56,7 @@ def train_run(
         The report, as in ``report.json``; None in every process but the one that writes it.
 
     Raises:
-        TrainingError: an unfinished training is in the way, the loss became NaN, a process was lost.
+        TrainingError: the run is unfinished, the loss became NaN, or a process was lost.
         FolderInUseError: another process writes into the run directory.
     """
     writes = meeting is None or meeting.rank == 0
@@ -83,10 +83,10 @@ def _trained(
     together: bool = False,
     meeting: Meeting | None = None,
 ) -> tuple[dict[str, Any], Predict] | None:
-    """Trains; gives the report so far, without an evaluation, and the model as a function."""
+    """Trains; returns the report so far, without an evaluation, and the model as a function."""
     if not resume and holds_unfinished(run.checkpoint):
         raise TrainingError(
-            f"{run.path}: holds an unfinished training; add --resume to go on with it, or choose "
+            f"{run.path}: holds an unfinished training; add --resume to continue it, or choose "
             "another --out"
         )
     sharing: contextlib.AbstractContextManager[Team] = contextlib.nullcontext(ALONE)
@@ -146,9 +146,9 @@ def build(
     """Everything: train, convert, validate on the test split, report.
 
     Args:
-        recipe, data, out: what, on what, into where.
-        resume: go on with an unfinished training.
-        corruptions: measure accuracy on worse pictures, too.
+        recipe, data, out: what to build, from what, and where to write.
+        resume: continue an unfinished training.
+        corruptions: measure accuracy on corrupted pictures, too.
         note: called with each message for the user.
 
     Returns:
@@ -180,7 +180,7 @@ def _build(
         artifacts = convert_run(find_trained(out), dataset, recipe.conversion, out, note=note)
         calibrate_built(artifacts, dataset, recipe.scores, note)
     except Exception:
-        # The training at least is reported.
+        # The training is reported even if the conversion fails.
         write_report(run, report, dataset, "validation", scores_on(dataset, "validation", predict))
         raise
     budget = Budget(recipe.gates.max_drop, recipe.gates.max_class_drop)
@@ -199,7 +199,7 @@ def _build(
     comparison = _recorded(comparison, artifacts)
     report["validation"] = comparison.to_json()
     scores = comparison.reference_scores
-    if comparison.pictures != dataset.splits["test"].pictures:  # one can be read no more
+    if comparison.pictures != dataset.splits["test"].pictures:  # one is no longer readable
         scores = scores_on(dataset, "test", predict)
     write_report(run, report, dataset, "test", scores, predict if corruptions else None, note)
     return comparison
@@ -208,7 +208,7 @@ def _build(
 def _recorded(comparison: Validation, artifacts: Sequence[Path]) -> Validation:
     """Writes each artifact's figures into its provenance, and corrects its size for that."""
     figures = comparison.to_json()
-    # An artifact travels: it does not tell where its maker keeps files, nor a size about to change.
+    # An artifact is published: it holds no local paths, nor a size that is about to change.
     left_out = ("path", "per_class", "size_bytes")
     reference = {key: value for key, value in figures["reference"].items() if key != "path"}
     for path, result in zip(artifacts, figures["artifacts"], strict=True):

@@ -264,8 +264,8 @@ class Climber:
                 self._blamed[kind] = found[kind]
         if not kept:
             self._note(
-                f"int8 takes {whole:.2f} ms and float32 {float_ms:.2f} ms here, and no single operator kind "
-                "is the cause"
+                f"int8 takes {whole:.2f} ms and float32 {float_ms:.2f} ms here, and no "
+                "single operator kind is the cause"
             )
             return treatment
         kinds_kept = ", ".join(self._blamed)

@@ -1,1 +1,1 @@
-"""Models that others made: opened without running their code."""
+"""Third-party models: opened without running their code."""

@@ -1,4 +1,4 @@
-"""Keras models on disk: loaded without running anybody's code, written whole or not at all."""
+"""Keras models on disk: loaded without running code from the file, written atomically."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from edge_sdk.machine.load import limited_memory, usable_memory_bytes
 from host_tools.extras import require
 
 _UNFINISHED = ".unfinished.keras"
-# What runs code that comes with the file, or lies where the file says: functions as bytecode, other
-# frameworks' modules, SavedModels. Keras refuses them in safe mode, as layers; not in every version, and
-# not where one is named as a function that builds the model.
+# Parts that run code in the file, or at a path in it: functions as bytecode, other frameworks'
+# modules, SavedModels. Keras refuses them as layers in safe mode, but not in every version, and not as
+# the function that builds the model.
 _CODE = (
     *("Lambda", "__lambda__", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer"),
     *("load_model", "load_weights", "model_from_json"),
 )
-# Parts of Keras that make no layer, but read and write files, fetch them or switch the checks off.
+# Parts of Keras that are not layers, but read, write or download files or disable the checks.
 _NO_LAYERS = (
     *("keras.callbacks", "keras.config", "keras.datasets", "keras.distribution", "keras.export"),
     *("keras.preprocessing", "keras.saving", "keras.utils", "keras.backend"),
@@ -44,7 +44,7 @@ _TIMES = 8
 def load_keras(path: Path) -> Any:
     """Loads a ``.keras`` or ``.h5`` file, refusing any that would run code of its own.
 
-    Its description is looked through before Keras sees the file.
+    Its configuration is checked before Keras opens the file.
 
     Raises:
         ConversionError: damaged, not a Keras model, or with a layer that is code.
@@ -54,19 +54,19 @@ def load_keras(path: Path) -> Any:
         part = f"{module}.{name}" if module else name
         if re.split("[.>]", name)[-1] in _CODE or (module or "").startswith(_NO_LAYERS):
             raise ConversionError(
-                f"{path}: has a {name} ({part}), which runs code that no one has looked at; expected "
+                f"{path}: has a {name} ({part}), which runs unchecked code; expected "
                 "standard layers: build the same network from those, copy the weights and save it again"
             )
         if module and module != "builtins" and module.partition(".")[0] != "keras":
             raise ConversionError(
-                f"{path}: needs {part}, which is no part of Keras; expected standard layers: build the "
+                f"{path}: needs {part}, which is not part of Keras; expected standard layers: build the "
                 "same network from those, copy the weights and save it again"
             )
     try:
         with limited_memory(System(), _memory_bytes(path)):
             return keras.models.load_model(path, compile=False, safe_mode=True)
     except Exception as error:
-        # Keras raises whatever zipfile, h5py, json or a layer's constructor happened to raise.
+        # Keras passes on exceptions of zipfile, h5py, json and of layers' constructors.
         reason = str(error).strip().split("\n")[0]
         if isinstance(error, MemoryError) or "OOM" in reason:
             reason = f"it takes more than {size_text(_memory_bytes(path))} of memory"
@@ -101,7 +101,7 @@ def input_shape(model: Any) -> tuple[int, int, int]:
 
 
 def _config(path: Path) -> Any:
-    """What the file says of its layers, unpacked from JSON; None where it says nothing."""
+    """The configuration of the layers, parsed from JSON; None where the file has none."""
     try:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive, archive.open("config.json") as file:
@@ -113,7 +113,7 @@ def _config(path: Path) -> Any:
             raise ValueError(f"a description of more than {_CONFIG_LIMIT_BYTES >> 20} MB")
         return json.loads(text)
     except Exception as error:
-        # What zipfile, h5py and json raise has no class in common.
+        # The exceptions of zipfile, h5py and json have no common class.
         raise ConversionError(
             f"{path}: not a Keras model, or a damaged one ({error}); expected a .keras file, or an .h5 "
             "file that holds more than weights"
@@ -121,14 +121,14 @@ def _config(path: Path) -> Any:
 
 
 def _asked_for(config: Any) -> Iterator[tuple[str, str | None]]:
-    """Classes and functions that a description names, each with its module."""
+    """Classes and functions that a configuration names, each with its module."""
     waiting = [config]
     while waiting:
         value = waiting.pop()
         if isinstance(value, list):
             waiting += value
         elif isinstance(value, dict):
-            # How it was compiled is not loaded.
+            # The compile configuration is not loaded.
             waiting += [each for key, each in value.items() if key != "compile_config"]
             module = value.get("module")
             names = [value.get("class_name"), value.get("registered_name")]
@@ -149,9 +149,9 @@ def save_keras(model: Any, path: Path) -> None:
     """Writes a ``.keras`` file.
 
     Raises:
-        WriteError: the disk is full; what stood there before still stands.
+        WriteError: the disk is full; an older file is unchanged.
     """
-    # Keras writes to a path only; the rename makes it all or nothing. No other process has its name.
+    # Keras writes to a path only; the rename makes it atomic. The temporary name is unique.
     unfinished: Path | None = None
     try:
         descriptor, name = tempfile.mkstemp(
@@ -173,7 +173,7 @@ def save_keras(model: Any, path: Path) -> None:
 
 
 def sweep_unfinished(folder: Path) -> None:
-    """Removes what killed processes left of models in a folder that this process holds."""
+    """Removes unfinished models of killed processes from a folder that this process holds."""
     for left in folder.glob(f".*{_UNFINISHED}"):
         with contextlib.suppress(OSError):
             left.unlink()

@@ -1,7 +1,7 @@
-"""Batches for Keras: shuffled and augmented anew in every epoch, the same way for the same seed.
+"""Batches for Keras: shuffled and augmented differently in every epoch, reproducibly by seed.
 
-A frozen base gives the same features for the same picture in every epoch, so they are kept, and an
-epoch costs what its head costs. Augmented variants are passes of their own.
+A frozen base gives the same features for the same picture in every epoch, so they are cached, and an
+epoch takes only the head's time. Each augmented variant is one more pass.
 """
 
 from __future__ import annotations
@@ -89,20 +89,20 @@ def _features(
     return np.concatenate(parts)
 
 
-# Inputs and targets of some pictures, from their indices and the batch's own chance.
+# Inputs and targets of some pictures, from their indices and the batch's random generator.
 _Draw = Callable[
     [NDArray[np.int64], NDArray[np.float32], np.random.Generator],
     tuple[NDArray[Any], NDArray[np.float32]],
 ]
-# Threads that augment while the network works, and batches they are ahead. Starting and stopping
-# them costs a tenth of a second, so what needs no work (features, validation) does without.
+# Threads that augment during training, and batches prepared ahead. Starting and stopping
+# them takes a tenth of a second, so features and validation do without.
 _WORKERS = min(4, os.cpu_count() or 1)
 _AHEAD = 4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Targets:
-    """What the network should answer.
+    """The training targets.
 
     Attributes:
         labels: ``(N,)`` int64.
@@ -150,11 +150,11 @@ def picture_batches(
 
     Args:
         subset: the pictures.
-        targets: what they are.
+        targets: their labels and weights.
         recipe: seed, augmentation.
         batch_size: pictures per batch, of the whole team.
         epoch: 0-based.
-        team: among which each batch is shared.
+        team: the processes that share each batch.
 
     Returns:
         Batches of ``(n, H, W, C)`` uint8, ``(n, classes)`` float32 targets and ``(n,)`` weights.
@@ -174,7 +174,7 @@ def picture_batches(
 def feature_batches(
     features: NDArray[np.float32], targets: Targets, recipe: Recipe, batch_size: int, epoch: int
 ) -> Any:
-    """The same over features ``(variants, N, F)``: each picture in a variant drawn anew."""
+    """The same over features ``(variants, N, F)``: a random variant of each picture per epoch."""
 
     def draw(
         chosen: NDArray[np.int64], wanted: NDArray[np.float32], random: np.random.Generator
@@ -191,7 +191,7 @@ def plain_batches(
     batch_size: int,
     team: Team = ALONE,
 ) -> Any:
-    """Batches in order and as they are, for validation while training."""
+    """Batches in order and without augmentation, for validation during training."""
     targets = Targets(labels, np.ones(classes, np.float32))
 
     def batch(chosen: NDArray[np.int64], _: int) -> tuple[Any, ...]:
@@ -216,7 +216,7 @@ def _shuffled(
         # (seed, epoch), which is (seed, epoch, 0), drew the order.
         random = np.random.default_rng((seed, epoch, index + 1, *own))
         inputs, wanted = draw(chosen, targets.one_hot(chosen), random)
-        # A mixed picture counts as much as what it is mixed of.
+        # The weight of a mixed picture is the mean of its parts' weights, by share.
         return inputs, wanted, wanted @ targets.weights
 
     return _batches(order, batch_size, batch, workers, team)
@@ -242,21 +242,21 @@ def _batches(
     return Batches(workers=workers, max_queue_size=_AHEAD)
 
 
-# Small enough for the largest network, large enough not to matter.
+# Small enough for the largest network, large enough to be fast.
 _VALIDATION_BATCH = 64
 _HEAD_STEPS = 16
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Material:
-    """What is trained on what.
+    """A model with its training and validation batches.
 
     Attributes:
         model: the network, or its head alone, which shares its weights.
         batches: from a 0-based epoch to its training batches.
         held_out: validation batches; None: there are no such pictures.
-        steps_at_once: that TensorFlow takes between two looks from Python; a step of a head alone
-            is shorter than the look.
+        steps_at_once: that TensorFlow runs per Python call; a step of a head alone is shorter
+            than the call.
     """
 
     model: Any

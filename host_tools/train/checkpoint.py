@@ -1,4 +1,4 @@
-"""One file in which a training can stop and go on: weights, optimizer, best weights, history.
+"""The checkpoint of a training in one file: weights, optimizer, best weights, history.
 
 It is written whole and renamed into place after every epoch, so that a kill at any moment leaves
 the last complete one.
@@ -22,17 +22,17 @@ from edge_sdk.files import write_atomically
 from host_tools.arrays_file import read_arrays
 
 Arrays = list[NDArray[Any]]
-# DamagedArraysError is a ValueError; the rest is of arrays and a progress that do not fit.
+# DamagedArraysError is a ValueError; the others come from arrays or a progress that do not fit.
 _DAMAGE = (ValueError, KeyError, TypeError, AttributeError)
 _GROUPS = ("model", "optimizer", "best")
 
 
 @dataclass(slots=True)
 class TrainingProgress:
-    """Where a training stands.
+    """The state of a training.
 
     Attributes:
-        identity: digest of recipe and data set; another one must not go on from here.
+        identity: digest of recipe and data set; a training with another digest must not resume here.
         stage: the one being trained, 0-based.
         stage_began: epochs that were complete when it began.
         epochs_done: complete epochs.
@@ -73,7 +73,7 @@ def save_checkpoint(path: Path, model: Any, best: Arrays, progress: TrainingProg
         for group, members in groups.items()
         for i, array in enumerate(members)
     }
-    # A zip's table of contents has no checksum: a lost name is found by counting.
+    # A zip's directory has no checksum: a lost entry is found by counting.
     counts = np.array([len(members) for members in groups.values()])
     buffer = io.BytesIO()
     np.savez(buffer, progress=np.array(json.dumps(asdict(progress))), counts=counts, **arrays)
@@ -81,7 +81,7 @@ def save_checkpoint(path: Path, model: Any, best: Arrays, progress: TrainingProg
 
 
 def holds_unfinished(path: Path) -> bool:
-    """Whether there is a checkpoint of a training that has not come to its end."""
+    """Whether there is a checkpoint of an unfinished training."""
     try:
         return not json.loads(str(read_arrays(path)["progress"])).get("finished")
     except FileNotFoundError:
@@ -135,7 +135,7 @@ def restore(model: Any, saved: Saved) -> None:
 
 @contextlib.contextmanager
 def averaged_weights(model: Any, *, enabled: bool) -> Iterator[None]:
-    """For as long as it is open, a model with the averages its optimizer keeps of its weights."""
+    """Swaps the optimizer's moving averages into the model's weights while it is open."""
     if not enabled:
         yield
         return

@@ -1,4 +1,4 @@
-"""Training on several accelerators, of one machine or of several: who takes part, and which share.
+"""Training on several accelerators of one or more machines: the processes and their shares.
 
 Every process holds the whole network and takes its share of each batch; gradients and batch
 normalisation are those of the whole batch. Keras' JAX backend and its ``DataParallel`` do the work: the
@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 from edge_sdk.errors import TrainingError
 from host_tools.extras import require
 
-# A process that has said nothing for so long is taken for dead.
+# A process without a heartbeat for this long is taken for dead.
 _HEARTBEAT_S = 20
 _START_S = 300
-# What JAX's errors say, of whatever type, when the way to another process is broken.
+# Texts of JAX's errors, of any type, when the connection to another process is lost.
 _TRANSPORT = re.compile(r"Gloo|NCCL|UNAVAILABLE|coordination service|[Cc]onnection (reset|closed)")
 
 
@@ -69,7 +69,7 @@ ALONE = Team()
 
 @dataclass(frozen=True, slots=True)
 class Meeting:
-    """Where the processes of a training find each other.
+    """The address at which the processes of a training meet.
 
     Attributes:
         coordinator: HOST:PORT of process 0, reachable from all.
@@ -112,7 +112,7 @@ def joined(meeting: Meeting | None) -> Iterator[Team]:
         meeting: of the processes; None: this one alone, with all its devices.
 
     Raises:
-        TrainingError: the others did not come, or one of them died on the way.
+        TrainingError: the others did not join, or one of them died during the training.
     """
     jax = require("jax")
     if meeting is not None:
@@ -129,7 +129,7 @@ def joined(meeting: Meeting | None) -> Iterator[Team]:
             raise TrainingError(
                 f"process {meeting.rank} of {meeting.nodes} could not join the others at "
                 f"{meeting.coordinator} ({_first_line(error)}); start every process with the same "
-                "address, which must be of the machine of process 0 and open between them"
+                "address, which must be of the machine of process 0 and reachable from all"
             ) from error
     keras = require("keras")
     distribution = keras.distribution
@@ -147,8 +147,8 @@ def joined(meeting: Meeting | None) -> Iterator[Team]:
             _leave_alone(130 if isinstance(error, KeyboardInterrupt) else 1)
         if meeting is not None and _TRANSPORT.search(str(error)):
             raise TrainingError(
-                f"process {team.rank} of {team.size} lost the others ({_first_line(error)}); what is "
-                "done is kept: start all of them again with --resume"
+                f"process {team.rank} of {team.size} lost the others ({_first_line(error)}); the "
+                "checkpoint is kept: start all of them again with --resume"
             ) from error
         raise
     _leave(meeting)
@@ -162,10 +162,10 @@ def _leave(meeting: Meeting | None) -> None:
 
 
 def _leave_alone(code: int) -> None:
-    """Sees to it that this process ends without waiting for the others, who may be dead.
+    """Makes this process end without waiting for the others, which may be dead.
 
-    When the interpreter ends, JAX would wait for them and then abort. Of the functions to be called
-    then, the last one registered is the first.
+    JAX would wait for them at interpreter exit and then abort. Exit functions run in reverse order
+    of registration, so this one runs first.
     """
 
     def end() -> None:
@@ -177,11 +177,11 @@ def _leave_alone(code: int) -> None:
 
 
 def check_agreement(team: Team, what: str) -> None:
-    """Compares what every process is about to train.
+    """Checks that every process trains the same.
 
     Args:
         team: this process's.
-        what: recipe, pictures and where the checkpoint stands; or weights.
+        what: recipe, pictures and the state of the checkpoint; or weights.
 
     Raises:
         TrainingError: they differ.

@@ -1,8 +1,8 @@
 """``train``: fits a recipe's network to a data set, stage by stage, checkpointing every epoch.
 
-Python raises ``KeyboardInterrupt`` wherever it happens to be. Within a destructor it prints the
-exception and drops it, and TensorFlow's iterators have destructors that take a while, at the end of
-every epoch.
+Python raises ``KeyboardInterrupt`` at any instruction. Within a destructor it prints the exception and
+drops it, and TensorFlow's iterators have slow destructors at the end of every epoch. So a lost
+Ctrl-C is recorded and raised again.
 """
 
 from __future__ import annotations
@@ -54,11 +54,11 @@ from host_tools.train.stages import Stage, stages_of
 
 @contextlib.contextmanager
 def interrupt_kept() -> Iterator[Callable[[], None]]:
-    """Remembers Ctrl-C meanwhile.
+    """Records Ctrl-C while it is open.
 
     Yields:
-        What raises ``KeyboardInterrupt`` where there was one that got lost. It does nothing outside
-        of the main thread, and where somebody else sees to the signal.
+        A function that raises ``KeyboardInterrupt`` if one was lost. It does nothing outside of the
+        main thread, and where another handler is installed.
     """
     asked = False
 
@@ -90,7 +90,7 @@ Row = dict[str, float]
 class EpochLogs:
     """Writes each epoch's figures as they come.
 
-    A resumed training writes its whole history anew, so that no epoch stands there twice.
+    A resumed training rewrites its whole history, so that no epoch is listed twice.
 
     Args:
         folder: for both; earlier events in it are removed.
@@ -153,15 +153,15 @@ def history_csv(history: Sequence[Row]) -> str:
     return text.getvalue()
 
 
-class NotANumber(Exception):  # noqa: N818  # not an error of its own: training turns it into one
-    """The loss became NaN or infinite; says where."""
+class NotANumber(Exception):  # noqa: N818  # internal: training turns it into a TrainingError
+    """The loss became NaN or infinite; the message names the epoch and step."""
 
 
 def check_validation(row: dict[str, float]) -> None:
-    """Stops after an epoch whose validation loss is no number.
+    """Stops after an epoch whose validation loss is NaN or infinite.
 
     Raises:
-        NotANumber: it is not.
+        NotANumber: it is NaN or infinite.
     """
     if not math.isfinite(row["val_loss"]):
         raise NotANumber(
@@ -246,7 +246,7 @@ def train(
         dataset: loaded with the recipe's preprocessing.
         run: where the results go.
         resume: go on from the run's checkpoint if it has one.
-        team: those who train together; process 0 of it writes the run directory.
+        team: the processes that train together; process 0 writes the run directory.
 
     Returns:
         The history, with the epoch whose weights were kept.
@@ -274,7 +274,7 @@ def train(
         except KeyboardInterrupt as interrupt:
             raise KeyboardInterrupt(
                 f"{progress.epochs_done} of {recipe.training.epochs} epochs are done and kept in "
-                f"{run.path}; the same command with --resume goes on from there (demo: without)."
+                f"{run.path}; the same command with --resume continues from there (demo: without)."
             ) from interrupt
         finally:
             training.logs.close()
@@ -290,7 +290,7 @@ def train(
 
 @contextlib.contextmanager
 def _own_run(run: RunDirectory, team: Team) -> Iterator[RunDirectory]:
-    """The run directory of process 0; what the others would write there is thrown away."""
+    """The run directory of process 0; the others get a temporary one that is deleted."""
     if team.rank == 0:
         yield run
         return
@@ -299,7 +299,7 @@ def _own_run(run: RunDirectory, team: Team) -> Iterator[RunDirectory]:
 
 
 def _compare_weights(network: Any, team: Team) -> None:
-    """Makes sure that the processes of a team have trained one network, and says so."""
+    """Checks that all processes of a team have the same weights, and prints their digest."""
     if team.size == 1:
         return
     digest = hashlib.sha256(b"".join(array.tobytes() for array in model_arrays(network)))
@@ -309,7 +309,7 @@ def _compare_weights(network: Any, team: Team) -> None:
 
 
 class _Trained(NamedTuple):
-    """A network with the best weights; the model they were found with, and those weights alone."""
+    """A network with the best weights; the model that was trained, and the weights alone."""
 
     network: Any
     model: Any
@@ -318,7 +318,7 @@ class _Trained(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Training:
-    """What all stages of one training share."""
+    """The state shared by all stages of one training."""
 
     recipe: Recipe
     dataset: Dataset
@@ -412,13 +412,13 @@ class _Training:
             averaged=bool(training.ema),
             each_step=self.check_interrupt,
         )
-        # One call per epoch: Keras looks into the next epoch's pictures before the last is done.
+        # One call per epoch: Keras would read the next epoch's pictures before the last one ends.
         logs = model.fit(
             batches,
             initial_epoch=epoch,
             epochs=epoch + 1,
             callbacks=[watcher],
-            shuffle=False,  # the batches are; Keras would draw their order from a global state
+            shuffle=False,  # the batches are shuffled already; Keras would use a global random state
             verbose=0,
         ).history
         row = {"epoch": epoch + 1} | {name: float(values[-1]) for name, values in logs.items()}
@@ -438,7 +438,7 @@ class _Training:
 def _finished(training: TrainingRecipe, stage: Stage, progress: TrainingProgress) -> bool:
     """No epoch of the stage is left, or patience is used up."""
     done = progress.epochs_done - progress.stage_began
-    # A stage is given its patience from its own beginning.
+    # Patience counts from the beginning of the stage.
     waited = progress.epochs_done - 1 - max(progress.best_epoch, progress.stage_began - 1)
     impatient = 0 < training.patience <= waited and progress.best_epoch >= 0
     return done >= stage.epochs or (impatient and done > 0)
@@ -451,7 +451,7 @@ def _keep_best(
     progress.history.append(row)
     progress.epochs_done += 1
     progress.seconds += row["seconds"]
-    # Without a validation split nothing can be chosen: the last weights are kept.
+    # Without a validation split there is no best epoch: the last weights are kept.
     loss = row.get("val_loss", -float(progress.epochs_done))
     if loss >= progress.best_loss:
         return best

@@ -1,8 +1,8 @@
-"""What training minimises and how: loss, optimizer, learning rate, and learning from a teacher.
+"""The objective of a training: loss, optimizer, learning rate, and distillation.
 
-Keras composes it of means, products and sums, each a pass over the whole feature map, and as many
-again for the gradient: a third of a small network's training on a processor. TensorFlow has an
-operation of the same formula, and oneDNN a fast one.
+Keras computes batch normalisation as means, products and sums, each a pass over the whole feature map,
+and as many for the gradient: a third of a small network's training time on a CPU. TensorFlow has a
+fused operation with the same formula, and oneDNN a fast kernel for it.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from host_tools.train.stages import Stage
 
 
 def fuse_batch_norm(model: Any) -> None:
-    """Lets the batch normalisation of a model compute faster; what it computes stays.
+    """Makes the batch normalisation of a model faster, with the same result.
 
-    What is saved of the model does not know of it. Only float32 feature maps ``(N, H, W, C)`` with
+    A saved model does not contain the change. Only float32 feature maps ``(N, H, W, C)`` with
     TensorFlow are concerned: JAX compiles what Keras composes.
 
     Args:
@@ -37,7 +37,7 @@ def fuse_batch_norm(model: Any) -> None:
 
 
 def _fusible(layer: Any) -> bool:
-    # Not every Keras of the range has renormalisation.
+    # Not every supported Keras version has renormalisation.
     special = layer.synchronized or getattr(layer, "renorm", False)
     learnt = layer.scale and layer.center
     return learnt and not special and layer.axis in (-1, 3) and layer.compute_dtype == "float32"
@@ -92,7 +92,7 @@ def compile_for(
         training, stage: loss, optimizer, schedule.
         steps_per_epoch: for the schedule.
         teacher: from ``load_teacher``.
-        steps_at_once: that TensorFlow takes between two looks from Python.
+        steps_at_once: that TensorFlow runs per Python call.
 
     Returns:
         The model to call ``fit`` on: the one given, or one that shares its layers and has a teacher.
@@ -106,7 +106,7 @@ def compile_for(
         loss=_loss(training),
         metrics=["accuracy"],
         steps_per_execution=min(steps_at_once, steps_per_epoch),
-        # TensorFlow with XLA was 25 % slower on two cores for small pictures; JAX is nothing without.
+        # TensorFlow with XLA was 25 % slower on two cores for small pictures; JAX needs it.
         jit_compile=require("keras").backend.backend() == "jax",
     )
     return model
@@ -116,7 +116,7 @@ def _loss(training: TrainingRecipe) -> Any:
     losses = require("keras").losses
     if training.loss == "focal":
         return losses.CategoricalFocalCrossentropy(
-            alpha=1.0,  # classes are weighed by training.class_weights
+            alpha=1.0,  # classes are weighted by training.class_weights
             gamma=training.focal_gamma,
             from_logits=True,
             label_smoothing=training.label_smoothing,
@@ -157,7 +157,7 @@ def _learning_rate(stage: Stage, steps_per_epoch: int) -> Any:
 
 
 def plateau_rate(training: TrainingRecipe, peak: float, losses: Sequence[float]) -> float:
-    """The learning rate after some epochs: lowered each time the validation loss stood still.
+    """The learning rate after some epochs: lowered each time the validation loss stops improving.
 
     A function of the history alone, so that a resumed training goes on with the same rate.
 
@@ -180,7 +180,7 @@ def load_teacher(recipe: Recipe, classes: int) -> Any:
     """The model to learn from, None where there is none.
 
     Raises:
-        RecipeError: there is no such file, or it is no classifier of such pictures.
+        RecipeError: there is no such file, or it is not a classifier of such pictures.
         ConversionError: Keras does not load it.
     """
     if recipe.training.teacher == "none":
@@ -194,7 +194,7 @@ def load_teacher(recipe: Recipe, classes: int) -> Any:
     teacher = load_keras(path)
     if teacher.outputs[0].shape[-1] != classes:
         raise RecipeError(
-            f"training.teacher: {path} knows {teacher.outputs[0].shape[-1]} classes, the data set "
+            f"training.teacher: {path} has {teacher.outputs[0].shape[-1]} classes, the data set "
             f"has {classes}; train it on the same classes"
         )
     channels = 3 if recipe.data.color == "rgb" else 1
@@ -205,7 +205,7 @@ def load_teacher(recipe: Recipe, classes: int) -> Any:
         )
     if not _ends_in_softmax(teacher):
         raise RecipeError(
-            f"training.teacher: {path} does not end in a softmax, so its answers are no "
+            f"training.teacher: {path} does not end in a softmax, so its outputs are not "
             "probabilities; add one and save it again"
         )
     teacher.trainable = False
@@ -219,9 +219,9 @@ def _ends_in_softmax(model: Any) -> bool:
 
 
 def _student(model: Any, training: TrainingRecipe, teacher: Any) -> Any:
-    """The same network with a second loss: to answer as the teacher does (Hinton et al. 2015).
+    """The same network with a second loss: distillation from the teacher (Hinton et al. 2015).
 
-    The teacher looks at the very pixels the student sees, augmented and mixed, at its own size. Its
+    The teacher gets the student's pixels, augmented and mixed, at the teacher's input size. Its
     answers are probabilities; their logarithms are its logits up to a constant, which softmax drops.
     """
     keras = require("keras")

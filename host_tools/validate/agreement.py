@@ -1,4 +1,4 @@
-"""The same pictures through several runtimes: do they give the same answers?"""
+"""The agreement of several runtimes on the same pictures."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ class Runtime:
 
 @dataclass(frozen=True, slots=True)
 class Participant:
-    """What one runtime did.
+    """The result of one runtime.
 
     Attributes:
         runtime: which.
         status: ``missing``: not installed or not plugged in; ``broken``: it crashed, hung, gave an
-            error or something that is no number; ``disagrees``: see ``Agreement.min_agreement``.
+            error or a value that is not a number; ``disagrees``: see ``Agreement.min_agreement``.
         reason: in words; None where it is ``ok``.
         version: package and version, where known.
         accuracy: 0..1; None, like what follows, where it is missing or broken.
@@ -74,7 +74,7 @@ class Agreement:
 
     Attributes:
         participants: in the order given.
-        reference: number of the one whose answers the others share most (highest median agreement),
+        reference: index of the runtime with the highest median agreement with the others,
             of two the first that works; None where none does.
         n: pictures.
         matrix: ``matrix[i][j]``, the share of the pictures that i and j answer alike, 0..1; None
@@ -93,12 +93,12 @@ class Agreement:
 
     @property
     def broken(self) -> tuple[Participant, ...]:
-        """Those that do not do what the others do."""
+        """Participants that are broken or disagree."""
         return tuple(p for p in self.participants if p.status in ("broken", "disagrees"))
 
     @property
     def missing(self) -> tuple[Participant, ...]:
-        """Those that are not there."""
+        """Participants whose runtime or device is missing."""
         return tuple(p for p in self.participants if p.status == "missing")
 
     def to_json(self) -> dict[str, Any]:
@@ -126,7 +126,7 @@ def compare_runtimes(
     open_model: Open = open_quietly,
     note: Callable[[str], None] = lambda _: None,
 ) -> Agreement:
-    """Asks every runtime about every picture, each in a process of its own.
+    """Runs every picture through every runtime, each in its own process.
 
     Args:
         runtimes: at least two, of models with the same labels.
@@ -136,7 +136,7 @@ def compare_runtimes(
         truth_of: the label index of each class of the data set.
         min_agreement: see ``Agreement``.
         open_model: how a process opens its model.
-        note: told about those that break, when they do.
+        note: called for each runtime that breaks.
 
     Raises:
         ValidationError: no pictures.
@@ -171,7 +171,7 @@ def compare_runtimes(
 
 
 class _Comparison:
-    """The runtimes side by side: who still runs, and what they have answered."""
+    """The runtimes side by side: which still run, and their answers."""
 
     def __init__(
         self, runtimes: Sequence[Runtime], workers: Sequence[Worker], note: Callable[[str], None]
@@ -257,7 +257,7 @@ def _measure(
 
 
 def _most_shared(answers: dict[int, NDArray[np.int64]]) -> int | None:
-    """The one whose answers the others share most; of two, or of equals, the first."""
+    """The runtime with the highest median agreement; of two, or of equals, the first."""
     if len(answers) < 3:
         return min(answers, default=None)
     median = {
@@ -376,8 +376,8 @@ def validate_runtimes(
 
     Raises:
         UnknownBackendError: no such backend.
-        ArtifactError: a file that is no model of ours or anybody's.
-        ValidationError: files of different models, a backend or a file that nothing here fits.
+        ArtifactError: a file that is not a model, ours or third-party.
+        ValidationError: files of different models, or a backend and a file without a counterpart.
         DatasetError: a folder that is no data set.
     """
     opening = opening or Opening()
@@ -444,7 +444,7 @@ def _fitting(files: Sequence[_File], backends: Sequence[str]) -> list[Runtime]:
                 refusal = error
         if refusal is not None and not fitting:
             raise ValidationError(
-                f"--backend {backend}: runs none of the files that were named ({refusal}); name such "
+                f"--backend {backend}: runs none of the given files ({refusal}); give such "
                 "a file of the same model too, or leave the backend out"
             )
         found.update(dict.fromkeys(fitting))
@@ -452,7 +452,7 @@ def _fitting(files: Sequence[_File], backends: Sequence[str]) -> list[Runtime]:
     idle = [file.path for file in files if file.file not in used]
     if idle:
         raise ValidationError(
-            f"{idle[0]}: none of the backends that were named runs it ({', '.join(backends)}); add "
+            f"{idle[0]}: none of the given backends runs it ({', '.join(backends)}); add "
             "its own with --backend, or leave the file out"
         )
     return list(found)

@@ -1,4 +1,4 @@
-"""Flips: the pictures whose answer a conversion changed, with both heat maps, on a page."""
+"""Flips: a page of the pictures whose answer a conversion changed, with both heat maps."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _TOP = 3
 
 @dataclass(frozen=True, slots=True)
 class GivenAnswer:
-    """What one model says of a picture.
+    """The answer of one model to a picture.
 
     Attributes:
         topk: its three best labels.
@@ -66,10 +66,10 @@ class Flip:
 
     Attributes:
         picture: which.
-        path: of its file from the data folder; never more of the path than that.
+        path: of its file, relative to the data folder; no more of the path is shown.
         truth: its label.
-        way: which way it flipped.
-        reference, artifact: what each says.
+        way: the direction of the flip.
+        reference, artifact: the answer of each.
     """
 
     picture: Picture
@@ -99,7 +99,7 @@ class Changed:
 
     @property
     def counts(self) -> dict[Way, int]:
-        """How many flipped each way."""
+        """The number of flips in each direction."""
         return {way: sum(flip.way == way for flip in self.flips) for way in WAYS}
 
 
@@ -107,7 +107,7 @@ def find_changed(comparison: Validation, root: Path) -> tuple[Changed, ...]:
     """The flips of every artifact.
 
     Right to wrong comes first, then wrong to another wrong, then wrong to right; within each, the
-    answer that the artifact gives with the highest score: a threshold would not hold it back.
+    answer with the artifact's highest score, which a threshold would not reject.
 
     Args:
         comparison: of a validation.
@@ -188,12 +188,12 @@ class DrawnMap:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ShownFlip:
-    """A flip that stands on the page.
+    """A flip shown on the page.
 
     Attributes:
-        flip: what was said.
+        flip: the answers.
         pixels: the picture as the models see it, ``(H, W, C)`` uint8.
-        maps: where the evidence for the reference's answer lies; empty where there was no time.
+        maps: heat maps of the reference's answer; empty where the time limit was reached.
         agreement: Spearman's rank correlation of the two models' occlusion maps, -1..1.
     """
 
@@ -215,24 +215,24 @@ def draw_flips(
     note: Callable[[str], None] = lambda _: None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> tuple[ShownFlip, ...]:
-    """Reads the pictures again, and maps what each model looks at in them.
+    """Reads the pictures again, and draws heat maps of both models.
 
-    Every map explains the reference's answer: how much each part of the picture speaks for what the
-    artifact no longer says. Occlusion is done for both models, Grad-CAM for a Keras reference.
+    Every map explains the reference's answer: the evidence of each part of the picture for the answer
+    that the artifact no longer gives. Occlusion is done for both models, Grad-CAM for a Keras reference.
 
     Args:
         flips: the most harmful first; the first are mapped first.
-        reference: as for ``validate``; saved scores have no model to look into.
+        reference: as for ``validate``; saved scores have no model to explain.
         artifact: the model file.
         preprocessing: the artifact's.
         opening: as for ``validate``.
-        seconds: for all maps together; what is left without keeps its picture and scores.
+        seconds: for all maps together; flips without maps keep their picture and scores.
         max_pixels: as for ``validate``.
-        note: told why there are no maps.
+        note: called with the reason where there are no maps.
         clock: in seconds.
 
     Raises:
-        UnreadableImageError: a picture that could be read has gone.
+        UnreadableImageError: a picture that was readable is gone.
     """
     with ExitStack() as stack:
         subjects: tuple[Subject, ...] = ()
@@ -279,7 +279,7 @@ def _methods(subjects: Sequence[Subject]) -> Methods:
             try:
                 cams[subject.name] = GradCam(subject.scorer)
             except ExplanationError:
-                continue  # a network without feature maps; occlusion asks for none
+                continue  # a network without feature maps; occlusion needs none
     names: tuple[Method, ...] = ("occlusion", "grad-cam") if cams else ("occlusion",)
     return Methods(names, cams)
 
@@ -313,7 +313,7 @@ _WORDS = {
     "wrong_to_wrong": "wrong to another wrong",
     "wrong_to_right": "wrong to right",
 }
-# Larger pictures are photographs, and a third of the size as JPEG.
+# Larger pictures are photographs: JPEG takes a third of the size.
 _PNG_SIDE_PX = 96
 _JPEG_QUALITY = 88
 
@@ -327,7 +327,7 @@ class Section:
 
 
 def check_extras() -> None:
-    """Makes sure that a page can be written, before minutes of validation.
+    """Checks that a page can be written, before minutes of validation.
 
     Raises:
         MissingExtraError: the extra ``[host]`` is not installed.
@@ -359,7 +359,7 @@ def write_page(path: Path, comparison: Validation, sections: Sequence[Section]) 
 
 
 def _name(path: str) -> str:
-    """Every model in a run directory is called model.keras."""
+    """The name of a model: its folder's for a run directory's model.keras."""
     file = Path(path)
     return f"{file.parent.name}/{file.name}" if file.name == "model.keras" else file.name
 
@@ -393,7 +393,7 @@ def write_flips(
     """Writes the page and the list of every picture whose answer changed.
 
     Args:
-        comparison: what ``validate`` has found for these models.
+        comparison: the result of ``validate`` for these models.
         reference, artifacts, data, opening, max_pixels: as they were given to it.
         out: folder for both files.
         max_flips: at most so many pictures of each artifact on the page; the list has all.
@@ -409,7 +409,7 @@ def write_flips(
     """
     with taken(out, "--flips"):
         changed = find_changed(comparison, data)
-        # The list first: it needs no time.
+        # The list first: it is fast.
         write_atomically(out / "flips.json", json.dumps(to_json(comparison, changed)).encode())
         sections = [
             Section(

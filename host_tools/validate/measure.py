@@ -27,7 +27,7 @@ from host_tools.validate.statistics import drop_interval, images_needed, judge, 
 
 
 class ComparedModel(Protocol):
-    """What must fit before two models are asked anything."""
+    """What must match before two models are compared."""
 
     @property
     def path(self) -> str: ...
@@ -42,7 +42,7 @@ class ComparedModel(Protocol):
 
 
 def check_labels(first: ComparedModel, others: Sequence[ComparedModel]) -> None:
-    """Makes sure that the scores of all models mean the same classes.
+    """Checks that the scores of all models are of the same classes.
 
     Raises:
         ValidationError: other labels, or another order of them.
@@ -52,7 +52,7 @@ def check_labels(first: ComparedModel, others: Sequence[ComparedModel]) -> None:
             raise ValidationError(
                 f"{other.path} and {first.path} have different labels or another order of them"
                 f"{_where(first.labels, other.labels)}; only models of the same classes can be "
-                "compared (--labels FILE names a foreign model's)"
+                "compared (--labels FILE sets those of a third-party model)"
             )
 
 
@@ -67,19 +67,19 @@ def label_indices(model: ComparedModel, classes: Sequence[str]) -> list[int]:
         raise ValidationError(
             f"the data has the class {', '.join(unknown[:5])}, which is not exactly one label of "
             f"{model.path} ({', '.join(model.labels[:5])}, ...); the folders must be named "
-            "like the labels (--labels FILE names a foreign model's)"
+            "like the labels (--labels FILE sets those of a third-party model)"
         )
     return [model.labels.index(name) for name in classes]
 
 
 def check_preprocessing(first: ComparedModel, others: Sequence[ComparedModel]) -> None:
-    """Makes sure that all models get to see the same pixels.
+    """Checks that all models get the same pixels.
 
-    A difference of size, crop or colours costs points of its own, more than a conversion does.
-    What is not known is not compared.
+    A difference of size, crop or colours costs more points than a conversion does.
+    Unknown preprocessing is not compared.
 
     Raises:
-        ValidationError: two models were made for different pictures.
+        ValidationError: two models have different preprocessing.
     """
     for other in others:
         if None not in (first.preprocessing, other.preprocessing) and (
@@ -87,14 +87,14 @@ def check_preprocessing(first: ComparedModel, others: Sequence[ComparedModel]) -
         ):
             raise ValidationError(
                 f"{other.path} is given {words(other.preprocessing)}, {first.path} "
-                f"{words(first.preprocessing)}: the drop would be that of the pictures, not of the "
-                "conversion; compare models of the same preprocessing (--crop sets a foreign "
-                "model's), or add --any-preprocessing if this is what you want to know"
+                f"{words(first.preprocessing)}: the drop would measure the preprocessing, not the "
+                "conversion; compare models of the same preprocessing (--crop sets that of a "
+                "third-party model), or add --any-preprocessing to compare them anyway"
             )
 
 
 def words(how: Preprocessing | None) -> str:
-    """A preprocessing for people."""
+    """A preprocessing in words."""
     if how is None:
         return "unknown pictures"
     colours = "RGB" if how.channels == 3 else "gray"
@@ -118,7 +118,7 @@ def measure(
     truth: NDArray[np.int64],
     budget: Budget,
 ) -> ArtifactResult:
-    """Compares what both have answered to the same pictures.
+    """Compares the answers of both to the same pictures.
 
     Args:
         predictor, reference: both have seen the same pictures.
@@ -141,7 +141,7 @@ def measure(
         for i in np.unique(truth)
     ]
     judged = [(o, limit, judge(o.interval, limit)) for o, limit in gates if limit is not None]
-    # A class is a share of the pictures: to see more of it, more of all are needed.
+    # A class is a share of the pictures: more pictures of it need more of all.
     needed = [
         math.ceil(count * outcome.n / o.n)
         for o, limit, verdict in judged
@@ -235,7 +235,7 @@ def compare(
     *,
     any_preprocessing: bool = False,
 ) -> Validation:
-    """Asks every model about every picture.
+    """Runs every model on every picture.
 
     Args:
         reference: what the artifacts are measured against.
@@ -243,7 +243,7 @@ def compare(
         pictures: decoded, with ``picture.label`` an index into ``classes``.
         classes: of the data set; each must be a label of the models.
         budget: for the verdicts.
-        any_preprocessing: models that look at pictures differently are wanted.
+        any_preprocessing: allow models of different preprocessing.
 
     Raises:
         ValidationError: different labels or preprocessing, a class that no label names, or no

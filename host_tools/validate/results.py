@@ -1,4 +1,4 @@
-"""What a validation has found, and the JSON of it."""
+"""The results of a validation, and their JSON."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The statistics of paired answers: how sure a measured drop is, and the verdict. Pure arithmetic.
+"""The statistics of paired answers: the interval of a drop, and the verdict. Pure arithmetic.
 
-Two classifiers saw the same n pictures. Only the discordant ones tell them apart: ``lost`` that the
+Two classifiers saw the same n pictures. Only the discordant ones differ: ``lost`` that the
 reference had right and the artifact has wrong, ``won`` the other way round.
 """
 
@@ -38,7 +38,7 @@ def drop_interval(
         Lower and upper end of the drop, as a share of the pictures (-1..1).
 
     Raises:
-        ValueError: the counts cannot be.
+        ValueError: the counts are impossible.
     """
     _check(lost, won, n)
     nearer = correction if lost + won else 0.0
@@ -127,7 +127,7 @@ def _solve(function: Callable[[float], float], low: float, high: float) -> float
 
 def _check(lost: float, won: float, n: float) -> None:
     if lost < 0 or won < 0 or n < 1 or lost + won > n:
-        raise ValueError(f"{lost} lost and {won} won of {n} pictures cannot be")
+        raise ValueError(f"{lost} lost and {won} won of {n} pictures is impossible")
 
 
 Verdict = Literal["pass", "fail", "inconclusive"]

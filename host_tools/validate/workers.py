@@ -1,6 +1,6 @@
-"""One model in a process of its own: whatever breaks there breaks alone.
+"""One model in its own process, so that a crash affects no other.
 
-An engine that computes a model wrongly may also abort the process it lives in, or never come back.
+A faulty engine may abort its process, or never return.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Ready(NamedTuple):
 
 
 class WorkerModel(Protocol):
-    """What a worker asks; a ``Classifier`` is one."""
+    """The model that a worker runs; a ``Classifier`` is one."""
 
     def classify(self, frame: Frame) -> Prediction: ...
 
@@ -57,7 +57,7 @@ Open = Callable[[Path, Opening], WorkerModel]
 
 
 def open_quietly(path: Path, opening: Opening) -> Classifier:
-    """``open_classifier``; the notes on a foreign model were said before.
+    """``open_classifier`` without notes on a third-party model, which were logged before.
 
     Without the temperature of its manifest: runtimes are compared, not what was fitted afterwards.
     """
@@ -99,7 +99,7 @@ class Worker:
 
     def ask(self, pixels: NDArray[np.uint8]) -> None:
         """Sends ``(N, H, W, C)`` uint8 pictures of the model's input size; see ``answer``."""
-        with contextlib.suppress(OSError):  # it has died: the answer will say so
+        with contextlib.suppress(OSError):  # it has died: ``answer`` reports it
             self._connection.send(pixels)
 
     def answer(self) -> NDArray[np.float32] | Trouble:
@@ -108,7 +108,7 @@ class Worker:
         return answer if isinstance(answer, (np.ndarray, Trouble)) else _nonsense(answer)
 
     def close(self) -> None:
-        """Ends the process, whatever it is doing."""
+        """Ends the process at once, even during an inference."""
         self._connection.close()
         if self._process.is_alive():
             self._process.kill()
