@@ -49,10 +49,10 @@ def test_an_earlier_threshold_does_not_go_in_silence(artifact: Path, digits: Pat
     assert manifest is not None
     # It belongs to scores at one temperature, and stays as long as that does.
     taken = "the temperature stays" not in words
-    assert ("is taken away" in words) == taken == (manifest.threshold == 0)
+    assert ("is removed" in words) == taken == (manifest.threshold == 0)
     assert ("--coverage" in words) >= taken
     _, words = _fit(artifact, digits, code=None)
-    assert "is taken away" not in words
+    assert "is removed" not in words
 
 
 def test_what_was_fitted_is_in_the_manifest_and_is_applied(artifact: Path, digits: Path) -> None:

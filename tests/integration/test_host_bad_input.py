@@ -368,7 +368,7 @@ def test_an_interrupted_training_goes_on_to_the_same_history(digits: Path, tmp_p
     assert _train(digits, tmp_path / "whole", *_SIX)[0] == 0
     interrupted = _interrupt(digits, tmp_path / "run", signal.SIGINT)
     assert interrupted.returncode == 130
-    assert "--resume goes on from there" in interrupted.stderr
+    assert "--resume continues from there" in interrupted.stderr
     assert "Traceback" not in interrupted.stderr
     assert not (tmp_path / "run" / "model.keras").exists()
 

@@ -105,15 +105,15 @@ def test_artifacts_have_top5_and_calibration_too(built: Path) -> None:
 def test_the_page_has_every_section_and_the_first_figures_first(built: Path) -> None:
     page = _Page((built / "report.html").read_text())
     assert page.headings == [
-        "What conversion cost",
+        "The cost of conversion",
         "How good it is: test split, float model",
-        "What is mistaken for what",
+        "Confusion",
         "The worst mistakes",
         "Class by class",
-        "How it bears worse pictures",
-        "Can the scores be believed?",
+        "Accuracy on corrupted pictures",
+        "Calibration of the scores",
         "Training",
-        "What it saw while it learnt",
+        "Training pictures",
         "The network",
         "How it was made",
     ]
@@ -145,7 +145,7 @@ def test_two_classes_have_curves_and_a_positive_class(two: Path) -> None:
 def test_worse_pictures_are_measured_only_where_that_is_asked_for(two: Path, built: Path) -> None:
     assert json.loads((built / "report.json").read_text())["evaluation"]["robustness"] is not None
     assert json.loads((two / "report.json").read_text())["evaluation"]["robustness"] is None
-    assert "How it bears worse pictures" not in _Page((two / "report.html").read_text()).headings
+    assert "Accuracy on corrupted pictures" not in _Page((two / "report.html").read_text()).headings
 
 
 def test_labels_cannot_break_the_page(two: Path) -> None:
@@ -181,7 +181,7 @@ def test_a_run_without_validation_pictures_has_an_empty_evaluation(
     assert (found["n"], found["accuracy"], found["robustness"]) == (0, None, None)
     assert not (run.path / "plots" / "mistakes.jpg").exists()  # that was of the test split
     headings = _Page(run.page.read_text()).headings
-    assert headings == ["Training", "What it saw while it learnt", "The network", "How it was made"]
+    assert headings == ["Training", "Training pictures", "The network", "How it was made"]
 
 
 def test_a_model_that_answers_with_nan_is_said() -> None:
@@ -189,7 +189,7 @@ def test_a_model_that_answers_with_nan_is_said() -> None:
         def predict_on_batch(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
             return np.full((len(pixels), 2), np.nan, np.float32)
 
-    with pytest.raises(TrainingError, match="NaN, not with scores; train it again"):
+    with pytest.raises(TrainingError, match="NaN instead of scores; train it again"):
         predictor(Broken())(np.zeros((1, 8, 8, 3), np.uint8))
 
 

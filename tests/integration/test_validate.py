@@ -257,7 +257,7 @@ def test_saved_scores_know_their_preprocessing(
     assert same.exit_code == 0, same.output
     other = edgecls("validate", path, *described[:-1], "squash", "--reference", scores, *data)
     assert other.exit_code == 1
-    assert "the drop would be that of the pictures" in other.stderr
+    assert "the drop would measure the preprocessing" in other.stderr
 
 
 def test_models_of_other_classes_are_refused(

@@ -34,7 +34,7 @@ _TOP, _BOTTOM, _LEFT, _RIGHT = 8, 14, 20, 26
 
 
 class _Clock:
-    """Stands still but when somebody works."""
+    """A clock that advances only during a model's work."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -57,7 +57,7 @@ class _RegionScorer:
         return np.stack([bright, 1 - bright], axis=1).astype(np.float32)
 
     def close(self) -> None:
-        """Nothing to give back."""
+        """No resources to release."""
 
 
 def _picture(channels: int = 3) -> NDArray[np.uint8]:

@@ -1,4 +1,4 @@
-"""Keras files whose description names code: refused by us, before Keras looks at them."""
+"""Keras files whose configuration names code: refused before Keras opens them."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _write(path: Path, config: Any) -> Path:
 
 @pytest.fixture
 def unseen(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keras does not get to see the file, whatever this version of it would refuse."""
+    """Keras does not open the file, whatever its version would refuse."""
 
     def seen(*_: Any, **__: Any) -> None:
         pytest.fail("Keras was asked to load it")

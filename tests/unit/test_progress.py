@@ -112,7 +112,7 @@ def test_progress_that_is_not_taken_to_its_end_ends_silently(
     assert log.getvalue() == ""
 
 
-def test_the_last_item_counts_where_no_further_one_is_asked_for(
+def test_the_last_item_counts_where_no_further_one_is_requested(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     log = io.StringIO()
@@ -124,7 +124,7 @@ def test_the_last_item_counts_where_no_further_one_is_asked_for(
     assert log.getvalue().splitlines()[-1].startswith("reading: 3 of 3 in ")
 
 
-def test_work_that_cannot_say_how_far_it_is_says_that_it_goes_on(
+def test_work_without_known_progress_shows_activity(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     log = io.StringIO()
@@ -155,7 +155,7 @@ def test_a_log_is_written_while_standard_error_is_muted() -> None:
     assert done.stdout == ""
 
 
-def test_short_work_of_a_converter_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_short_work_of_a_converter_logs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     log = io.StringIO()
     monkeypatch.setattr(sys, "stderr", log)
     with pytest.raises(ValueError, match="broken"), working("converting"):

@@ -109,7 +109,7 @@ def test_the_defaults_are_these() -> None:
     assert "gates" not in defaults  # no budget, no verdict
 
 
-# What an augmentation is made of; without one of these at work, nothing is changed.
+# The keys that enable an augmentation; with all of them off, nothing is changed.
 _STRENGTHS = (
     *("horizontal_flip", "vertical_flip", "rotation", "shift", "shear", "zoom", "scale", "crop"),
     *("brightness", "channel_multiply", "channel_shuffle", "coarse_dropout", "rand_augment"),
@@ -117,7 +117,7 @@ _STRENGTHS = (
 )
 
 
-def test_nothing_is_augmented_unless_asked_for() -> None:
+def test_nothing_is_augmented_by_default() -> None:
     augmentation = recipe_to(Recipe(name="mine"))["augmentation"]
     assert {augmentation[name] for name in _STRENGTHS} == {0.0}
 
@@ -276,7 +276,7 @@ def test_every_key_is_explained_and_kept_within_its_limits(section: str, entry: 
             load_recipe("digits", [f"{path}={value}"])
 
 
-def test_a_stage_has_the_limits_of_what_it_stands_for() -> None:
+def test_a_stage_has_the_limits_of_the_keys_it_replaces() -> None:
     of_training = {entry.name: entry for entry in fields(TrainingRecipe)}
     of_data = {entry.name: entry for entry in fields(DataRecipe)}
     for name, whole in (
@@ -535,7 +535,7 @@ def test_an_explained_recipe_says_what_every_key_means() -> None:
     assert all(len(line) <= 106 for line in lines if line.startswith("#"))
 
 
-# What cannot be meant.
+# Contradictions.
 
 _PRETRAINED = ("model.architecture=mobilenet-v2", "model.weights=imagenet")
 _FROZEN = (*_PRETRAINED, "model.trainable=head", "augmentation.shift=0")
@@ -550,10 +550,10 @@ _TWO = "training.stages=[{trainable='head'},{trainable='last-2'}]"
         (["scores.coverage=0.9", "scores.accuracy=0.9"], "one threshold serves one goal"),
         (["training.stages=[{trainable='head'},{}]"], "needs pretrained weights"),
         ([*_PRETRAINED, "model.trainable=head"], "first pass is not augmented"),
-        ([*_FROZEN, "training.feature_variants=2", "augmentation.mixup=0.5"], "no mixed batches"),
-        ([*_FROZEN, "training.feature_variants=2", "augmentation.cutmix=1"], "no mixed batches"),
-        ([*_FROZEN, "training.teacher=big.keras"], "training.teacher looks at pictures"),
-        ([*_PRETRAINED, _TWO, "training.teacher=big.keras"], "training.teacher looks at pictures"),
+        ([*_FROZEN, "training.feature_variants=2", "augmentation.mixup=0.5"], "without mixed batches"),
+        ([*_FROZEN, "training.feature_variants=2", "augmentation.cutmix=1"], "without mixed batches"),
+        ([*_FROZEN, "training.teacher=big.keras"], "training.teacher needs pictures"),
+        ([*_PRETRAINED, _TWO, "training.teacher=big.keras"], "training.teacher needs pictures"),
         (["training.feature_variants=2"], 'needs model.trainable = "head"'),
         (["training.optimizer=adamw"], "needs training.weight_decay"),
         (

@@ -1,4 +1,4 @@
-"""Augmentation: every change does what its name says, as often as it is told, and nothing else."""
+"""Augmentation: every change is made at its probability and strength, and no other."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _seeded(seed: int = 0) -> np.random.Generator:
 
 
 class _Fixed:
-    """Chance that has decided: whatever is probable happens, every range gives the same place."""
+    """A generator with fixed draws: every probable change happens, ranges give one position."""
 
     def __init__(self, place: float) -> None:
         self._place = place
@@ -100,12 +100,12 @@ def _probable(change: str, probability: float) -> AugmentationRecipe:
 
 
 def _changed(before: Pixels, how: AugmentationRecipe, random: np.random.Generator) -> float:
-    """The share of pictures that are not what they were."""
+    """The share of changed pictures."""
     after = augment(before, how, random)
     return float((after != before).any(axis=(1, 2, 3)).mean())
 
 
-# Whatever is asked for
+# Any recipe
 
 
 def _recipes() -> st.SearchStrategy[AugmentationRecipe]:
@@ -129,7 +129,7 @@ def _recipes() -> st.SearchStrategy[AugmentationRecipe]:
     size=st.sampled_from(((10, 8), (9, 7), (5, 4))),
     seed=st.integers(0, 2**32 - 1),
 )
-def test_any_recipe_gives_new_pictures_of_the_size_asked_for_and_repeats_with_its_seed(
+def test_any_recipe_gives_new_pictures_of_the_requested_size_reproducibly(
     how: AugmentationRecipe, channels: int, size: tuple[int, int], seed: int
 ) -> None:
     before = _batch(channels=channels)
@@ -154,7 +154,7 @@ def test_each_change_alone_takes_gray_and_colour_and_larger_pictures(
     assert np.array_equal(before, _batch(channels=channels))
 
 
-def test_nothing_asked_for_is_nothing_done() -> None:
+def test_an_empty_recipe_changes_nothing() -> None:
     assert _changed(_batch(), _PLAIN, _seeded()) == 0
 
 
@@ -173,7 +173,7 @@ def test_with_probability_one_half_it_happens_to_half_of_them(change: str) -> No
     before = _batch(2000, 6, 6)
     always = _changed(before, _probable(change, 1.0), _seeded(1))
     half = _changed(before, _probable(change, 0.5), _seeded(2))
-    assert always > 0.6  # a draw may come to nothing: no shift, the same order of channels
+    assert always > 0.6  # a draw may change nothing: no shift, the same order of channels
     assert half == pytest.approx(always / 2, abs=0.06)  # five standard deviations
 
 
@@ -345,7 +345,7 @@ def test_larger_pictures_show_the_same_field_of_view(margin: float, size: tuple[
     assert np.abs(error).max() <= 2
 
 
-def test_pictures_of_the_size_asked_for_are_not_resampled() -> None:
+def test_pictures_of_the_requested_size_are_not_resampled() -> None:
     assert np.array_equal(augment(_batch(), _PLAIN, _seeded(), (10, 8)), _batch())
 
 
@@ -492,7 +492,7 @@ def test_holes_reach_their_size_and_every_place() -> None:
     assert black.any(axis=0).all()
 
 
-def test_as_many_holes_as_asked_for() -> None:
+def test_the_number_of_holes_is_the_set_one() -> None:
     white = np.full((300, 40, 40, 1), 255, np.uint8)
     many, one = (
         AugmentationRecipe(coarse_dropout=1.0, coarse_dropout_holes=holes) for holes in (8, 1)
@@ -691,7 +691,7 @@ def test_each_operation_works_on_what_the_one_before_left(
 
 
 def _numbered(count: int = 8, height: int = 12, width: int = 16) -> tuple[Pixels, Any]:
-    """Pictures that say at every pixel which they are and where it is, each a class of its own."""
+    """Pictures whose pixels encode the picture's number and the position; each is a class."""
     pixels = np.empty((count, height, width, 3), np.uint8)
     pixels[..., 0] = np.arange(count)[:, None, None] * 30
     pixels[..., 1] = np.arange(height)[:, None]
@@ -700,7 +700,7 @@ def _numbered(count: int = 8, height: int = 12, width: int = 16) -> tuple[Pixels
 
 
 def _partners(targets: NDArray[np.float32]) -> list[tuple[float, int]]:
-    """For each picture the share it kept, and whom it was mixed with (itself where with none)."""
+    """For each picture the share it kept, and its partner (itself where unmixed)."""
     found = []
     for i, row in enumerate(targets):
         others = np.flatnonzero(np.where(np.arange(len(row)) == i, 0, row))
@@ -798,7 +798,7 @@ def test_without_mixing_pictures_and_targets_are_the_same_objects() -> None:
         (0.5, 0.5, {"none": 0.25, "mixup": 0.375, "cutmix": 0.375}),
     ],
 )
-def test_batches_are_mixed_as_often_as_asked_for(
+def test_batches_are_mixed_at_the_set_probability(
     mixup: float, cutmix: float, kinds: dict[str, float]
 ) -> None:
     pixels, targets = _numbered()
@@ -958,7 +958,7 @@ def test_plain_batches_are_in_order_and_as_they_are() -> None:
     assert np.array_equal(targets, np.eye(3)[subset.labels])
 
 
-def test_features_come_in_a_variant_drawn_anew() -> None:
+def test_features_come_in_a_random_variant_per_epoch() -> None:
     subset = _subset(60)
     features = np.empty((4, 60, 2), np.float32)
     features[..., 0] = np.arange(4)[:, None]

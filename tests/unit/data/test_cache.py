@@ -1,4 +1,4 @@
-"""The cache of decoded pictures: exact, built once, never stale, never trusted when damaged."""
+"""The cache of decoded pictures: exact, built once, never stale, rebuilt when damaged."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def _same(one: PictureCache, other: PictureCache) -> bool:
 
 @pytest.fixture
 def no_decoding(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """From the call on, whoever decodes a picture fails the test."""
+    """After this call, decoding a picture fails the test."""
 
     def explode(*_: object) -> Iterator[object]:
         raise AssertionError("a picture was decoded")
@@ -91,7 +91,7 @@ def no_decoding(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     return lambda: monkeypatch.setattr(cache, "decode_all", explode)
 
 
-# What is in it
+# Contents
 
 
 @pytest.mark.parametrize("channels", [3, 1])
@@ -343,7 +343,7 @@ _DAMAGES: dict[str, Callable[[Path], object]] = {
         if (name, damage) != ("index.npz", "longer")  # a zip archive may be followed by anything
     ],
 )
-def test_a_damaged_file_is_told_and_made_again(
+def test_a_damaged_file_is_reported_and_rebuilt(
     name: str, damage: str, root: Path, place: CachePlace
 ) -> None:
     folder = find_pictures(root)
@@ -356,7 +356,7 @@ def test_a_damaged_file_is_told_and_made_again(
 @pytest.mark.parametrize("name", ["exact", "large"])
 @pytest.mark.parametrize("where", [0.0, 0.1, 0.45, 0.55, 0.9, 1.0])
 def test_a_flipped_byte_anywhere_is_noticed(name: str, where: float, place: CachePlace) -> None:
-    # More pictures than stand under one checksum, and not a multiple of them.
+    # More pictures than one checksum covers, and not a multiple of that.
     folder = _held(*(_photo(i, 8, 6) for i in range(600)))
     whole = _copied(open_cache(folder, _SIZES, place))
     (built,) = _built(place)
@@ -385,13 +385,13 @@ def test_a_flipped_bit_of_the_index_is_noticed_or_harmless(root: Path, place: Ca
     assert noticed > len(flips) / 2
 
 
-def test_the_index_of_another_cache_is_not_believed(root: Path, place: CachePlace) -> None:
+def test_the_index_of_another_cache_is_rejected(root: Path, place: CachePlace) -> None:
     folder = find_pictures(root)
     other = CachePlace(place.folder.with_name("others"))
     open_cache(_held(*(_photo(50 + i) for i in range(7))), _SIZES, other)
     whole = _copied(open_cache(folder, _SIZES, place))
-    (built,), (foreign,) = _built(place), _built(other)
-    shutil.copy(foreign / "index.npz", built / "index.npz")
+    (built,), (other_cache,) = _built(place), _built(other)
+    shutil.copy(other_cache / "index.npz", built / "index.npz")
     _check_mended(folder, place, whole)
 
 
@@ -459,7 +459,9 @@ def test_as_many_go_as_must(place: CachePlace) -> None:
     assert [path.exists() for path in paths] == [False, False, True]
 
 
-def test_an_evicted_cache_can_still_be_read_by_whoever_has_it_open(place: CachePlace) -> None:
+def test_an_evicted_cache_can_still_be_read_by_a_process_that_has_it_open(
+    place: CachePlace,
+) -> None:
     open_ = open_cache(_held(_photo(0), _photo(1)), _SIZES, place)
     expected = [preprocess(_photo(i), _EXACT) for i in range(2)]
     limited = replace(place, limit_bytes=_needs(_SIZES, 2))
@@ -478,14 +480,14 @@ def test_what_a_killed_process_left_makes_room_too(place: CachePlace) -> None:
 
 
 def test_what_is_no_cache_is_never_removed(place: CachePlace) -> None:
-    # People name any folder with --cache, one with other things in it, too.
-    foreign = place.folder / "holiday"
-    foreign.mkdir(parents=True)
-    (foreign / "photo.jpg").write_bytes(bytes(5000))
-    os.utime(foreign, (1, 1))
+    # --cache may name any folder, also one with other files.
+    other_folder = place.folder / "holiday"
+    other_folder.mkdir(parents=True)
+    (other_folder / "photo.jpg").write_bytes(bytes(5000))
+    os.utime(other_folder, (1, 1))
     limited = replace(place, limit_bytes=_needs(_SIZES, 2))
     open_cache(_held(_photo(0), _photo(1)), _SIZES, limited)
-    assert (foreign / "photo.jpg").exists()
+    assert (other_folder / "photo.jpg").exists()
 
 
 def test_a_cache_that_somebody_takes_up_while_room_is_made_stays(
@@ -512,7 +514,7 @@ def test_a_cache_that_somebody_takes_up_while_room_is_made_stays(
 
 def test_nothing_is_locked_once_a_cache_is_open_or_refused(root: Path, place: CachePlace) -> None:
     folder = find_pictures(root)
-    # Whoever keeps the error keeps the frames it came through.
+    # A reference to the error keeps its stack frames alive.
     with pytest.raises(DatasetError) as refused:
         open_cache(folder, _SIZES, replace(place, limit_bytes=1))
     open_cache(folder, _SIZES, place)
@@ -521,7 +523,7 @@ def test_nothing_is_locked_once_a_cache_is_open_or_refused(root: Path, place: Ca
         assert refused.value
 
 
-def test_a_disk_without_room_is_told_before_anything_is_written(
+def test_a_disk_without_room_is_reported_before_anything_is_written(
     root: Path, place: CachePlace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     full = shutil.disk_usage(root)._replace(free=10_000)
@@ -557,7 +559,7 @@ def test_an_interrupt_while_building_leaves_nothing(
 
 @pytest.fixture
 def disks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CachePlace:
-    """Three folders that pass for disks, the second without room, the third with twice as much."""
+    """Three folders that act as disks, the second without room, the third with twice as much."""
     place = CachePlace(tmp_path / "a", more=(tmp_path / "b", tmp_path / "c"))
     room = [10**6, 0, 2 * 10**6]
     monkeypatch.setattr(caches, "_room", lambda place: room[: len(place.folders)])

@@ -57,7 +57,7 @@ def _near(thumbnails: NDArray[np.uint8], bits: int = 10) -> duplicates.NearCopie
 def test_the_blocked_search_finds_what_brute_force_finds(
     values: list[int], flips: list[tuple[int, set[int]]], bits: int
 ) -> None:
-    for index, flipped in flips:  # neighbours of what is there, so that there is something to find
+    for index, flipped in flips:  # neighbours of existing hashes, so that there are pairs to find
         if index < len(values):
             values.append(values[index] ^ sum(1 << bit for bit in flipped))
     expected = {
@@ -132,7 +132,7 @@ def test_exact_copies_alone_are_no_near_copies() -> None:
     assert _near(np.concatenate([scenes, scenes[:5]])).groups == ()
 
 
-def test_flat_and_evenly_fading_pictures_are_not_told_apart_by_noise() -> None:
+def test_flat_and_evenly_fading_pictures_are_not_distinguished_by_noise() -> None:
     rng = np.random.default_rng(0)
     fade = np.linspace(60, 90, 32)[None, :, None] + np.linspace(0, 20, 32)[None, None, :]
     flat = np.clip(fade * rng.uniform(0.8, 1.2, (50, 1, 1)), 0, 255).astype(np.uint8)
@@ -147,7 +147,7 @@ def test_the_same_coarse_shape_with_other_edges_is_no_copy() -> None:
     assert _near(alike).groups == ()
 
 
-def test_where_pictures_are_alike_anyway_more_is_asked_of_copies() -> None:
+def test_where_pictures_are_alike_copies_need_a_higher_likeness() -> None:
     scenes = _scenes(_MANY)
     labels = np.zeros(_MANY, np.int64)
     assert least_likeness(scenes, labels) == pytest.approx(duplicates_module._ALIKE)

@@ -1,4 +1,4 @@
-"""Every layout in miniature, made from real digits, and what is said of data sets that are not right."""
+"""Every layout in miniature, made from real digits, and the errors of faulty data sets."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ def put(digit: Callable[[int], Path]) -> Callable[..., Path]:
 Put = Callable[..., Path]
 
 
-def _told(folder: PictureFolder) -> dict[str, tuple[str, str | None]]:
-    """Where each picture lies below the root, its label and its split."""
+def _labels_by_path(folder: PictureFolder) -> dict[str, tuple[str, str | None]]:
+    """Label and split of each picture, by its path below the root."""
     return {
         picture.path.relative_to(folder.root).as_posix(): (
             folder.classes[picture.label],
@@ -83,7 +83,7 @@ def test_cinic10_has_three_ready_splits(tmp_path: Path, put: Put) -> None:
     folder = find_pictures(tmp_path)
     assert (folder.layout, folder.classes) == ("folders", tuple(_CIFAR_CLASSES))
     assert folder.ready_splits == {"train", "validation", "test"}
-    assert _told(folder)["valid/ship/1.png"] == ("ship", "validation")
+    assert _labels_by_path(folder)["valid/ship/1.png"] == ("ship", "validation")
 
 
 def test_a_class_beside_the_splits_is_not_passed_over(tmp_path: Path, put: Put) -> None:
@@ -96,20 +96,20 @@ def test_hidden_files_and_other_files_are_no_pictures(tmp_path: Path, put: Put) 
     put(
         tmp_path, "a/1.PNG", "a/.2.png", "a/.cache/3.png", "a/deep/4.jpeg", "a/notes.txt", "b/1.png"
     )
-    assert set(_told(find_pictures(tmp_path))) == {"a/1.PNG", "a/deep/4.jpeg", "b/1.png"}
+    assert set(_labels_by_path(find_pictures(tmp_path))) == {"a/1.PNG", "a/deep/4.jpeg", "b/1.png"}
 
 
 def test_a_link_to_a_class_folder_is_followed(tmp_path: Path, put: Put) -> None:
     put(tmp_path / "elsewhere", "1.png")
     put(tmp_path / "data", "a/1.png")
     (tmp_path / "data" / "b").symlink_to(tmp_path / "elsewhere")
-    assert set(_told(find_pictures(tmp_path / "data"))) == {"a/1.png", "b/1.png"}
+    assert set(_labels_by_path(find_pictures(tmp_path / "data"))) == {"a/1.png", "b/1.png"}
 
 
 def test_a_link_that_leads_back_is_not_followed_for_ever(tmp_path: Path, put: Put) -> None:
     put(tmp_path, "a/1.png", "b/1.png")
     (tmp_path / "a" / "up").symlink_to(tmp_path)
-    assert set(_told(find_pictures(tmp_path))) == {"a/1.png", "b/1.png"}
+    assert set(_labels_by_path(find_pictures(tmp_path))) == {"a/1.png", "b/1.png"}
 
 
 @pytest.mark.parametrize("place", ["loop", "a/loop.png"])
@@ -118,9 +118,9 @@ def test_a_link_to_itself_is_named_and_the_rest_read(
 ) -> None:
     put(tmp_path, "a/1.png", "b/1.png")
     (tmp_path / place).symlink_to(tmp_path / place)
-    assert set(_told(find_pictures(tmp_path))) == {"a/1.png", "b/1.png"}
+    assert set(_labels_by_path(find_pictures(tmp_path))) == {"a/1.png", "b/1.png"}
     (message,) = [record.getMessage() for record in caplog.records]
-    assert message == f"{tmp_path / place}: left out, a link that goes round in circles; remove it"
+    assert message == f"{tmp_path / place}: left out, a symbolic link that loops; remove it"
 
 
 @pytest.mark.parametrize("place", ["", "b", "b/inner"])
@@ -150,7 +150,7 @@ def test_an_unknown_layout_names_the_nearest(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("layout", [name for name in LAYOUTS if name != "folders"])
-def test_a_layout_that_is_asked_for_and_not_there_is_refused(
+def test_a_requested_layout_that_is_not_there_is_refused(
     layout: str, tmp_path: Path, put: Put
 ) -> None:
     put(tmp_path, "a/1.png", "b/1.png")
@@ -158,7 +158,7 @@ def test_a_layout_that_is_asked_for_and_not_there_is_refused(
         find_pictures(tmp_path, layout)
 
 
-def test_a_layout_that_is_asked_for_wins(tmp_path: Path, put: Put) -> None:
+def test_a_requested_layout_wins(tmp_path: Path, put: Put) -> None:
     put(tmp_path, "a/1.png", "b/2.png")
     (tmp_path / "results.csv").write_text("file,label\n1.png,x\n")
     assert find_pictures(tmp_path).layout == "csv"
@@ -198,11 +198,11 @@ def test_imagenet100(imagenet100: Path) -> None:
     assert folder.layout == "imagenet100"
     assert folder.classes == ("tench", "crane (n02012849)", "crane (n03126707)")
     assert folder.ready_splits == {"train", "test"}
-    told = _told(folder)
-    assert len(told) == 7
-    assert told["train.X1/n01440764/n01440764_1.JPEG"] == ("tench", "train")
-    assert told["train.X2/n01440764/n01440764_2.JPEG"] == ("tench", "train")
-    assert told["val.X/n03126707/v3.JPEG"] == ("crane (n03126707)", "test")
+    paths = _labels_by_path(folder)
+    assert len(paths) == 7
+    assert paths["train.X1/n01440764/n01440764_1.JPEG"] == ("tench", "train")
+    assert paths["train.X2/n01440764/n01440764_2.JPEG"] == ("tench", "train")
+    assert paths["val.X/n03126707/v3.JPEG"] == ("crane (n03126707)", "test")
 
 
 def test_imagenet100_without_some_or_any_labels(imagenet100: Path) -> None:
@@ -259,7 +259,7 @@ def tiny(tmp_path: Path, put: Put) -> Path:
 def test_tiny_imagenet(tiny: Path) -> None:
     folder = find_pictures(tiny)
     assert (folder.layout, folder.classes) == ("tiny-imagenet", ("goldfish", "black stork"))
-    assert _told(folder) == {
+    assert _labels_by_path(folder) == {
         "train/n01443537/images/n01443537_0.JPEG": ("goldfish", "train"),
         "train/n02002724/images/n02002724_0.JPEG": ("black stork", "train"),
         "val/images/val_0.JPEG": ("black stork", "test"),
@@ -459,7 +459,7 @@ def test_a_pickle_with_code_in_it_is_refused(
         b"\x80",
         b"cnumpy\nload\n.",  # a numpy function that is no array
         b"cbuiltins\neval\n(S'1'\ntR.",
-        b"\x80\x04\x8c\x05numpy\x8c\x10ndarray.__init__\x93.",  # a dotted way out of a known name
+        b"\x80\x04\x8c\x05numpy\x8c\x10ndarray.__init__\x93.",  # a dotted path out of a known name
         b"cnumpy\nndarray\n(I100000000000000\ntR(cnumpy\nndarray\nb.",
         b"Pidentifier\n.",
         b"(" * 1000,
@@ -478,7 +478,7 @@ def test_no_codec_is_looked_up_for_a_pickle() -> None:
 
 
 def test_numpy_is_never_called_by_a_pickle() -> None:
-    # An array of a type that numpy would allocate, were it asked.
+    # An array of a type that numpy would allocate.
     stated = cifar10_module.load(pickle.dumps(np.zeros(3, object), protocol=2))
     assert not isinstance(stated, np.ndarray)
     with pytest.raises(cifar10_module.PicklingRefusedError, match="instead of uint8"):
@@ -658,7 +658,7 @@ def test_siim(siim: Path) -> None:
         folder = find_pictures(root)
         assert (folder.root, folder.layout) == (siim, "csv")
         assert folder.classes == ("benign", "malignant")
-        assert _told(folder) == {
+        assert _labels_by_path(folder) == {
             f"jpeg/train/ISIC_{i}.jpg": ("malignant" if i == 1 else "benign", None)
             for i in range(4)
         }
@@ -671,7 +671,10 @@ def test_one_column_per_class(tmp_path: Path, put: Put) -> None:
     _table(tmp_path, "image,age_approx,lesion_id\nISIC_1,55.0,a\nISIC_2,30.0,b\n", "Metadata.csv")
     folder = find_pictures(tmp_path)
     assert folder.classes == ("MEL", "NV")
-    assert _told(folder) == {"Input/ISIC_1.jpg": ("NV", None), "Input/ISIC_2.jpg": ("MEL", None)}
+    assert _labels_by_path(folder) == {
+        "Input/ISIC_1.jpg": ("NV", None),
+        "Input/ISIC_2.jpg": ("MEL", None),
+    }
 
 
 @pytest.mark.parametrize("cells", ["0,0", "1,1", "1,yes", "1,"])
@@ -691,7 +694,7 @@ def test_delimiters(delimiter: str, ending: str, tmp_path: Path, put: Put) -> No
     lines = ["\ufeffFilename|Label|notes", "", "a/1.png|cat| x", "2.png | dog |", "||"]
     text = "\r\n".join(lines).replace("|", delimiter)
     folder = find_pictures(_table(tmp_path, text, f"x.{ending}"))
-    assert _told(folder) == {"a/1.png": ("cat", None), "a/2.png": ("dog", None)}
+    assert _labels_by_path(folder) == {"a/1.png": ("cat", None), "a/2.png": ("dog", None)}
 
 
 def test_labels_of_any_characters(tmp_path: Path, put: Put) -> None:
@@ -754,7 +757,7 @@ def test_missing_pictures_are_counted(tmp_path: Path, put: Put) -> None:
 def test_a_name_must_not_lead_out_of_the_folder(name: str, tmp_path: Path, put: Put) -> None:
     put(tmp_path, "x.jpg", "data/1.png")
     with pytest.raises(
-        DatasetError, match=r"line 2: the picture .* would lie outside of the table's"
+        DatasetError, match=r"line 2: the picture .* is outside of the table's"
     ):
         find_pictures(_table(tmp_path / "data", f"image,label\n{name},a\n"))
 
@@ -767,7 +770,7 @@ def test_a_name_of_two_pictures_is_not_guessed(tmp_path: Path, put: Put) -> None
         ):
             find_pictures(_table(tmp_path, f"image,label\n{name},x\n"))
     text = "image,label\na/1,x\nb\\1.png,y\n2.jpg,y\nc/2.png,x\n"
-    assert _told(find_pictures(_table(tmp_path, text))) == {
+    assert _labels_by_path(find_pictures(_table(tmp_path, text))) == {
         "a/1.png": ("x", None),
         "b/1.png": ("y", None),
         "c/2.jpg": ("y", None),
@@ -780,7 +783,7 @@ def test_pictures_behind_a_link_beside_the_table(tmp_path: Path, put: Put) -> No
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "pictures").symlink_to(tmp_path / "disk")
     _table(tmp_path / "data", "image,label\n1,a\n")
-    assert set(_told(find_pictures(tmp_path / "data"))) == {"pictures/1.png"}
+    assert set(_labels_by_path(find_pictures(tmp_path / "data"))) == {"pictures/1.png"}
 
 
 @pytest.mark.parametrize(

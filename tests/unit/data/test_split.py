@@ -95,7 +95,7 @@ def test_nothing_that_belongs_together_is_separated(
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.sampled_from([None, *"abcdefgh"])), max_size=30))
-def test_a_key_stands_for_a_connected_component_and_for_no_more(
+def test_a_key_names_exactly_one_connected_component(
     rows: list[tuple[int, str | None]],
 ) -> None:
     pictures = [_picture(i, group) for i, (_, group) in enumerate(rows)]

@@ -237,11 +237,11 @@ _CASES: list[tuple[str, bytes, str, str, str]] = [
 def test_each_limitation_has_its_reason_and_its_remedy(
     model: bytes, verdict: str, reason: str, remedy: str
 ) -> None:
-    (told,) = check(model, "model").operators
-    assert told.verdict == verdict, told
-    assert reason in (told.reason or "")
-    assert remedy in (told.remedy or "")
-    assert (told.reason is None) == (verdict == "mapped")
+    (found,) = check(model, "model").operators
+    assert found.verdict == verdict, found
+    assert reason in (found.reason or "")
+    assert remedy in (found.remedy or "")
+    assert (found.reason is None) == (verdict == "mapped")
 
 
 def test_what_follows_an_unsupported_operator_stays_on_the_cpu() -> None:
@@ -442,8 +442,8 @@ def test_what_is_no_model_is_refused(content: bytes) -> None:
 
 
 def test_verdicts_are_written_as_json() -> None:
-    told = check(_one("HARD_SWISH"), "model").to_json("m.tflite")
-    assert told["schema"] == 1
-    assert told["type"] == "edgetpu_check"
-    assert (told["n"], told["mapped"], told["compiles"]) == (1, 0, False)
-    assert set(told["operators"][0]) == set(OperatorVerdict.__dataclass_fields__)
+    found = check(_one("HARD_SWISH"), "model").to_json("m.tflite")
+    assert found["schema"] == 1
+    assert found["type"] == "edgetpu_check"
+    assert (found["n"], found["mapped"], found["compiles"]) == (1, 0, False)
+    assert set(found["operators"][0]) == set(OperatorVerdict.__dataclass_fields__)

@@ -1,4 +1,4 @@
-"""Worse pictures: as strong as their level, always the same, of the same shape; and who uses them."""
+"""Corrupted pictures: the level's strength, reproducible, of the same shape; and their use."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ def test_a_class_that_is_never_answered_has_no_precision_but_counts_in_the_mean(
 def test_an_absent_class_that_is_answered_has_precision_0_and_no_recall() -> None:
     found = evaluate(_one_hot([0, 2], 3), np.array([0, 0]), ("a", "b", "c"), "test")
     assert (found.per_class[2].precision, found.per_class[2].recall) == (0, None)
-    assert found.roc_auc is None  # one class alone cannot be told from another
+    assert found.roc_auc is None  # one class alone has no ranking
 
 
 @pytest.mark.parametrize("classes", [2, 3, 8])
@@ -96,13 +96,15 @@ def test_without_pictures_every_figure_is_none_or_empty(classes: int) -> None:
     labels = tuple("abcdefgh"[:classes])
     scores = np.empty((0, classes), np.float32)
     found = evaluate(scores, np.empty(0, np.int64), labels, "validation")
-    told = json.loads(json.dumps(dataclasses.asdict(found), allow_nan=False))
+    content = json.loads(json.dumps(dataclasses.asdict(found), allow_nan=False))
     for key in ("accuracy", "accuracy_ci95", "top5", "log_loss", "positive", "roc_auc", "roc"):
-        assert told[key] is None
-    assert told["calibration"] == {"ece": None, "mce": None, "brier": None, "bins": []}
-    assert told["macro"] == told["weighted"] == {"precision": None, "recall": None, "f1": None}
-    assert (told["n"], told["confused"], told["robustness"]) == (0, [], None)
-    assert {row["recall"] for row in told["per_class"]} == {None}
+        assert content[key] is None
+    assert content["calibration"] == {"ece": None, "mce": None, "brier": None, "bins": []}
+    assert (
+        content["macro"] == content["weighted"] == {"precision": None, "recall": None, "f1": None}
+    )
+    assert (content["n"], content["confused"], content["robustness"]) == (0, [], None)
+    assert {row["recall"] for row in content["per_class"]} == {None}
 
 
 def test_scores_that_do_not_fit_are_refused() -> None:
@@ -255,7 +257,7 @@ def test_scores_of_a_quantised_model_may_exceed_1_a_little() -> None:
 # ---------------------------------------------------------------- two classes
 
 
-def test_two_classes_have_curves_and_the_rarer_one_is_looked_for() -> None:
+def test_two_classes_have_curves_and_the_rarer_one_is_positive() -> None:
     random = np.random.default_rng(0)
     truth = (random.random(3000) < 0.8).astype(np.int64)
     score = np.clip(0.3 * (1 - truth) + random.random(3000) * 0.7, 0, 1)

@@ -134,7 +134,7 @@ def test_a_folder_without_labels_is_read_whole(tmp_path: Path) -> None:
     assert len(calibration) == 7
     assert calibration.labels is None
     assert len(said) == 1
-    assert "not called as the labels" in said[0]
+    assert "not named like the labels" in said[0]
 
 
 def test_pictures_beside_the_sub_folders_are_not_lost(tmp_path: Path) -> None:
@@ -151,7 +151,7 @@ def test_a_folder_called_as_a_label_holds_pictures_of_that_class(tmp_path: Path)
     assert said == []
 
 
-def test_an_unreadable_picture_is_left_out_and_said(tmp_path: Path) -> None:
+def test_an_unreadable_picture_is_left_out_and_reported(tmp_path: Path) -> None:
     folder = _folder(tmp_path, cat=3, dog=2)
     (folder / "cat" / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\nnot a picture")
     calibration, said = _read(folder)

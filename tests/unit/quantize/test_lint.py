@@ -203,7 +203,7 @@ def test_the_table_has_every_code() -> None:
     assert {code for _, code, _ in _FAULTS} == set(RULES)
 
 
-def test_a_sound_set_is_not_accused_and_every_code_was_looked_for(
+def test_a_sound_set_has_no_finding_and_every_code_was_checked(
     photographs: tuple[CalibrationSet, LintReference],
 ) -> None:
     result = lint(*photographs)
@@ -230,7 +230,7 @@ def test_a_set_as_dark_as_its_training_split_is_sound() -> None:
     assert lint(distinct, reference).findings == ()
 
 
-def test_what_is_not_known_is_said_and_nobody_accused(
+def test_what_is_not_known_is_listed_without_a_finding(
     photographs: tuple[CalibrationSet, LintReference],
 ) -> None:
     calibration, _ = photographs

@@ -144,7 +144,7 @@ def test_a_report_of_an_earlier_version_has_dashes(tmp_path: Path) -> None:
         *("int8_accuracy", "int8_drop_points", "int8_size_bytes"),
     }
     head, first, second = to_lines(compare_runs([tmp_path / "old", tmp_path / "new"]))[:3]
-    assert "Top-5" not in head, "a column that nobody fills"
+    assert "Top-5" not in head, "a column without values"
     assert first.split() == "old 70.00 % - - - - - - - - 2 90 s validation, 10".split()
     assert "40.00 to 90.00 %" in second
     assert "+10.00" in second
@@ -199,7 +199,7 @@ def test_a_run_that_was_evaluated_on_nothing(tmp_path: Path) -> None:
         ("schema", None, "expected 'run' and a schema"),
     ],
 )
-def test_a_damaged_report_is_told_by_the_key(
+def test_a_damaged_report_is_reported_with_the_key(
     tmp_path: Path, path: str, value: object, said: str
 ) -> None:
     folder = _write(tmp_path / "run", _with(_NEW, path, value))
@@ -295,7 +295,7 @@ def _seeded(seed: int, accuracy: float, **changes: object) -> dict[str, Any]:
     return report
 
 
-def test_repetitions_are_told_together(tmp_path: Path) -> None:
+def test_repetitions_are_reported_together(tmp_path: Path) -> None:
     runs = _runs(
         tmp_path,
         _seeded(0, 0.7),
@@ -341,7 +341,7 @@ def test_what_a_group_is_called(tmp_path: Path, names: tuple[str, str], expected
     assert group.name == expected
 
 
-def test_groups_of_one_name_are_told_apart(tmp_path: Path) -> None:
+def test_groups_of_one_name_are_distinguished(tmp_path: Path) -> None:
     width = {"recipe__model__width": 1.0}
     reports = (_seeded(0, 0.7), _seeded(0, 0.7, **width), _seeded(1, 0.7), _seeded(1, 0.7, **width))
     groups = groups_of(_runs(tmp_path, *reports), ["1", "2", "3", "4"])
@@ -401,7 +401,7 @@ def test_the_same_seed_again_is_no_repetition(tmp_path: Path) -> None:
     assert groups_of(same, ["a", "b"]) == ()
     (warning,) = warnings(same, ["a", "b"])
     assert warning.startswith("The same recipe, seed and data: a, b. They are no independent")
-    # Reports so old that they tell no recipe are not called the same.
+    # Old reports without a recipe are not reported as the same.
     bare = _runs(tmp_path, *[_with(_OLD, "recipe", {})] * 2)
     assert groups_of(bare, ["a", "b"]) == ()
     assert warnings(bare, ["a", "b"]) == ()
@@ -504,17 +504,17 @@ def test_json_has_every_figure(tmp_path: Path) -> None:
     runs = _runs(tmp_path, _seeded(0, 0.7), _seeded(1, 0.8), _OLD)
     comparison = compare_runs([run.path for run in runs])
     assert isinstance(comparison, RunComparison)
-    told = json.loads(json.dumps(comparison.to_json(), allow_nan=False))
-    assert (told["schema"], told["type"]) == (1, "comparison")
-    assert [run["name"] for run in told["runs"]] == ["run0", "run1", "run2"]
-    assert set(FIGURES) < set(told["runs"][0])
-    assert told["runs"][0]["accuracy_ci95"] == [0.4, 0.9]
+    content = json.loads(json.dumps(comparison.to_json(), allow_nan=False))
+    assert (content["schema"], content["type"]) == (1, "comparison")
+    assert [run["name"] for run in content["runs"]] == ["run0", "run1", "run2"]
+    assert set(FIGURES) < set(content["runs"][0])
+    assert content["runs"][0]["accuracy_ci95"] == [0.4, 0.9]
     # The old report is of the same recipe as the first: seeds 0, 1 and 0.
-    (group,) = told["groups"]
+    (group,) = content["groups"]
     assert group["runs"] == [str(run.path) for run in runs]
     assert group["seeds"] == [0, 1, 0]
     assert group["accuracy"]["n"] == 3
     assert group["ece"]["n"] == 2
     assert group["top5"] is None
-    assert told["differing"] == {"training.seed": ["0", "1", "0"]}
-    assert len(told["warnings"]) == 1
+    assert content["differing"] == {"training.seed": ["0", "1", "0"]}
+    assert len(content["warnings"]) == 1

@@ -111,13 +111,13 @@ def test_from_ten_mistakes_on_a_temperature_of_one_is_a_finding() -> None:
     assert found.reason is None
 
 
-def test_scores_that_say_nothing_keep_as_they_are() -> None:
+def test_uninformative_scores_stay_as_they_are() -> None:
     rng = np.random.default_rng(0)
     scores = softmax(rng.normal(0, 3, (2000, 5)).astype(np.float32))
-    # Always the answer that the model thinks the least of.
+    # The answer is always the class with the lowest score.
     found = fit_temperature(scores, scores.argmin(axis=1))
     assert found.value == 1.0
-    assert "do not tell right from wrong" in str(found.reason)
+    assert "do not separate right from wrong" in str(found.reason)
 
 
 @pytest.mark.parametrize(("wanted", "least"), [(0.95, 59), (0.9, 29), (0.99, 299)])
@@ -201,7 +201,7 @@ def test_where_all_answers_are_right_no_threshold_is_needed() -> None:
     assert accuracy_threshold(scores, np.ones(600, np.bool_), 0.98) == ChosenThreshold(0.0)
 
 
-def test_more_pictures_do_not_help_where_the_scores_do_not_tell() -> None:
+def test_more_pictures_do_not_help_where_the_scores_are_uninformative() -> None:
     rng = np.random.default_rng(0)
     scores, right = rng.random(2000).astype(np.float32), rng.random(2000) < 0.5
     assert accuracy_threshold(scores, right, 0.9) == TooFew(2000, None)
@@ -219,7 +219,7 @@ def test_no_picture_is_too_few_for_anything() -> None:
 
 
 def test_an_interval_is_clopper_and_pearsons() -> None:
-    # Of R: binom.test(8, 10)$conf.int.
+    # From R: binom.test(8, 10)$conf.int.
     measured = share(8, 10)
     assert measured.ci95 == pytest.approx((0.4439045, 0.9747893), abs=1e-6)
     assert share(0, 0).value is None
@@ -284,7 +284,7 @@ def test_false_accepts_need_unknown_pictures() -> None:
 
 
 def test_a_device_that_answers_nothing_is_no_solution() -> None:
-    # Strangers are as certain as can be.
+    # Unknown pictures have the highest scores.
     known, certain = Known(*_drawn(500, 1.0)), np.tile(np.eye(1, 10, dtype=np.float32), (500, 1))
     request = FitRequest(temperature=False, goal=Goal("false_accept", 0.05))
     fitted = fit(Gathered(known, known, certain, certain), request)

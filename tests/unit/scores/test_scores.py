@@ -103,7 +103,7 @@ def test_a_truncated_file_is_refused(part: int, saved: Path) -> None:
 
 
 class _Armed:
-    """Would call ``exit`` if anybody unpickled it."""
+    """Would call ``exit`` when unpickled."""
 
     def __reduce__(self) -> tuple[Callable[[int], None], tuple[int]]:
         return exit, (99,)
@@ -195,7 +195,7 @@ def test_a_header_that_promises_terabytes_is_refused(tmp_path: Path) -> None:
 def test_a_flipped_bit_is_refused_or_means_nothing(saved: Path) -> None:
     data = saved.read_bytes()
     random = np.random.default_rng(7)
-    strangers = []
+    unexpected = []
     for at, bit in zip(random.integers(0, len(data), 400), random.integers(0, 8, 400), strict=True):
         flipped = bytearray(data)
         flipped[at] ^= 1 << int(bit)
@@ -205,11 +205,11 @@ def test_a_flipped_bit_is_refused_or_means_nothing(saved: Path) -> None:
         except ValidationError:
             continue
         except Exception as error:  # noqa: BLE001  every one of them is to be seen
-            strangers.append(f"bit {bit} of byte {at}: {error!r}")
+            unexpected.append(f"bit {bit} of byte {at}: {error!r}")
             continue
         if not _same(loaded, _SAVED):
-            strangers.append(f"bit {bit} of byte {at}: other scores")
-    assert strangers == []
+            unexpected.append(f"bit {bit} of byte {at}: other scores")
+    assert unexpected == []
 
 
 def test_every_array_is_checked_to_its_end(tmp_path: Path) -> None:

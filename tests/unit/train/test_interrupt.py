@@ -1,4 +1,4 @@
-"""Ctrl-C during a training: it is heard wherever it comes."""
+"""Ctrl-C during a training: it takes effect at any moment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a training is made of before any network is: stages, learning rates, checkpoints, rows."""
+"""The parts of a training without a network: stages, learning rates, checkpoints, rows."""
 
 from __future__ import annotations
 

@@ -64,8 +64,8 @@ def test_other_labels_are_refused_and_the_first_difference_is_named(
         (Preprocessing(32, 32, channels=1), "32 x 32 gray pixels, center"),
     ],
 )
-def test_another_look_at_the_pictures_is_refused(how: Preprocessing, part: str) -> None:
-    with pytest.raises(ValidationError, match="the drop would be that of the pictures") as error:
+def test_another_preprocessing_is_refused(how: Preprocessing, part: str) -> None:
+    with pytest.raises(ValidationError, match="the drop would measure the preprocessing") as error:
         check_preprocessing(_A, [replace(_A, path="b.tflite", preprocessing=how)])
     assert part in str(error.value)
     assert "--any-preprocessing" in str(error.value)

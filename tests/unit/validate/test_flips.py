@@ -71,7 +71,7 @@ def test_the_most_harmful_come_first(comparison: Validation, tmp_path: Path) -> 
     assert tuple(changed.counts) == WAYS
 
 
-def test_both_answers_are_told_with_margins(comparison: Validation, tmp_path: Path) -> None:
+def test_both_answers_are_given_with_margins(comparison: Validation, tmp_path: Path) -> None:
     flip = find_changed(comparison, tmp_path)[0].flips[0]
     assert flip.truth == "cat"
     assert [ranked.label for ranked in flip.reference.topk] == ["cat", "dog", "cow"]
@@ -101,7 +101,7 @@ def test_no_flips_are_an_empty_list(tmp_path: Path) -> None:
     assert set(changed.counts.values()) == {0}
 
 
-def test_a_picture_beside_the_data_folder_is_told_by_its_name_alone(tmp_path: Path) -> None:
+def test_a_picture_beside_the_data_folder_is_given_by_its_name_alone(tmp_path: Path) -> None:
     root = tmp_path / "data"
     root.mkdir()
     result = _result([0], [[0.4, 0.5, 0.1]])
