@@ -80,7 +80,7 @@ def input_shape(model: Any) -> tuple[int, int, int]:
     """``(height, width, channels)`` of a Keras classifier.
 
     Raises:
-        ConversionError: it is no image classifier of fixed size with one output.
+        ConversionError: it is not an image classifier of fixed size with one output.
     """
     shapes = [tuple(tensor.shape) for tensor in (*model.inputs, *model.outputs)]
     image = shapes[0]
@@ -94,7 +94,7 @@ def input_shape(model: Any) -> tuple[int, int, int]:
     )
     if not fits:
         raise ConversionError(
-            f"{model.name}: no image classifier of fixed size: inputs and outputs {shapes}, expected "
+            f"{model.name}: not an image classifier of fixed size: inputs and outputs {shapes}, expected "
             "(None, height, width, 1 or 3) and (None, classes)"
         )
     return (int(image[1]), int(image[2]), int(image[3]))
