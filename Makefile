@@ -20,7 +20,7 @@ test: $(VENV)/.dev
 test-slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow
 
-# VARIANT="SSE4" tries that one alone; python -m tests.arithmetic names them.
+# VARIANT="SSE4" runs that one alone; python -m tests.arithmetic lists them.
 test-arithmetic: $(VENV)/.dev
 	$(BIN)/python -m tests.arithmetic $(if $(VARIANT),"$(VARIANT)")
 
@@ -33,7 +33,7 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# KEEP=NAME keeps the figures as benchmarks/reference/NAME.json. A missed target ends it after that.
+# KEEP=NAME stores the figures as benchmarks/reference/NAME.json. A missed target fails after that.
 bench: $(VENV)/.dev
 	@mkdir -p build/bench
 	$(BIN)/python -m pytest benchmarks --benchmark-enable --benchmark-only --benchmark-group-by=group \
@@ -42,7 +42,7 @@ bench: $(VENV)/.dev
 	  $(BIN)/python -m benchmarks.reference_file build/bench/rows.json build/bench/ratios.json \
 	    $(if $(KEEP),--write $(KEEP)) && exit $$missed
 
-# setuptools would take up what an older list of sources names.
+# setuptools would reuse an old list of sources.
 dist: $(VENV)/.dist
 	rm -rf dist edgecls.egg-info
 	$(BIN)/python -m build --outdir dist .
@@ -50,7 +50,7 @@ dist: $(VENV)/.dist
 	$(BIN)/python tests/package/contents.py dist
 	bash tests/package/use.sh $(BIN)/python dist
 
-# Needs Linux, QEMU and mmdebstrap, and says so; see docs/raspberry-pi.md.
+# Needs Linux, QEMU and mmdebstrap, and reports what is missing; see docs/raspberry-pi.md.
 test-arm64: dist
 	$(BIN)/python -m tests.device.arm64 --wheel dist/edgecls-*.whl
 

@@ -4,10 +4,10 @@
 
 Opens a camera in its supervised process and runs the loop with a file of results, as ``edgecls run``
 does. A decision is published when all sinks have it; its age is the time since the frame's timestamp,
-so that it includes what the camera's own queue, the capture process and every wait add. Latency,
-which most benchmarks report, starts only when the frame is in hand, and is shown beside it.
+so that it includes the delays of the camera's own queue, the capture process and every wait. Latency,
+which most benchmarks report, starts only when the frame has been read, and is shown beside it.
 
-Without ``--camera`` three cameras of 30 frames a second are played: one without a queue, one with a
+Without ``--camera`` three fake cameras of 30 frames a second are used: one without a queue, one with a
 queue of 100 ms, and one that shows the same frames twice as often as its sensor makes new ones. Exit
 code 1: the queue's 100 ms are not in the ages, or duplicates were not counted.
 """
@@ -121,7 +121,7 @@ def measure(
 
 
 class Twice:
-    """A source that gives each frame twice, as a driver does that is asked too often."""
+    """A source that gives each frame twice, as a driver that is read faster than its sensor."""
 
     def __init__(self, source: FrameSource) -> None:
         self._source = source

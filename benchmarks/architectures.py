@@ -1,9 +1,9 @@
-"""Every architecture: builds, learns for some steps, converts, and answers as its float self does.
+"""Every architecture: builds, trains for some steps, converts, and agrees with its float model.
 
     python benchmarks/architectures.py --data trashnet/ [--only resnet8 ...] > table.md
 
-Without pretrained weights a network knows next to nothing after some steps, and answers of the
-same class say little: so the correlation of the scores over pictures and classes is given too.
+Without pretrained weights a network has learnt almost nothing after some steps, so equal answers
+mean little: the correlation of the scores over pictures and classes is given as well.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Whether ``--max-regress`` finds what was injected: ``python -m benchmarks.bench_trials [--trials N]``.
+"""Whether ``--max-regress`` detects a slowdown: ``python -m benchmarks.bench_trials [--trials N]``.
 
-Each trial times a real engine in three sessions, one after another as with a stored baseline: as it
-is, as it is again, and slowed down by a fifth (it goes on computing for that long). The gate with 10 %
-must flag the slow one in at least 95 % of the trials and the equal one in at most 2 %. The machine's
-own noise is in it: on a busy one expect "inconclusive", which flags nothing; and
-what the machine was like is printed below. Exit code 1: missed.
+Each trial times a real engine in three sessions, one after another as with a stored baseline: twice
+unchanged, and once slowed down by a fifth (it computes for that much longer). The gate with 10 %
+must flag the slow one in at least 95 % of the trials and the equal one in at most 2 %. The result
+includes the machine's own noise: a busy one gives "inconclusive", which flags nothing. The state of
+the machine is printed below. Exit code 1: a target is missed.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Slowed:
         return SimpleNamespace(timing=(0.0, (clock() - began) / 1e6, 0.0))
 
     def close(self) -> None:
-        """Gives the classifier back."""
+        """Closes the classifier."""
         self._classifier.close()
 
 

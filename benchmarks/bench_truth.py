@@ -1,10 +1,10 @@
-"""Whether ``edgecls bench`` tells the truth: ``python -m benchmarks.bench_truth [--seconds S]``.
+"""Whether ``edgecls bench`` is correct: ``python -m benchmarks.bench_truth [--seconds S]``.
 
-Its inference p50 is held against a bare loop over LiteRT's interpreter (set_tensor, invoke,
-get_tensor) that takes its turns in the same run: both must agree within 3 %, turn by turn, for three
+Its inference p50 is compared with a bare loop over LiteRT's interpreter (set_tensor, invoke,
+get_tensor) that runs in turns with it: both must agree within 3 %, turn by turn, for three
 public models that take a millisecond or more. The bare loop makes its tensor from the same pictures
-with OpenCV, untimed: reading a picture takes the processor's caches from the model, in every
-program. What a loop over one tensor takes, whose caches stay warm, is told beside it ("by hot").
+with OpenCV, untimed: in every program, reading a picture evicts the model from the processor's
+caches. The time of a loop over one tensor, with warm caches, is printed beside it ("by hot").
 Exit code 1: one model does not agree.
 """
 
@@ -40,7 +40,7 @@ MODELS = (
 
 
 class BareLoop:
-    """What anybody would write around an interpreter; timed from outside of our code.
+    """A minimal loop around an interpreter; timed outside of our code.
 
     Args:
         artifact: its model.

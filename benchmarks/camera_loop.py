@@ -47,7 +47,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--labels", type=Path)
-    parser.add_argument("--normalize", help="for foreign models")
+    parser.add_argument("--normalize", help="for third-party models")
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--pss-only", metavar="CAMERA", help=argparse.SUPPRESS)
@@ -118,7 +118,7 @@ def _throughput(spec: str, classifier: Classifier, seconds: float, rounds: int) 
 
 
 def _classify_rate(spec: str, classifier: Classifier, seconds: float) -> float:
-    """Of pictures in turn: a single one would stay in the caches, which no camera's does."""
+    """Classifies pictures in turn: a single one would stay in the caches, unlike a camera's."""
     with contextlib.closing(open_source(spec)) as source:
         read = (source.read() for _ in range(_PICTURES))
         frames = [replace(frame, pixels=frame.pixels.copy()) for frame in read if frame is not None]

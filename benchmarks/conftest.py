@@ -14,7 +14,7 @@ from edge_sdk.machine.facts import read_machine
 
 @pytest.fixture(autouse=True, scope="session")
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Trials of foreign models are remembered per user; benchmarks must leave no such memory."""
+    """Passed trials of models are recorded per user; benchmarks must leave no such records."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield
@@ -42,7 +42,7 @@ def cat(cat_file: Path) -> Frame:
 
 @pytest.fixture(scope="session")
 def mobilenet(public_data: Path) -> Path:
-    """MobileNetV2 1.0 224, int8 per channel, a foreign model for pixels -1..1."""
+    """MobileNetV2 1.0 224, int8 per channel, a third-party model for pixels -1..1."""
     return public_data / public_model.MOBILENET
 
 

@@ -89,7 +89,7 @@ def _through_features(recipe: Recipe, dataset: Dataset) -> tuple[float, NDArray[
 
 
 def _through_pictures(recipe: Recipe, dataset: Dataset) -> tuple[float, NDArray[np.int64]]:
-    """One ``model.fit``, its frozen base computed anew for every picture of every epoch."""
+    """One ``model.fit``, its frozen base computed again for every picture of every epoch."""
     require("keras").utils.set_random_seed(recipe.training.seed)
     classes = len(dataset.classes)
     network = build_model(recipe, classes)

@@ -5,7 +5,7 @@
 
 Every picture is tested once, by a model that has not seen it; all answers together give one accuracy
 with its 95 % Wilson interval, and one drop with its paired interval. The folds are scikit-learn's
-StratifiedKFold. Folds that are done are not done again: interrupted, the same command goes on.
+StratifiedKFold. After an interruption the same command continues and skips finished folds.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
 
 Two networks with the same weights learn from the same batches in turns: one as ``edgecls train``
 prepares it, one with Keras' batch normalisation. Their first losses must agree before a time counts;
-later ones of a deep network drift apart by rounding, as Keras' own do from one run to the next.
+later losses of a deep network differ by rounding, as Keras' own do between runs.
 """
 
 from __future__ import annotations

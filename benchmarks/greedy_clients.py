@@ -1,4 +1,4 @@
-"""Does the loop keep its rate while eight clients take what they get from the page, or the metrics?
+"""Does the loop keep its rate while eight abusive clients use the page, or the metrics?
 
     python -m benchmarks.greedy_clients [--seconds 4] [--turns 3] [--fps 30] [--clients 8] [--json]
 
@@ -52,7 +52,7 @@ def _drip(port: int, text: bytes, step_s: float, over: threading.Event) -> None:
 
 
 def idle(port: int, _: str, over: threading.Event) -> None:
-    """Connects and says nothing; comes back when it is cut."""
+    """Connects and sends nothing; connects again when the connection is closed."""
     with _connected(port) as connection:
         connection.settimeout(0.5)
         while not over.is_set():
@@ -111,7 +111,7 @@ def chunked(port: int, path: str, over: threading.Event) -> None:
 
 
 def pipelined(port: int, path: str, over: threading.Event) -> None:
-    """Asks fifty times at once, and reads nothing."""
+    """Sends fifty requests at once, and reads nothing."""
     with _connected(port) as connection:
         connection.sendall(_head(path) * 50)
         over.wait(2)
@@ -126,7 +126,7 @@ def half_closed(port: int, path: str, over: threading.Event) -> None:
 
 
 def flood(port: int, path: str, over: threading.Event) -> None:
-    """Asks as often as it is answered, over a connection that is kept."""
+    """Sends the next request upon each reply, over a persistent connection."""
     with _connected(port) as connection:
         while not over.is_set():
             connection.sendall(_head(path))
@@ -136,13 +136,13 @@ def flood(port: int, path: str, over: threading.Event) -> None:
 
 
 def come_and_go(port: int, path: str, _: threading.Event) -> None:
-    """Connects, asks, and goes without reading."""
+    """Connects, sends a request, and disconnects without reading."""
     with _connected(port) as connection:
         connection.sendall(_head(path))
 
 
 def tabs(port: int, path: str, over: threading.Event) -> None:
-    """A tab that shows the page and asks for every picture."""
+    """A tab that shows the page and requests every picture."""
     viewer = f"/live?viewer={threading.get_ident()}" if path == "/" else path
     flood(port, viewer, over)
 
@@ -155,7 +155,7 @@ KINDS: tuple[Client, ...] = (
 
 @contextlib.contextmanager
 def clients(kind: Client, port: int, path: str, count: int) -> Iterator[None]:
-    """So many clients of a kind, which come again whenever they are done, until the block ends."""
+    """Runs this many clients of a kind, again and again, until the block ends."""
     over = threading.Event()
 
     def greedy() -> None:

@@ -125,7 +125,7 @@ def _ours(subset: Subset, recipe: Recipe, classes: int) -> Callable[[], None]:
 def _generator(
     data: Path, subset: Subset, classes: int, side: int, theirs: dict[str, Any]
 ) -> Callable[[], None]:
-    """As projects use it: from the folder for photographs, from an array for small pictures."""
+    """The usual way: from the folder for photographs, from an array for small pictures."""
     image = require("keras.src.legacy.preprocessing.image")
     made = image.ImageDataGenerator(fill_mode="reflect", **theirs)
     if side < 64:

@@ -1,7 +1,7 @@
 """Which way to int8 keeps the float network's answers: TensorFlow's converter, or ours step by step.
 
 Every model is a run directory; it is converted in each way with the same calibration pictures and
-asked about the same pictures of a split. Prints a table in Markdown, and JSON with --json.
+evaluated on the same pictures of a split. Prints a table in Markdown, and JSON with --json.
 
     python benchmarks/int8_methods.py RUN DATA [RUN DATA]... --split validation
 """

@@ -4,8 +4,8 @@
 
 Prints the table of docs/validation.md. For every number of pictures, true drop and share of other
 changed answers, pairs of models are drawn from a multinomial distribution, and the 95 % interval of
-``host_tools.validate.statistics.drop_interval`` is asked for each. Exits with 1 where it covers the
-true drop less often than promised: 94 % where ten or more discordant pairs are expected, 95 %
+``host_tools.validate.statistics.drop_interval`` is computed for each. Exits with 1 where it covers
+the true drop less often than documented: 94 % where ten or more discordant pairs are expected, 95 %
 elsewhere.
 """
 

@@ -1,16 +1,16 @@
-"""Processes that are killed, and disks that are full, again and again: what is lost, torn, or stays down.
+"""Repeated kills of processes, and full disks: what is lost, incomplete, or does not start again.
 
     python -m benchmarks.kills [--kills 1000] [--full 200] [--seed 1] [--work DIR]
 
 Half of the kills fall on a spool, the rest on `run`, `train` and `convert`: each is started, killed
-(SIGKILL) at a random moment, looked at, and started again where it stopped. A full disk is a small
+(SIGKILL) at a random moment, checked, and started again where it stopped. A full disk is a small
 file system in memory of this process' own (no root needed where Linux allows user namespaces), with
-a random number of bytes free: the command must end with a message or go on, leave nothing torn, and
-do its work once there is room.
+a random number of bytes free: the command must end with a message or continue, leave no incomplete
+file, and do its work once there is space.
 
 Counted: records or epochs that were confirmed and are gone (lost), files or lines that cannot be
 read (torn), and starts that end by themselves (down). Every point is a line in WORK/outcomes.jsonl;
-the same command with the same WORK goes on where it was interrupted. Exit code 1: something was
+the same command with the same WORK continues where it was interrupted. Exit code 1: something was
 counted.
 """
 
@@ -78,7 +78,7 @@ class Found:
 
 
 # A process with everything imported, which starts code as its children: importing takes longer than
-# what is to be killed. A line of JSON in, the child's number out.
+# the code to be killed. A line of JSON in, the child's process id out.
 _NURSERY = """
 import ctypes, importlib, json, os, signal, sys
 for module in sys.argv[1:]:
@@ -164,7 +164,7 @@ class Nursery:
     """Starts code quickly, see ``_NURSERY``.
 
     Args:
-        work: where its children write what they say.
+        work: folder for the output of its children.
         modules: imported once.
     """
 
@@ -399,12 +399,12 @@ class TrainSubject:
 
     def kill(self, chance: random.Random) -> tuple[bool, str]:
         child = self._start(self._out(), 60)
-        if chance.random() < 0.85:  # the moments that matter are between the epochs
+        if chance.random() < 0.85:  # the critical moments are between the epochs
             _wait(lambda: "epoch " in child.words() or not child.alive())
         time.sleep(chance.uniform(0.0, 2.5))
         down, words = _killed(child)
-        told = [line for line in child.words().splitlines() if line.startswith("epoch ")]
-        epochs = [int(line.split()[1].split("/")[0]) for line in told]
+        lines = [line for line in child.words().splitlines() if line.startswith("epoch ")]
+        epochs = [int(line.split()[1].split("/")[0]) for line in lines]
         self._reported = max([self._reported, *epochs])
         if child.result.exists() and not down:  # it has come to its end: the next begins elsewhere
             self._rounds, self._reported = self._rounds + 1, 0
@@ -615,11 +615,11 @@ class Harness:
     Args:
         work: folder for everything.
         seed: of the random moments.
-        say: told what happens.
+        note: gets a line of text per point.
     """
 
-    def __init__(self, work: Path, seed: int, say: Callable[[str], None]) -> None:
-        self._work, self._seed, self._say = work, seed, say
+    def __init__(self, work: Path, seed: int, note: Callable[[str], None]) -> None:
+        self._work, self._seed, self._note = work, seed, note
         self._file = work / "outcomes.jsonl"
         self.outcomes = [Outcome(**line) for line in _lines(self._file)]
         self._nurseries: dict[tuple[str, ...], Nursery] = {}
@@ -679,7 +679,7 @@ class Harness:
             file.write(json.dumps(asdict(outcome)) + "\n")
         self.outcomes.append(outcome)
         if outcome.lost or outcome.torn or outcome.down:
-            self._say(f"{outcome}")
+            self._note(f"{outcome}")
 
     def close(self) -> None:
         for nursery in self._nurseries.values():

@@ -5,8 +5,8 @@
 Cuts the photographs in --data into tiles of 64 x 64, a folder per class; trains one epoch on a tenth
 of them and on all, converts the result to int8, and validates that on every picture, each in a
 process of its own whose memory is read five times a second.
-Anonymous memory is the process's own; mapped memory is the disk's cache, which the system takes back
-when anybody needs it. Exit code 1: the anonymous memory grew by more than the index of the pictures
+Anonymous memory is the process's own; mapped memory is the disk's cache, which the system reclaims
+under memory pressure. Exit code 1: the anonymous memory grew by more than the index of the pictures
 explains.
 """
 

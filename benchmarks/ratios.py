@@ -1,7 +1,7 @@
-"""What edgecls costs beside the bare minimum: ``python -m benchmarks.ratios [--json FILE]``.
+"""The overhead of edgecls over the bare minimum: ``python -m benchmarks.ratios [--json FILE]``.
 
 Each measure runs ours and the bare counterpart in turns and takes the median of the paired ratios:
-whatever else the machine does hits both, and a slow moment spoils one pair, not the result.
+other load on the machine affects both, and a short disturbance affects one pair, not the result.
 
 Exit code 1 says that a target is missed.
 """
@@ -40,7 +40,7 @@ CLASSIFY_TARGET = 1.10
 YUV_TARGET = 1.05
 COLD_START_TARGET = 1.3
 
-# What a person writes with us, and what the same person writes without us.
+# The same program with edgecls, and without it.
 OURS = """
 import sys
 from edge_sdk import Classifier, read_image
@@ -101,7 +101,7 @@ def _row(
     ours(), bare()  # fills the caches of files, bytecode and the processor
     times = np.empty((pairs, 2, 2))
     for pair in range(pairs):
-        # Whoever comes second finds warmer caches, or the other's leftovers.
+        # The second of a pair finds warmer caches, or the data of the first.
         for side in (0, 1) if pair % 2 else (1, 0):
             times[pair, side] = (ours, bare)[side]()
     wall, cpu = times[:, :, 0], times[:, :, 1]
@@ -288,11 +288,11 @@ def main() -> int:
     arguments = parser.parse_args()
 
     rows: list[Row] = []
-    load_before = os.getloadavg()[0]  # above the number of cores, others were in the way
+    load_before = os.getloadavg()[0]  # above the number of cores: other processes disturbed the measurement
     machine = to_plain(read_machine())
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        os.environ["XDG_CACHE_HOME"] = name  # trials of foreign models must leave no memory
+        os.environ["XDG_CACHE_HOME"] = name  # trials of third-party models must leave no records
         processes = Processes(folder / "bytecode")
         if PUBLIC_DATA.is_dir():
             rows += measure_classify(arguments.frames)

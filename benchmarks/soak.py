@@ -2,10 +2,10 @@
 
     frames   2,000,000 through classify, JSON lines and a spool: 1 MB more per million at most
     camera   200,000 through the supervised fake camera and the same: 5 MB at most
-    leak     50 kB a minute kept on purpose: ten minutes must find it
+    leak     50 kB a minute kept on purpose: ten minutes must detect it
 
 The model is the digits' in int8, the JSON lines are rotated, and the spool's receiver acknowledges
-whatever it is handed. Judged is the upper end of the 95 % interval of the slope (see
+every record. The criterion is the upper end of the 95 % interval of the slope (see
 ``edge_sdk/device/soak.py``) of this process's resident memory and of the private memory of all
 processes, after a warm-up of a minute; of the leak, the verdict that ``edgecls soak`` gives without
 options. Prints JSON; exit code 1: missed.
@@ -58,8 +58,8 @@ class Receiver:
     def deliver(self, parcels: Sequence[Parcel]) -> Delivery:
         """All of them arrived."""
         numbers = [parcel.seq for parcel in parcels]
-        # A tuple made of an iterator is made by shrinking a longer one, and Python keeps a stock of
-        # tuples of each length up to 20: 4.5 MB, which looks like a leak until it is full.
+        # A tuple made of an iterator is made by shrinking a longer one, and Python caches freed tuples of
+        # each length up to 20: 4.5 MB, which looks like a leak until the cache is full.
         return Delivery(tuple(numbers))
 
     def close(self) -> None:

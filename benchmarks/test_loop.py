@@ -1,4 +1,4 @@
-"""``run`` beside the bare loop that it stands for: what records, statistics and sinks cost a frame."""
+"""``run`` beside the equivalent bare loop: the cost of records, statistics and sinks per frame."""
 
 from __future__ import annotations
 

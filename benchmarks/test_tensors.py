@@ -35,7 +35,7 @@ def test_encoder(benchmark: BenchmarkFixture, dtype: str) -> None:
 
 @pytest.mark.benchmark(group=_ENCODERS)
 def test_numpy_normalization(benchmark: BenchmarkFixture) -> None:
-    # What most scripts do for a float model: the row to compare "float32" with.
+    # The usual code for a float model: the row to compare "float32" with.
     pixels = np.random.default_rng(0).integers(0, 256, (_SIDE, _SIDE, 3), np.uint8)
 
     def normalize() -> np.ndarray:

@@ -1,4 +1,4 @@
-"""A camera that is unplugged a hundred times: what is left behind, and how long it takes to be back.
+"""A camera that is unplugged a hundred times: what is left behind, and how long reopening takes.
 
     python benchmarks/unplug_cycles.py [--cycles 100]
 

@@ -4,8 +4,8 @@
     python -m benchmarks.peers.compare DIR [--json FILE] [--markdown FILE]
 
 One 1280x720 RGB frame to its top five, one thread. All workers stay alive; in every round each runs
-a block of frames, in a random order, and only ratios within a round are compared: whatever else the
-machine does hits all alike. Then fresh processes, again in random order, from their start to their
+a block of frames, in a random order, and only ratios within a round are compared, so that other load
+affects all alike. Then fresh processes, again in random order, from their start to their
 first answer. Every answer is checked before anything is timed, and again at each cold start.
 
 Exit codes: 0, 1 where a worker fails or answers differently, 3 where a target is missed.
@@ -47,7 +47,7 @@ def main() -> int:
     before = read_machine()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        _tell("models and frames")
+        _note("models and frames")
         material = write_material(folder)
         arena = Arena(
             arguments.environments.resolve(),
@@ -55,7 +55,7 @@ def main() -> int:
             _chosen(arguments.only),
             Surroundings(folder),
             plan,
-            _tell,
+            _note,
         )
         try:
             measured = arena.measure()
@@ -102,7 +102,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--runs", type=int, default=20, help="frames in a block")
     parser.add_argument("--starts", type=int, default=21, help="fresh processes of each")
     parser.add_argument("--seed", type=int, default=0, help="of the order")
-    parser.add_argument("--core", type=int, help="all workers on this one: nobody has more threads")
+    parser.add_argument("--core", type=int, help="the one core for all workers")
     parser.add_argument("--only", metavar="WORD", help="those with this word in a row's name")
     parser.add_argument(
         "--json", type=Path, metavar="FILE", help="rows, targets, the median of each round"
@@ -127,7 +127,7 @@ def _load(machine: Machine) -> str:
     return "unknown" if machine.load is None else f"{machine.load[0]:.1f}"
 
 
-def _tell(what: str) -> None:
+def _note(what: str) -> None:
     print(what, file=sys.stderr)
 
 

@@ -1,4 +1,4 @@
-"""Who takes part: which program, in which environment, with which file."""
+"""The contestants: a program, its environment and its model file for each."""
 
 from __future__ import annotations
 

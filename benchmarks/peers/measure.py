@@ -23,7 +23,7 @@ Answers = list[list[list[Any]]]  # of each frame: (label, score), best first
 
 
 class WrongAnswerError(Exception):
-    """A contestant does not see what the bare interpreter sees."""
+    """A contestant's answer differs from the bare interpreter's."""
 
 
 @dataclass(slots=True)
@@ -58,7 +58,7 @@ class Plan:
 
 
 class Arena:
-    """Lets contestants run against each other.
+    """Measures contestants in turns.
 
     Args:
         environments: the folder that ``make_environments`` filled.
@@ -66,7 +66,7 @@ class Arena:
         contestants: who takes part.
         surroundings: their environment variables.
         plan: how much.
-        tell: is called with a word on what goes on.
+        note: gets a line of text for each step.
     """
 
     def __init__(
@@ -76,11 +76,11 @@ class Arena:
         contestants: Sequence[Contestant],
         surroundings: Surroundings,
         plan: Plan,
-        tell: Callable[[str], None],
+        note: Callable[[str], None],
     ) -> None:
         self._environments, self._material = environments, material
         self._contestants, self._surroundings = contestants, surroundings
-        self._plan, self._tell = plan, tell
+        self._plan, self._note = plan, note
         self._order = random.Random(plan.seed)
         self._expected: dict[str, Answers] = {}
 
@@ -111,12 +111,12 @@ class Arena:
         with contextlib.ExitStack() as stack:
             workers = {}
             for contestant in self._contestants:
-                self._tell(f"{contestant.name}: answers")
+                self._note(f"{contestant.name}: answers")
                 worker = stack.enter_context(self._worker(contestant))
                 check(contestant.name, worker.ask(do="answers"), self._expected[contestant.crop])
                 workers[contestant.name] = worker
             for number in range(self._plan.rounds):
-                self._tell(f"round {number + 1} of {self._plan.rounds}")
+                self._note(f"round {number + 1} of {self._plan.rounds}")
                 for name in self._shuffled(workers):
                     answer = workers[name].ask(do="time", runs=self._plan.runs)
                     measured[name].blocks_ms.append(answer["ms"])
@@ -125,7 +125,7 @@ class Arena:
     def _start_fresh(self, measured: dict[str, Measured]) -> None:
         by_name = {contestant.name: contestant for contestant in self._contestants}
         for number in range(-1, self._plan.starts):  # the first fills the caches of files
-            self._tell(f"cold start {number + 1} of {self._plan.starts}")
+            self._note(f"cold start {number + 1} of {self._plan.starts}")
             for name in self._shuffled(by_name):
                 contestant = by_name[name]
                 command = contestant.command(self._environments, "once", self._material)
@@ -151,7 +151,7 @@ def check(name: str, answers: Answers, expected: Answers) -> None:
         if label != best or abs(score - sure) > SCORE_TOLERANCE:
             raise WrongAnswerError(
                 f"{name}: frame {number} is {label!r} ({score:.2f}) instead of {best!r} "
-                f"({sure:.2f}); it does another job, and its times would say nothing"
+                f"({sure:.2f}); it does other work, so its times cannot be compared"
             )
 
 
@@ -161,7 +161,7 @@ def site_packages(environment: Path) -> Path:
 
 
 def size_mb(packages: Path) -> float:
-    """What the packages weigh, in 10⁶ bytes, without the tools that installed them."""
+    """The size of the packages in 10⁶ bytes, without the tools that installed them."""
     return (
         sum(
             path.lstat().st_size

@@ -2,9 +2,9 @@
 
 tf2onnx translates an int8 ``.tflite`` one to one. ONNX Runtime then ran half of its convolutions in
 float: it has int8 kernels for uint8 activations on every processor, and a ``Clip`` between a
-convolution and its ``QuantizeLinear`` keeps the two from being fused. A peer deserves the file that
-its own tools would have made, so the activations' zero points are moved by 128 together with their
-type, and a ``Clip`` goes where the quantisation saturates at least as early.
+convolution and its ``QuantizeLinear`` prevents their fusion. For a fair comparison the file must be
+as its own tools would make it, so the activations' zero points are moved by 128 together with their
+type, and a ``Clip`` is removed where the quantisation saturates at least as early.
 """
 
 from __future__ import annotations

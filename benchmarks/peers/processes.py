@@ -1,4 +1,4 @@
-"""Workers as their driver sees them: started, asked, and ended."""
+"""Workers: processes that are started, given orders, and ended."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Surroundings:
 
 
 class Worker:
-    """A worker that stays, and is asked in turns.
+    """A worker process that stays and answers orders.
 
     Args:
         name: for messages.

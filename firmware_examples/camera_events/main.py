@@ -1,4 +1,4 @@
-"""Watches a camera and says what came and what went."""
+"""Prints what appears before a camera and what leaves."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Doorman:
     """A sink: any object with ``write`` and ``close`` will do."""
 
     def write(self, record: Record) -> None:
-        """Greets, takes leave, and complains."""
+        """Prints events, and health records to standard error."""
         if isinstance(record, EventRecord):
             after = f" after {record.seconds:.1f} s" if record.what == "left" else ""
             print(f"{record.label} {record.what}{after}", flush=True)
@@ -32,11 +32,11 @@ class Doorman:
             print(f"{record.what}: {record.detail}", file=sys.stderr)
 
     def close(self) -> None:
-        """Nothing to give back."""
+        """Does nothing: there are no resources to release."""
 
 
 def main(model: str, camera: str = "auto") -> int:
-    """Runs until SIGTERM or Ctrl-C; the exit code says whether it went well."""
+    """Runs until SIGTERM or Ctrl-C; returns the exit code, 1 after an error."""
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

@@ -1,4 +1,4 @@
-"""Keeps the pictures that the model is unsure of, sorted by its guess, for the next training."""
+"""Saves pictures with low scores for the next training, in a folder per answer."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from edge_sdk import EdgeClsError, ReloadingClassifier, SaveFrames, Wanted, open
 
 
 def main(model: str, folder: str, camera: str = "auto", below: str = "0.6") -> int:
-    """Runs until Ctrl-C or SIGTERM; a new model renamed over the old one takes over meanwhile."""
+    """Runs until Ctrl-C or SIGTERM; a new model renamed over the old one replaces it."""
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    # The unsure ones alone would teach it a crooked world, so two an hour are kept in any case.
+    # Pictures with low scores alone are a biased sample, so two an hour are saved in any case.
     wanted = Wanted(below_score=float(below), below_margin=0.1, per_hour=2)
     try:
         keep = SaveFrames(folder, wanted, max_bytes=200_000_000, min_interval_s=1)

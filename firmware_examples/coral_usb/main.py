@@ -1,4 +1,4 @@
-"""Classifies pictures on a Coral Edge TPU, and says what one inference takes there."""
+"""Classifies pictures on a Coral Edge TPU and prints the inference time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from edge_sdk.errors import DelegateError
 
 
 def main(model: str, folder: str, device: str = "usb:0") -> int:
-    """Exit code 5: there is no Edge TPU, or no libedgetpu; the CPU is never taken instead."""
+    """Returns the exit code: 5 without an Edge TPU or libedgetpu; there is no CPU fallback."""
     pictures = [path for path in sorted(Path(folder).rglob("*")) if path.suffix in (".jpg", ".png")]
     if not pictures:
         print(f"{folder}: no .jpg or .png in it; name a folder of pictures", file=sys.stderr)
@@ -29,7 +29,7 @@ def main(model: str, folder: str, device: str = "usb:0") -> int:
     except EdgeClsError as error:
         print(error, file=sys.stderr)
         return 1
-    # The first inference also carries the weights over USB.
+    # The first inference also transfers the weights over USB.
     print(f"first {times_ms[0]:.1f} ms, then {statistics.median(times_ms[1:] or times_ms):.1f} ms")
     return 0
 

@@ -20,7 +20,7 @@ MAX_BYTES = 20_000_000
 
 
 class Application:
-    """``application(environ, start_response)``; requests take turns at the one classifier."""
+    """``application(environ, start_response)``; all requests share one classifier."""
 
     def __init__(self, classifier: Classifier) -> None:
         self.classifier, self.turn = classifier, threading.Lock()
@@ -42,16 +42,14 @@ class Application:
             frame = decode_image(environ["wsgi.input"].read(length), name="upload")
         except UnreadableImageError as error:
             return "400 Bad Request", {"error": error.reason}
-        with (
-            self.turn
-        ):  # decoding above runs side by side, a classifier serves one thread at a time
+        with self.turn:  # decoding above runs in parallel; only one thread at a time may classify
             prediction = self.classifier.classify(frame)
         topk = [ranked._asdict() for ranked in prediction.top(3)]
         return "200 OK", {"label": prediction.label, "score": prediction.score, "topk": topk}
 
 
 def main(model: str, port: str = "8000") -> int:
-    """Serves this machine alone until Ctrl-C or SIGTERM."""
+    """Listens on loopback until Ctrl-C or SIGTERM."""
     try:
         with (
             Classifier.open(model) as classifier,

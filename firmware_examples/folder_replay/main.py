@@ -1,4 +1,4 @@
-"""Plays a folder of pictures through an artifact and announces every change of the answer."""
+"""Classifies a folder of pictures and prints every change of the answer."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ class AnnounceChanges:
         self.last: str | None = None
 
     def write(self, record: Record) -> None:
-        """Prints the answer where it differs from the one before."""
+        """Prints the answer if it differs from the previous one."""
         if isinstance(record, FrameRecord) and record.label != self.last:
             self.last = record.label
             print(f"{record.source}: {record.label or 'unknown'} ({record.score:.2f})")
 
     def close(self) -> None:
-        """Nothing to give back."""
+        """Does nothing: there are no resources to release."""
 
 
 def main(model: str, folder: str) -> int:
-    """Runs until the folder is through; the exit code says whether it went well."""
+    """Classifies all pictures of the folder; returns the exit code, 1 after an error."""
     try:
         with Classifier.open(model) as classifier:
             run(FolderSource(folder), classifier, [AnnounceChanges()], threshold=0.5)

@@ -27,13 +27,13 @@ class Switch:
         self.pin, self.label = pin, label
 
     def write(self, record: Record) -> None:
-        """Switches."""
+        """Switches the pin upon events of the label."""
         if isinstance(record, EventRecord) and record.label == self.label:
             self.pin.value = record.what == "appeared"
             print(f"{self.pin.pin} {'on' if self.pin.value else 'off'}: {record.label}", flush=True)
 
     def close(self) -> None:
-        """Leaves the pin off."""
+        """Switches the pin off."""
         self.pin.close()
 
 
@@ -42,7 +42,7 @@ def main(model: str, camera: str, pin: str, label: str) -> int:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    # One odd frame must not move a flap: in with three sure ones, out with three weak ones.
+    # A single wrong answer must not move a flap: three frames above or below the limits switch.
     steady = Decisions(events=True, smoothing=Hysteresis(enter=0.7, leave=0.4, frames=3))
     switch = Switch(OutputDevice(pin), label)
     try:

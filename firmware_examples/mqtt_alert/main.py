@@ -1,4 +1,4 @@
-"""Tells a broker when something that matters appears, and nothing else."""
+"""Publishes the events of chosen labels to an MQTT broker."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ from edge_sdk import (
 
 
 class Only:
-    """A sink around a sink: lets the events of some labels through."""
+    """A sink that passes the events of some labels to another sink."""
 
     def __init__(self, sink: Sink, labels: set[str]) -> None:
         self.sink, self.labels = sink, labels
 
     def write(self, record: Record) -> None:
-        """Passes on what matters."""
+        """Passes on events of the chosen labels."""
         if isinstance(record, EventRecord) and record.label in self.labels:
             self.sink.write(record)
             print(f"{record.label} {record.what}", flush=True)
 
     def close(self) -> None:
-        """What waits on the disk is delivered the next time."""
+        """Closes the sink; undelivered records stay on the disk for the next run."""
         self.sink.close()
 
 
 def main(model: str, camera: str, broker: str, *labels: str) -> int:
-    """Runs until Ctrl-C or SIGTERM; a broker that is away is waited for."""
+    """Runs until Ctrl-C or SIGTERM; records wait while the broker is unreachable."""
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

@@ -1,4 +1,4 @@
-"""A Pi camera, looked at once a second: rate, dropped frames, and the age of the answers."""
+"""A Pi camera, with rate, dropped frames and the age of the answers once a second."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import threading
 from edge_sdk import Classifier, EdgeClsError, LiveStatistics, open_camera, run
 
 
-def tell(live: LiveStatistics, stop: threading.Event) -> None:
-    """Prints how the loop is doing, from a thread of its own: the loop waits for nobody."""
+def print_statistics(live: LiveStatistics, stop: threading.Event) -> None:
+    """Prints the loop's statistics once a second, in a thread that does not delay the loop."""
     while not stop.wait(1.0):
         now = live.now()
         if now.last is not None and now.latency_ms is not None:
@@ -26,10 +26,10 @@ def main(model: str, camera: str = "picamera") -> int:
         signal.signal(number, lambda *_: stop.set())
     try:
         with Classifier.open(model, threads=2) as classifier:
-            # The image processor scales at no cost, so it is told how much the model needs.
+            # The image processor scales at no cost, so the camera gets the model's size.
             needs = classifier.artifact.preprocessing
             with open_camera(camera, size=(needs.width, needs.height), say=print) as source:
-                threading.Thread(target=tell, args=(live, stop), daemon=True).start()
+                threading.Thread(target=print_statistics, args=(live, stop), daemon=True).start()
                 done = run(source, classifier, [], stop=stop, statistics=live)
     except EdgeClsError as error:
         print(error, file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Wakes, takes one picture, classifies it, writes a line, and sleeps with the camera switched off."""
+"""Takes a picture at intervals, classifies it and writes a line; the camera is closed in between."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WARM_UP_FRAMES = 10
 
 
 def look(model: str, camera: str, lines: JsonLines) -> None:
-    """One answer; when it returns, camera and model are closed and draw nothing."""
+    """Classifies one picture; camera and model are closed afterwards to save power."""
     with Classifier.open(model) as classifier, open_camera(camera) as source:
         for _ in range(WARM_UP_FRAMES):
             source.read()
@@ -23,7 +23,7 @@ def look(model: str, camera: str, lines: JsonLines) -> None:
 
 
 def main(model: str, minutes: str = "10", camera: str = "auto", times: str = "inf") -> int:
-    """Looks so many times; Ctrl-C and SIGTERM end the sleep at once."""
+    """Takes this many pictures; Ctrl-C and SIGTERM end the sleep at once."""
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -33,7 +33,7 @@ def main(model: str, minutes: str = "10", camera: str = "auto", times: str = "in
         while left > 0 and not stop.is_set():
             try:
                 look(model, camera, lines)
-            except EdgeClsError as error:  # a camera that is away now may be there the next time
+            except EdgeClsError as error:  # the camera may be back the next time
                 print(error, file=sys.stderr)
                 if left == 1:
                     return 1

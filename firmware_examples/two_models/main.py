@@ -1,4 +1,4 @@
-"""Two models on one camera: a small one looks at every frame, a second at what is worth it."""
+"""Two models on one camera: a small one for every frame, a second one for low scores."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from edge_sdk import Classifier, EdgeClsError, Frame, FrameRecord, Record, open_
 
 
 class SecondOpinion:
-    """A sink that is shown the pictures, too: asks another model where the first is in doubt."""
+    """A sink with ``see``: classifies frames with a low score with another model as well."""
 
     def __init__(self, classifier: Classifier, below: float) -> None:
         self.classifier, self.below = classifier, below
         self.seen = self.asked = self.agreed = 0
 
     def write(self, record: Record) -> None:
-        """Has nothing to do with records alone."""
+        """Does nothing: `see` gets the record as well."""
 
     def see(self, frame: Frame, record: FrameRecord) -> None:
-        """``frame`` is valid during this call; the loop goes on with the newest one afterwards."""
+        """``frame`` is valid during this call; afterwards the loop continues with the newest one."""
         self.seen += 1
         if record.score < self.below:
             answer = self.classifier.classify(frame)
@@ -29,7 +29,7 @@ class SecondOpinion:
             print(f"{record.label} {record.score:.2f}, or {answer.label} {answer.score:.2f}")
 
     def close(self) -> None:
-        """The classifier is closed by whoever opened it."""
+        """Does nothing: `main` closes the classifier."""
 
 
 def main(quick: str, careful: str, camera: str = "auto", below: str = "0.9") -> int:

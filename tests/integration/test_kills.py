@@ -25,14 +25,14 @@ def _nothing_counted(outcomes: list[Outcome], count: int) -> None:
 
 
 def test_forty_kills_lose_and_tear_nothing(tmp_path: Path) -> None:
-    harness = Harness(tmp_path, seed=3, say=print)
+    harness = Harness(tmp_path, seed=3, note=print)
     try:
         harness.kills(40)
     finally:
         harness.close()
     _nothing_counted(harness.outcomes, 40)
     assert {one.subject for one in harness.outcomes} == {"spool", "run", "train", "convert"}
-    again = Harness(tmp_path, seed=3, say=print)  # nothing is done twice
+    again = Harness(tmp_path, seed=3, note=print)  # nothing is done twice
     assert again.outcomes == harness.outcomes
 
 
@@ -40,4 +40,4 @@ def test_twenty_full_disks_lose_and_tear_nothing_uncounted(tmp_path: Path) -> No
     if not can_mount():
         pytest.skip("no file system of its own can be mounted")
     assert full_disks_inside(20, 3, tmp_path) == 0
-    _nothing_counted(Harness(tmp_path, seed=3, say=print).outcomes, 20)
+    _nothing_counted(Harness(tmp_path, seed=3, note=print).outcomes, 20)

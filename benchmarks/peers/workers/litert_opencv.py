@@ -1,4 +1,4 @@
-"""What a careful person writes by hand: one linear resize, straight into the interpreter's tensor."""
+"""Hand-written code: one linear resize, directly into the interpreter's tensor."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from protocol import serve, top
 
-_SIZE = (224, 224)  # a network that was read does not say
+_SIZE = (224, 224)  # OpenCV does not know a loaded network's input size
 
 
 def open_peer(model, labels):

@@ -1,4 +1,4 @@
-"""What all workers have in common: how they are started, asked and read.
+"""The protocol of all workers: how they start, take orders and answer.
 
     python WORKER once  MODEL LABELS FRAME.npy       one answer from a fresh process, then its memory
     python WORKER serve MODEL LABELS FRAME.npy...    orders on standard input, answers on standard output
@@ -50,7 +50,7 @@ def _once(open_peer: Any, model: str, labels: str, frame: str, answers: Any) -> 
     _say(answers, classify(np.load(frame)))
     _say(answers, {"peak_rss_mb": _peak_rss_mb()})
     answers.close()
-    os._exit(0)  # how long a library takes to say goodbye is not asked
+    os._exit(0)  # a library's shutdown is not measured
 
 
 def _serve(open_peer: Any, model: str, labels: str, names: list[str], answers: Any) -> None:
