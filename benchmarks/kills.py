@@ -635,10 +635,10 @@ class Harness:
             down, words = subject.kill(random.Random(f"{self._seed} {number}"))
             found = subject.look()
             note = words or found.note
-            self._note(Outcome("kill", name, number, found.lost, found.torn, int(down), note))
+            self._record(Outcome("kill", name, number, found.lost, found.torn, int(down), note))
         for name in dict.fromkeys(_subject(count, number) for number in range(count)):
             found = self._open(name).end()
-            self._note(Outcome("end", name, count, found.lost, found.torn, 0, found.note))
+            self._record(Outcome("end", name, count, found.lost, found.torn, 0, found.note))
 
     def full_disks(self, count: int) -> None:
         """Fills so many disks; inside of a mount namespace of our own."""
@@ -651,7 +651,7 @@ class Harness:
             with small_disk(self._work / "disk", 64_000_000, free) as free_up:
                 found, down = subject.full(self._work / "disk", free_up)
             note = f"{free} bytes free: {found.note}"
-            self._note(Outcome("full", name, number, found.lost, found.torn, int(down), note))
+            self._record(Outcome("full", name, number, found.lost, found.torn, int(down), note))
 
     def _nursery(self, modules: tuple[str, ...]) -> Nursery:
         if modules not in self._nurseries:
@@ -674,7 +674,7 @@ class Harness:
             self._subjects[name] = plain(folder, self._nursery(_DEVICE))
         return self._subjects[name]
 
-    def _note(self, outcome: Outcome) -> None:
+    def _record(self, outcome: Outcome) -> None:
         with self._file.open("a") as file:
             file.write(json.dumps(asdict(outcome)) + "\n")
         self.outcomes.append(outcome)

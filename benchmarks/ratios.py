@@ -288,7 +288,8 @@ def main() -> int:
     arguments = parser.parse_args()
 
     rows: list[Row] = []
-    load_before = os.getloadavg()[0]  # above the number of cores: other processes disturbed the measurement
+    # Above the number of cores, other processes disturbed the measurement.
+    load_before = os.getloadavg()[0]
     machine = to_plain(read_machine())
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

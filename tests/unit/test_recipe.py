@@ -550,8 +550,14 @@ _TWO = "training.stages=[{trainable='head'},{trainable='last-2'}]"
         (["scores.coverage=0.9", "scores.accuracy=0.9"], "one threshold serves one goal"),
         (["training.stages=[{trainable='head'},{}]"], "needs pretrained weights"),
         ([*_PRETRAINED, "model.trainable=head"], "first pass is not augmented"),
-        ([*_FROZEN, "training.feature_variants=2", "augmentation.mixup=0.5"], "without mixed batches"),
-        ([*_FROZEN, "training.feature_variants=2", "augmentation.cutmix=1"], "without mixed batches"),
+        (
+            [*_FROZEN, "training.feature_variants=2", "augmentation.mixup=0.5"],
+            "without mixed batches",
+        ),
+        (
+            [*_FROZEN, "training.feature_variants=2", "augmentation.cutmix=1"],
+            "without mixed batches",
+        ),
         ([*_FROZEN, "training.teacher=big.keras"], "training.teacher needs pictures"),
         ([*_PRETRAINED, _TWO, "training.teacher=big.keras"], "training.teacher needs pictures"),
         (["training.feature_variants=2"], 'needs model.trainable = "head"'),

@@ -756,9 +756,7 @@ def test_missing_pictures_are_counted(tmp_path: Path, put: Put) -> None:
 )
 def test_a_name_must_not_lead_out_of_the_folder(name: str, tmp_path: Path, put: Put) -> None:
     put(tmp_path, "x.jpg", "data/1.png")
-    with pytest.raises(
-        DatasetError, match=r"line 2: the picture .* is outside of the table's"
-    ):
+    with pytest.raises(DatasetError, match=r"line 2: the picture .* is outside of the table's"):
         find_pictures(_table(tmp_path / "data", f"image,label\n{name},a\n"))
 
 
