@@ -27,20 +27,19 @@ SELFTEST_TOLERANCE = 0.05
 
 
 class Classifier:
-    """Classifies frames. Used by one thread at a time; a second one gets ``ConcurrentUseError``.
+    """Classifies frames. One thread at a time may use it; a second one gets ``ConcurrentUseError``.
 
-    ``Classifier.open`` is the way in; the constructor takes the parts, for tests and for engines of
-    your own.
+    Use ``Classifier.open``. The constructor takes the parts, for tests and for custom engines.
 
     Args:
-        artifact: what the model is; must be fully described.
-        engine: what runs it; closed with the classifier.
+        artifact: the model file; must be fully described.
+        engine: runs the model; closed with the classifier.
 
     Attributes:
-        threshold, temperature: of the scores, the artifact's own; may be set to others.
+        threshold, temperature: applied to the scores; the artifact's values, which may be changed.
 
     Raises:
-        UndescribedArtifactError: labels or input range of a foreign model are not known.
+        UndescribedArtifactError: labels or input range of a third-party model are unknown.
     """
 
     def __init__(self, artifact: Artifact, engine: Engine) -> None:
@@ -66,28 +65,28 @@ class Classifier:
         normalize: str | Normalization | None = None,
         crop: Crop | None = None,
     ) -> Classifier:
-        """Opens a model file and makes sure that it works here.
+        """Opens a model file and checks that it works on this machine.
 
-        A file that has not been proved here is first tried once in a child process with limits of
-        time and memory, whatever its manifest says, since a damaged one can crash the interpreter. An
-        artifact of ours answers its golden self-test each time. What is compiled for the Edge TPU is
-        not tried: its device serves one process at a time.
+        A file that has not passed on this machine before is first run once in a child process with
+        limits on time and memory, whatever its manifest says: a damaged file can crash the
+        interpreter. An edgecls artifact runs its golden self-test every time. A model compiled for
+        the Edge TPU gets no trial: the device serves one process at a time.
 
         Args:
             path: a ``.tflite`` or ``.onnx`` file.
             backend: ``cpu``, ``litert``, ``tflite-runtime``, ``litert-noxnnpack``, ``onnx``,
                 ``edgetpu[:usb:N|:pci:N]``; ``cpu`` is ONNX Runtime for an ``.onnx``.
             threads: CPU threads for one inference.
-            labels, normalize, crop: for foreign models, see ``Artifact.open``.
+            labels, normalize, crop: for third-party models, see ``Artifact.open``.
 
         Raises:
             ArtifactError: see ``Artifact.open``.
-            EngineError: the backend is unknown, or missing here.
-            SelfTestError: the model runs but answers differently than when it was made.
+            EngineError: the backend is unknown or not installed.
+            SelfTestError: the model's answers differ from those at conversion.
         """
         try_first_in_background(Path(path), backend)
         artifact = Artifact.open(path, labels=labels, normalize=normalize, crop=crop)
-        # Before its description: no label helps a model that cannot run here.
+        # Before the description is checked: labels are no use for a model that cannot run here.
         backend = backend_for(artifact, backend)
         artifact.require_described()
         if not artifact.needs_edgetpu:
@@ -105,13 +104,13 @@ class Classifier:
         """Classifies one frame, or an RGB array ``(H, W, 3)`` uint8.
 
         Raises:
-            FrameError: the pixels cannot be a picture.
-            EngineError: the inference failed, or gave something that is no number.
-            ConcurrentUseError: another thread is in the middle of a call.
+            FrameError: the pixels are no valid picture.
+            EngineError: the inference failed, or the output contains NaN.
+            ConcurrentUseError: another thread is inside a call.
         """
         if not self._busy.acquire(blocking=False):
             raise ConcurrentUseError(
-                "this classifier is being used by another thread; open one per thread, or take turns"
+                "this classifier is in use by another thread; open one per thread, or use a lock"
             )
         try:
             started = time.perf_counter_ns()
@@ -123,12 +122,12 @@ class Classifier:
             scores = decode(stored, artifact.output.quantization, logits=artifact.logits)
             if len(scores) != len(self.labels):
                 raise EngineError(
-                    f"{artifact.path}: gave {len(scores)} scores for {len(self.labels)} labels; the "
-                    "file says otherwise of itself, convert it again"
+                    f"{artifact.path}: the model returned {len(scores)} scores, expected "
+                    f"{len(self.labels)}, one per label; convert it again"
                 )
             scores = temper(scores, self.temperature)
             if not np.isfinite(scores).all():
-                raise EngineError(f"{artifact.path}: the model answered with NaN; convert it again")
+                raise EngineError(f"{artifact.path}: the model returned NaN; convert it again")
             done = time.perf_counter_ns()
         finally:
             self._busy.release()
@@ -143,31 +142,31 @@ class Classifier:
         )
 
     def check(self, selftest: SelfTest) -> None:
-        """Runs a golden self-test: same top-1, each probability within 0.05.
+        """Runs a golden self-test: the same top-1, and each probability within 0.05.
 
-        It looks at the model alone: probabilities before the temperature.
+        It tests the model alone: probabilities before the temperature.
 
         Raises:
-            SelfTestError: it differs: a damaged file, or an engine that computes it wrongly.
+            SelfTestError: the result differs: the file is damaged, or the engine is wrong.
         """
         artifact = self.artifact
         for pixels, expected in zip(selftest.pixels, selftest.scores, strict=True):
             stored = self._engine.infer(self._encode(np.ascontiguousarray(pixels)))
             scores = decode(stored, artifact.output.quantization, logits=artifact.logits)
-            # Written so that NaN fails, too.
+            # Written so that NaN fails too.
             close = scores.shape == expected.shape and bool(
                 (np.abs(scores - expected) <= SELFTEST_TOLERANCE).all()
             )
             if not close or scores.argmax() != expected.argmax():
                 raise SelfTestError(
-                    f"{artifact.path}: answers its golden self-test differently than when it was "
-                    "made; the file is damaged, or this runtime computes it wrongly: copy the file "
+                    f"{artifact.path}: the golden self-test failed, its result differs from that at "
+                    "conversion; the file is damaged, or this runtime computes it wrongly: copy the file "
                     "again"
                     + (", then try --backend litert-noxnnpack" if artifact.kind == "tflite" else "")
                 )
 
     def close(self) -> None:
-        """Gives the engine back, once a call in another thread is done; twice is once."""
+        """Closes the engine once a call in another thread has ended; a second call does nothing."""
         with self._busy:
             self._engine.close()
 

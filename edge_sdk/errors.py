@@ -5,34 +5,34 @@
     │   ├── ArtifactNotFoundError        there is no such file            (FileNotFoundError)
     │   ├── CorruptArtifactError         truncated, stripped, tampered    (ValueError)
     │   ├── UnsupportedArtifactError     not a classifier, newer schema   (ValueError)
-    │   ├── SelfTestError                its golden self-test disagrees   (ValueError)
-    │   └── UndescribedArtifactError     labels or range unknown: ask     (ValueError)
-    ├── EngineError                    what runs a model
+    │   ├── SelfTestError                its golden self-test fails       (ValueError)
+    │   └── UndescribedArtifactError     labels or range unknown          (ValueError)
+    ├── EngineError                    the inference engine
     │   ├── UnknownBackendError          no backend has this name         (ValueError)
     │   ├── WrongBackendError            it runs files of another kind    (ValueError)
     │   ├── EngineNotInstalledError      the package is missing           (ImportError)
     │   ├── DelegateError                the accelerator is missing       (OSError)
     │   └── ConcurrentUseError           two threads, one classifier      (RuntimeError)
-    ├── SourceError                    where pictures come from
-    │   ├── SourceSpecError              no source is written so          (ValueError)
-    │   ├── SourceNotFoundError          nothing there                    (FileNotFoundError)
-    │   │   └── CameraNotFoundError        no camera, or nothing drives it
-    │   ├── SourceLostError              was there, is gone               (ConnectionError)
-    │   ├── NoFrameYetError              nothing new for now, ask again   (TimeoutError)
+    ├── SourceError                    a source of pictures
+    │   ├── SourceSpecError              no valid source specification    (ValueError)
+    │   ├── SourceNotFoundError          no such file or folder           (FileNotFoundError)
+    │   │   └── CameraNotFoundError        no camera, or no package for it
+    │   ├── SourceLostError              the source was disconnected      (ConnectionError)
+    │   ├── NoFrameYetError              no new frame yet, read again     (TimeoutError)
     │   ├── UnreadableImageError         one picture cannot be decoded    (ValueError)
     │   └── FrameError                   an array that is no picture      (ValueError)
-    ├── SinkError                      where results go
-    │   ├── SinkSpecError                no sink is written so            (ValueError)
+    ├── SinkError                      a sink of results
+    │   ├── SinkSpecError                no valid sink specification      (ValueError)
     │   ├── SinkNotInstalledError        the package is missing           (ImportError)
     │   ├── SpoolInUseError              another process has it open      (RuntimeError)
     │   ├── IdentityInUseError           another run publishes as this one (RuntimeError)
-    │   ├── DeliveryError                not now; the spool tries again   (ConnectionError)
+    │   ├── DeliveryError                not now; the spool retries       (ConnectionError)
     │   └── WriteError                   disk full, no permission         (OSError)
-    ├── UnsupportedSystemError         it takes Linux, and this is another system (NotImplementedError)
+    ├── UnsupportedSystemError         the feature needs Linux          (NotImplementedError)
     ├── BenchmarkError                 measuring
     │   └── BaselineError                not a stored result to compare with (ValueError)
     ├── ServiceError                   the systemd unit
-    │   ├── UnitTextError                a text that no unit file can say (ValueError)
+    │   ├── UnitTextError                text not allowed in a unit file  (ValueError)
     │   ├── UnitAccessError              not root, or a file that it may not read (PermissionError)
     │   ├── UnitNotFoundError            not installed, or not by us      (FileNotFoundError)
     │   ├── SystemdNotFoundError         no systemd runs this machine     (FileNotFoundError)
@@ -44,21 +44,21 @@
         ├── DatasetError                 a folder of pictures             (ValueError)
         ├── TrainingError                NaN loss, no such run            (RuntimeError)
         ├── FolderInUseError             another process writes there     (RuntimeError)
-        ├── ConversionError              a model that will not convert    (ValueError)
-        ├── ValidationError              things that cannot be compared   (ValueError)
-        └── ExplanationError             a model without what a map needs (ValueError)
+        ├── ConversionError              a model it cannot convert        (ValueError)
+        ├── ValidationError              models that cannot be compared   (ValueError)
+        └── ExplanationError             the method needs another model   (ValueError)
 
-A leaf also inherits the built-in that a Python programmer would catch. A message says what was
-received, what was expected, and what to type next.
+A leaf class also inherits the built-in exception that a Python programmer would catch. A message states
+what was received, what was expected, and what to type next.
 """
 
 
 class EdgeClsError(Exception):
-    """The root: ``except EdgeClsError`` catches whatever a user can put right."""
+    """The root: ``except EdgeClsError`` catches every error that a user can fix."""
 
 
 class ArtifactError(EdgeClsError):
-    """Something about a model file."""
+    """An error in a model file."""
 
 
 class ArtifactNotFoundError(ArtifactError, FileNotFoundError):
@@ -70,27 +70,27 @@ class CorruptArtifactError(ArtifactError, ValueError):
 
 
 class UnsupportedArtifactError(ArtifactError, ValueError):
-    """The file is sound, but it is not an image classifier this version can run."""
+    """The file is valid, but it is not an image classifier that this version can run."""
 
 
 class SelfTestError(ArtifactError, ValueError):
-    """The model runs, but answers its own golden self-test differently than when it was made."""
+    """The model runs, but its golden self-test gives another result than at conversion."""
 
 
 class UndescribedArtifactError(ArtifactError, ValueError):
-    """A foreign model leaves something open (labels, input range) that must be given."""
+    """A third-party model lacks labels or an input range, which must be given."""
 
 
 class EngineError(EdgeClsError):
-    """Something about the inference engine."""
+    """An error of the inference engine."""
 
 
 class UnknownBackendError(EngineError, ValueError):
-    """No backend has the name that was asked for."""
+    """No backend has the given name."""
 
 
 class WrongBackendError(EngineError, ValueError):
-    """A backend was asked to run a file that only another one can: ``.tflite`` or ``.onnx``."""
+    """The backend cannot run this kind of file, ``.tflite`` or ``.onnx``; another one can."""
 
 
 class EngineNotInstalledError(EngineError, ImportError):
@@ -98,7 +98,7 @@ class EngineNotInstalledError(EngineError, ImportError):
 
 
 class DelegateError(EngineError, OSError):
-    """An accelerator was asked for (or is needed by the model) and is not there."""
+    """An accelerator was selected, or the model needs one, and it is missing."""
 
 
 class ConcurrentUseError(EngineError, RuntimeError):
@@ -106,31 +106,31 @@ class ConcurrentUseError(EngineError, RuntimeError):
 
 
 class SourceError(EdgeClsError):
-    """Something about where pictures come from."""
+    """An error of a source of pictures."""
 
 
 class SourceNotFoundError(SourceError, FileNotFoundError):
-    """The folder, file or camera is not there."""
+    """The folder, file or camera does not exist."""
 
 
 class SourceSpecError(SourceError, ValueError):
-    """A text that names no source: an unknown kind, scheme or option."""
+    """An invalid source specification: an unknown kind, scheme or option."""
 
 
 class CameraNotFoundError(SourceNotFoundError):
-    """There is no such camera, it is busy or forbidden, or the package that drives it is missing."""
+    """No such camera, it is in use or not permitted, or its package is missing."""
 
 
 class SourceLostError(SourceError, ConnectionError):
-    """A source that had delivered frames is gone."""
+    """A source that delivered frames before is gone."""
 
 
 class NoFrameYetError(SourceError, TimeoutError):
-    """A live source has nothing new for now; the next ``read()`` goes on."""
+    """A live source has no new frame yet; call ``read()`` again."""
 
 
 class UnreadableImageError(SourceError, ValueError):
-    """One picture cannot be decoded; the next one may well be.
+    """One picture cannot be decoded; later ones may be fine.
 
     Attributes:
         name: of the picture, as in ``Frame.name``.
@@ -151,11 +151,11 @@ class FrameError(SourceError, ValueError):
 
 
 class SinkError(EdgeClsError):
-    """Something about where results go."""
+    """An error of a sink of results."""
 
 
 class SinkSpecError(SinkError, ValueError):
-    """A text or a number that describes no sink: an unknown scheme or option, a password in a URL."""
+    """An invalid sink specification: an unknown scheme or option, a password in a URL."""
 
 
 class SinkNotInstalledError(SinkError, ImportError):
@@ -167,14 +167,14 @@ class SpoolInUseError(SinkError, RuntimeError):
 
 
 class IdentityInUseError(SinkError, RuntimeError):
-    """Another run of this machine publishes under the same topic or name."""
+    """Another run on this machine publishes under the same topic or name."""
 
 
 class DeliveryError(SinkError, ConnectionError):
-    """A sender could deliver nothing for now; whoever holds the records tries again later.
+    """A record cannot be delivered for now; the owner of the records retries later.
 
     Attributes:
-        wait_s: how long the receiver asked to be left alone, in seconds; 0: it did not say.
+        wait_s: seconds to wait before a retry, as the receiver requested; 0: not given.
     """
 
     def __init__(self, message: str, wait_s: float = 0.0) -> None:
@@ -183,15 +183,15 @@ class DeliveryError(SinkError, ConnectionError):
 
 
 class WriteError(SinkError, OSError):
-    """A file could not be written; nothing half-written remains."""
+    """A file could not be written; no partial file remains."""
 
 
 class UnsupportedSystemError(EdgeClsError, NotImplementedError):
-    """What was asked for takes Linux, and this is another system."""
+    """The feature needs Linux, and this is another system."""
 
 
 class BenchmarkError(EdgeClsError):
-    """A measurement that cannot be made, such as one without pictures."""
+    """A benchmark that cannot be run, such as one without pictures."""
 
 
 class BaselineError(BenchmarkError, ValueError):
@@ -199,43 +199,43 @@ class BaselineError(BenchmarkError, ValueError):
 
 
 class ServiceError(EdgeClsError):
-    """Something about the systemd unit."""
+    """An error of the systemd unit."""
 
 
 class UnitTextError(ServiceError, ValueError):
-    """A name, a path or a word that cannot stand in a unit file."""
+    """A name, a path or a word that a unit file cannot hold."""
 
 
 class UnitAccessError(ServiceError, PermissionError):
-    """Whoever asks may not install units, or the unit's user could not read what it needs."""
+    """This user may not install units, or the unit's user may not read a file it needs."""
 
 
 class UnitNotFoundError(ServiceError, FileNotFoundError):
-    """There is no unit of that name, or it is not ours."""
+    """There is no unit of that name, or edgecls did not write it."""
 
 
 class SystemdNotFoundError(ServiceError, FileNotFoundError):
-    """There is no ``systemctl``, or systemd did not start this machine."""
+    """There is no ``systemctl``, or this machine does not run systemd."""
 
 
 class SystemctlError(ServiceError, OSError):
-    """``systemctl`` refuses to do something, or does not end."""
+    """``systemctl`` failed or timed out."""
 
 
 class HostToolsError(EdgeClsError):
-    """Something about training, conversion or validation."""
+    """An error of training, conversion or validation."""
 
 
 class MissingExtraError(HostToolsError, ImportError):
-    """A command needs an optional part of the installation."""
+    """A command needs an optional extra that is not installed."""
 
 
 class DownloadError(HostToolsError, OSError):
-    """A file could not be had from the network within its limits."""
+    """A file could not be downloaded within its limits on time and size."""
 
 
 class RecipeError(HostToolsError, ValueError):
-    """A recipe, or an override of one, is not valid."""
+    """A recipe or an override of one is invalid."""
 
 
 class DatasetError(HostToolsError, ValueError):
@@ -243,11 +243,11 @@ class DatasetError(HostToolsError, ValueError):
 
 
 class TrainingError(HostToolsError, RuntimeError):
-    """Training cannot start or go on."""
+    """Training cannot start or continue."""
 
 
 class FolderInUseError(HostToolsError, RuntimeError):
-    """Another process writes into a folder that a command needs for itself."""
+    """Another process writes into a folder that a command needs exclusively."""
 
 
 class ConversionError(HostToolsError, ValueError):
@@ -255,8 +255,8 @@ class ConversionError(HostToolsError, ValueError):
 
 
 class ValidationError(HostToolsError, ValueError):
-    """A reference and an artifact that cannot be compared."""
+    """A reference and an artifact cannot be compared."""
 
 
 class ExplanationError(HostToolsError, ValueError):
-    """A method that a model cannot be explained with."""
+    """The method cannot explain this model."""

@@ -1,7 +1,7 @@
-"""Files: read within bounds, and written so that a reader sees the old content or the new.
+"""Files: reads with a size limit, and atomic writes.
 
-And the folders of a user's own: for what can be made again, for what must last, and which of them
-nobody else can have written into.
+Also a user's own folders: the cache, the persistent state, and the check that no other user can have
+written to one.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from pathlib import Path
 from edge_sdk.errors import WriteError
 from edge_sdk.systems import HAS_OWNERS, O_BINARY, O_NONBLOCK, open_folder, user_number
 
-# No room, a quota, a disk that fails, or one that the system has made read-only because it fails.
+# Disk full, over quota, I/O errors, or remounted read-only after I/O errors.
 _DISK_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)
-# Labels, recipes, tables of scores: texts that people or programs write by the line.
+# For labels, recipes, tables of scores.
 TEXT_BYTES = 64_000_000
 _PIECE_BYTES = 1_000_000
 _KINDS = (
@@ -32,10 +32,10 @@ _KINDS = (
 
 
 def read_file(path: str | Path, most_bytes: int) -> bytes:
-    """The content of a file, no more than a limit of it.
+    """Reads a file whose size is limited.
 
-    A pipe would be waited for, and a device such as ``/dev/zero`` never ends: both are refused by what
-    they are, before anything is read.
+    A pipe would block, and a device such as ``/dev/zero`` never ends: both are refused by their type,
+    before anything is read.
 
     Args:
         path: a regular file, or a link to one.
@@ -43,11 +43,11 @@ def read_file(path: str | Path, most_bytes: int) -> bytes:
 
     Raises:
         FileNotFoundError: there is no such file.
-        OSError: it cannot be read, is no regular file, or is larger; ``strerror`` is fit for a message,
-            as in ``is a pipe, expected a file; copy what it gives into one``.
+        OSError: it cannot be read, is no regular file, or is larger; ``strerror`` fits into a message,
+            as in ``is a pipe, expected a file; copy its output into one``.
     """
     _check_regular(os.stat(path), path)  # noqa: PTH116  # a third of Path.stat's time
-    # Without O_NONBLOCK, opening waits for ever should a pipe have taken the file's place.
+    # Without O_NONBLOCK, opening blocks for ever if a pipe has replaced the file.
     descriptor = os.open(path, os.O_RDONLY | O_NONBLOCK | O_BINARY)
     with open(descriptor, "rb", buffering=0) as file:
         found = os.fstat(descriptor)
@@ -55,24 +55,26 @@ def read_file(path: str | Path, most_bytes: int) -> bytes:
         size = found.st_size
         content = _read(file, size, most_bytes) if size <= most_bytes else b""
     if max(size, len(content)) > most_bytes:
-        said = size_text(max(size, len(content)))
-        reason = f"has {said}, expected {size_text(most_bytes)} at most; is it the right file?"
+        size_found = size_text(max(size, len(content)))
+        reason = (
+            f"has {size_found}, expected {size_text(most_bytes)} at most; is it the right file?"
+        )
         raise OSError(errno.EFBIG, reason, str(path))
     return content
 
 
 def read_text(path: str | Path, encoding: str = "utf-8", *, most_bytes: int = TEXT_BYTES) -> str:
-    """The text of a file, every line's end as a newline character; errors as for ``read_file``.
+    """Reads a text file with universal newlines; errors as for ``read_file``.
 
     Raises:
-        UnicodeDecodeError: it is not written in ``encoding``.
+        UnicodeDecodeError: it is not in ``encoding``.
     """
     text = read_file(path, most_bytes).decode(encoding)
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _read(file: io.FileIO, size: int, most_bytes: int) -> bytes:
-    content = file.read(size + 1) or b""  # one more: files of /proc say 0, others may grow
+    content = file.read(size + 1) or b""  # one more: files of /proc report 0, others may grow
     if len(content) == size:
         return content
     pieces = [content]
@@ -86,14 +88,14 @@ def _check_regular(found: os.stat_result, path: str | Path) -> None:
     for test, kind in _KINDS:
         if test(found.st_mode):
             number = errno.EISDIR if test is stat.S_ISDIR else errno.EINVAL
-            way = "name a file in it" if test is stat.S_ISDIR else "copy what it gives into one"
+            way = "name a file in it" if test is stat.S_ISDIR else "copy its output into one"
             raise OSError(number, f"is {kind}, expected a file; {way}", str(path))
 
 
 def size_text(size_bytes: float) -> str:
     """A number of bytes for a person, in powers of 1000: ``0 bytes``, ``1.5 kB``, ``64 MB``.
 
-    Three digits at most, and never 0 for something.
+    Three digits at most, and 0 only for 0 bytes.
     """
     size = float(size_bytes)
     if abs(size) < 999.5:
@@ -112,8 +114,8 @@ def write_atomically(path: Path, data: bytes | str) -> None:
     Text is written as UTF-8. Missing parent folders are made.
 
     Raises:
-        WriteError: no space, no permission, or a folder in the way; the temporary file is gone and
-            whatever stood at ``path`` before still stands.
+        WriteError: no space, no permission, or ``path`` is a folder; the temporary file is removed and
+            the old content of ``path`` stays.
     """
     import tempfile
 
@@ -132,7 +134,7 @@ def write_atomically(path: Path, data: bytes | str) -> None:
     except OSError as error:
         raise WriteError(
             f"{path}: could not be written ({error.strerror or error}). "
-            "Nothing half-written remains; free some space or choose another folder with --out."
+            "No partial file remains; free some space or choose another folder with --out."
         ) from error
     finally:
         if temporary is not None:
@@ -141,13 +143,13 @@ def write_atomically(path: Path, data: bytes | str) -> None:
 
 
 def cache_folder(name: str) -> Path:
-    """The user's folder for what can be made again: ``$XDG_CACHE_HOME`` or ``~/.cache``, edgecls.
+    """The user's cache folder: ``edgecls`` in ``$XDG_CACHE_HOME`` or ``~/.cache``.
 
-    A user without a home gets a folder below the system's temporary one, which only this user may
-    look into.
+    A user without a home gets a folder in the system's temporary one, with access for this user
+    only.
 
     Args:
-        name: of the folder within it, which need not exist.
+        name: of the folder within it, which may not exist yet.
 
     Raises:
         WriteError: no home, and the temporary folder of that name belongs to another user.
@@ -159,7 +161,7 @@ def cache_folder(name: str) -> Path:
     if home is not None:
         return home / ".cache" / "edgecls" / name
 
-    import tempfile  # 8 ms that opening a model does not need
+    import tempfile  # takes 8 ms, which opening a model does not need
 
     own = Path(tempfile.gettempdir()) / f"edgecls-{user_number()}"
     with private_folder(own):
@@ -167,10 +169,10 @@ def cache_folder(name: str) -> Path:
 
 
 def state_folder() -> Path:
-    """The user's folder for what must last: ``$STATE_DIRECTORY``, ``$XDG_STATE_HOME`` or ``~``.
+    """The user's folder for persistent state: ``$STATE_DIRECTORY``, ``$XDG_STATE_HOME`` or ``~``.
 
-    systemd's ``StateDirectory=`` where a service has one, else ``$XDG_STATE_HOME/edgecls``, else
-    ``~/.local/state/edgecls``; it need not exist.
+    systemd's ``StateDirectory=`` if the service has one, else ``$XDG_STATE_HOME/edgecls``, else
+    ``~/.local/state/edgecls``; it may not exist yet.
 
     Raises:
         WriteError: this user has no home.
@@ -184,23 +186,23 @@ def state_folder() -> Path:
     home = _home()
     if home is None:
         raise WriteError(
-            "no folder for what must last: this user has no home; set XDG_STATE_HOME or STATE_DIRECTORY"
+            "no folder for persistent state: this user has no home; set XDG_STATE_HOME or STATE_DIRECTORY"
         )
     return home / ".local" / "state" / "edgecls"
 
 
 @contextlib.contextmanager
 def private_folder(path: Path) -> Iterator[int]:
-    """A folder into which only this user (and root) can have written; made where it is missing.
+    """A folder to which only this user (and root) can have written; created if missing.
 
-    Its content may be believed. Names are to be looked up relative to the descriptor: the path may be
-    another folder a moment later.
+    Its content can be trusted. Look names up relative to the descriptor: the path may refer to another
+    folder a moment later.
 
     Yields:
         A descriptor of the folder, closed at the end.
 
     Raises:
-        WriteError: it cannot be made or opened, belongs to another user, or others may write to it.
+        WriteError: it cannot be created or opened, belongs to another user, or others may write to it.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -209,23 +211,23 @@ def private_folder(path: Path) -> Iterator[int]:
         descriptor = open_folder(path) if HAS_OWNERS else -1
     except OSError as error:
         raise WriteError(
-            f"{path}: no folder for this user alone ({error.strerror or error}); set XDG_CACHE_HOME "
+            f"{path}: no private folder for this user ({error.strerror or error}); set XDG_CACHE_HOME "
             "to a folder that you may write to"
         ) from error
-    if descriptor < 0:  # what lies in a user's profile there is the user's alone
+    if descriptor < 0:  # Windows: a user's profile is private
         yield descriptor
         return
     try:
         status = os.fstat(descriptor)
         if status.st_uid != user_number():
             raise WriteError(
-                f"{path}: belongs to another user (number {status.st_uid}), so what it holds is not "
-                "believed; remove it, or set XDG_CACHE_HOME to a folder of your own"
+                f"{path}: belongs to another user (number {status.st_uid}), so its content is not "
+                "trusted; remove it, or set XDG_CACHE_HOME to a folder of your own"
             )
         if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             raise WriteError(
-                f"{path}: other users may write to it (mode {stat.S_IMODE(status.st_mode):o}), so what "
-                f"it holds is not believed; rm -r it, it is made again"
+                f"{path}: other users may write to it (mode {stat.S_IMODE(status.st_mode):o}), so its "
+                "content is not trusted; rm -r it, it is created again"
             )
         yield descriptor
     finally:
@@ -241,9 +243,9 @@ def _home() -> Path | None:
 
 
 def is_disk_trouble(error: BaseException | None) -> bool:
-    """Whether an error, or one that caused it, says that the disk is full or fails for now.
+    """Whether an error, or one of its causes, means that the disk is full or failing.
 
-    Such an error may pass by itself. A path that is wrong or forbidden does not.
+    Such an error may be temporary. A wrong path or a missing permission is not.
     """
     while error is not None:
         if isinstance(error, OSError) and error.errno in _DISK_TROUBLE:
@@ -253,7 +255,7 @@ def is_disk_trouble(error: BaseException | None) -> bool:
 
 
 def _umask() -> int:
-    # mkstemp makes files for the owner's eyes only; artifacts are meant to be shared like any file.
+    # mkstemp creates files that only the owner may read; artifacts get the usual permissions.
     mask = os.umask(0)
     os.umask(mask)
     return mask
@@ -261,7 +263,7 @@ def _umask() -> int:
 
 def _sync_folder(folder: Path) -> None:
     # Without this the rename itself can be lost in a power cut. Some file systems cannot do it; the
-    # new content stands by now, so that is no failure.
+    # new content is complete by now, so that is no failure.
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:

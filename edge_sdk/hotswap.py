@@ -1,15 +1,15 @@
 """A classifier whose model file can be replaced while it runs.
 
-A running loop refuses a bad model and goes on with the old one, of which nothing is left on the disk
-then. So the model that answers is copied into the user's state folder, one copy for each path; the
-copy's name holds its SHA-256.
+A running loop refuses a bad model and keeps the old one, whose file is then no longer on the disk. So
+the active model is copied into the user's state folder, one copy per path; the name of the copy
+contains its SHA-256.
 
-The file is looked at between frames, at most so often. A new one is opened in a thread, golden
-self-test included, while the old model goes on; the change happens between two frames. A file that
-does not open is refused, and the old model goes on until the file changes again.
+The file is checked between frames, at most once per interval. A new one is opened in a thread, golden
+self-test included, while the old model keeps running; the swap happens between two frames. A file that
+does not open is refused, and the old model stays until the file changes again.
 
-Replace a model by renaming a finished file over it. One that is written in place is safe, too, but
-is seen only when it has stood still for a moment, and tried in vain if it stands still half-written.
+Replace a model by renaming a complete file over it. A file written in place is safe too, but is opened
+only once it has not changed for one interval, and is refused if it is still incomplete then.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ from edge_sdk.artifact import Artifact
 from edge_sdk.classifier import Classifier
 from edge_sdk.engines.trial import in_background
 from edge_sdk.errors import ArtifactNotFoundError, EdgeClsError
-from edge_sdk.last_good import Keeping, LastGood
+from edge_sdk.last_good import CopyWriter, LastGood
 from edge_sdk.types import Frame, Health, Prediction
 
 _log = logging.getLogger("edgecls.hotswap")
 
-# Longer than that is not waited at the end for a model that is just being opened.
+# How long ``close`` waits for a model that is being opened.
 _CLOSE_S = 1.0
 
 
 class _Stamp(NamedTuple):
-    """What tells one content of a path from another, without reading it."""
+    """Identifies a version of the file at a path without reading it."""
 
     device: int
     inode: int
@@ -49,16 +49,17 @@ class _Stamp(NamedTuple):
 
 
 class ReloadingClassifier:
-    """Classifies with the newest good model at a path. Used by one thread, like ``Classifier``.
+    """Classifies with the newest good model at a path. For one thread, like ``Classifier``.
 
     Args:
         path: the model file.
-        open_model: opens it, as ``Classifier.open`` does; called in another thread later on.
-        interval_s: how often the file is looked at, in seconds.
-        fits: asked with the labels of a model that is to take over; it raises ValueError with the
-            reason where they will not do.
-        last_good: where a copy of the model that answers is kept. A first model that is bad, or does
-            not fit, is replaced by that copy, and health says so. None: no copy is kept or used.
+        open_model: opens it, as ``Classifier.open`` does; later calls come from another thread.
+        interval_s: seconds between checks of the file.
+        fits: called with the labels of a new model; raises ValueError with the reason where they
+            do not fit.
+        last_good: where a copy of the active model is kept. A first model that is bad or does not
+            fit is replaced by that copy, and a health record reports it. None: no copy is kept or
+            used.
         clock: monotonic seconds, for tests.
 
     Raises:
@@ -80,56 +81,56 @@ class ReloadingClassifier:
         self._interval_s = interval_s
         self._fits = fits
         self._clock = clock
-        self._tried = _stamp(self._path)  # before it is opened: what comes later is newer
+        self._tried = _stamp(self._path)  # before it is opened, so that a later change is noticed
         self._waiting: _Stamp | None = None
         self._last_good = last_good
-        self._keeping: Keeping | None = None
+        self._copying: CopyWriter | None = None
         self._health: list[Health] = []
         self._current = self._open_first()
         self._look_s = clock() + interval_s
-        self._asked = threading.Event()
+        self._reload_requested = threading.Event()
         self._opening: _Opening | None = None
 
     @property
     def artifact(self) -> Artifact:
-        """The model that answers now."""
+        """The active model."""
         return self._current.artifact
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Those of the model that answers now."""
+        """The labels of the active model."""
         return self._current.labels
 
     def reload(self) -> None:
         """Opens the file again at the next frame, changed or not; callable from any thread."""
-        self._asked.set()
+        self._reload_requested.set()
 
     def classify(self, frame: Frame | NDArray[np.uint8]) -> Prediction:
-        """Classifies one frame with the model of now, see ``Classifier.classify``."""
-        self._look()
+        """Classifies one frame with the active model, see ``Classifier.classify``."""
+        self._check_file()
         return self._current.classify(frame)
 
     def take_health(self) -> Sequence[Health]:
-        """What has happened to the model since the last call.
+        """The model's health records since the last call.
 
         ``model swapped``, ``model refused``; ``last good model`` where the first one was bad, and
-        ``model not kept`` where no copy of the one that answers could be made.
+        ``model not kept`` where the active one could not be copied.
 
-        Looks at the file, too, so that a model is replaced while no frame comes.
+        Checks the file too, so that a model is replaced even while no frames arrive.
         """
-        self._look()
+        self._check_file()
         health, self._health = self._health, []
         return health
 
     def _open_first(self) -> Classifier:
-        """The model at the path; where it is bad or does not fit, the last good one."""
+        """The model at the path; if it is bad or does not fit, the last good one."""
         if self._last_good is None:
             return self._open_model(self._path)
         classifier = None
         try:
             classifier = self._open_model(self._path)
             reason = self._misfit(classifier)
-        except ArtifactNotFoundError:  # a path that is typed wrongly, as a rule
+        except ArtifactNotFoundError:  # usually a mistyped path
             raise
         except EdgeClsError as error:
             failed, reason = error, str(error)
@@ -143,7 +144,7 @@ class ReloadingClassifier:
             return kept
         if classifier is None:
             raise failed
-        return classifier  # whoever asks what must fit asks again, and says what to type
+        return classifier  # the caller checks the labels again, and its error states what to type
 
     def _open_kept(self, last_good: LastGood, reason: str) -> Classifier | None:
         path = last_good.find()
@@ -158,16 +159,16 @@ class ReloadingClassifier:
             classifier.close()
             return None
         digest = classifier.artifact.sha256[:12]
-        detail = f"answers come from the last good copy {digest}, {path}: {reason}"
-        # Before a camera is open; the reason comes with the health that the loop writes.
-        _log.warning("%s: bad, answers come from the last good copy %s", self._path, digest)
+        detail = f"using the last good copy {digest}, {path}: {reason}"
+        # Logged before a camera is open; the loop's health record has the reason.
+        _log.warning("%s: bad model, using the last good copy %s", self._path, digest)
         self._health.append(Health("last good model", detail))
         return classifier
 
     def _misfit(self, classifier: Classifier) -> str:
-        """Why an open model cannot be used; empty where it can."""
+        """Why an open model cannot be used; empty if it can."""
         try:
-            if classifier.artifact.manifest is None:  # ours has answered its self-test
+            if classifier.artifact.manifest is None:  # an edgecls artifact has passed its self-test
                 _try_out(classifier)
             self._fits(classifier.labels)
         except (EdgeClsError, ValueError) as error:
@@ -177,30 +178,30 @@ class ReloadingClassifier:
     def _keep(self, classifier: Classifier) -> None:
         if self._last_good is not None:
             artifact = classifier.artifact
-            self._keeping = Keeping(
-                self._last_good, artifact.data, artifact.sha256, after=self._keeping
+            self._copying = CopyWriter(
+                self._last_good, artifact.data, artifact.sha256, after=self._copying
             )
 
-    def _look(self) -> None:
-        if self._keeping is not None and self._keeping.done():
-            if self._keeping.problem:
-                self._health.append(Health("model not kept", self._keeping.problem))
-            self._keeping = None
+    def _check_file(self) -> None:
+        if self._copying is not None and self._copying.done():
+            if self._copying.problem:
+                self._health.append(Health("model not kept", self._copying.problem))
+            self._copying = None
         if self._opening is not None:
             if self._opening.done:
                 self._change(self._opening)
                 self._opening = None
             return
         now_s = self._clock()
-        if self._asked.is_set():
-            self._asked.clear()
+        if self._reload_requested.is_set():
+            self._reload_requested.clear()
             self._open(_stamp(self._path))
         elif now_s >= self._look_s:
             self._look_s = now_s + self._interval_s
             stamp = _stamp(self._path)
             if stamp is None or stamp == self._tried:
                 self._waiting = None
-            elif stamp == self._waiting:  # as it was a moment ago: nobody is writing it
+            elif stamp == self._waiting:  # unchanged since the last check: it is complete
                 self._open(stamp)
             else:
                 self._waiting = stamp
@@ -229,17 +230,17 @@ class ReloadingClassifier:
         self._keep(self._current)
 
     def _refuse(self, why: str) -> None:
-        reason = f"the old model goes on: {why}"
-        _log.info("%s", reason)  # whoever takes our health tells it
+        reason = f"the old model stays active: {why}"
+        _log.info("%s", reason)  # the health record below is the warning
         self._health.append(Health("model refused", reason))
 
     def close(self) -> None:
-        """Closes the model, and one that is being opened as soon as it is open; twice is once."""
+        """Closes the model, and one being opened once it is open; a second call does nothing."""
         opening, self._opening = self._opening, None
         if opening is not None:
             opening.abandon()
-        if self._keeping is not None:
-            self._keeping.done(_CLOSE_S)
+        if self._copying is not None:
+            self._copying.done(_CLOSE_S)
         self._current.close()
 
     def __enter__(self) -> Self:
@@ -255,7 +256,7 @@ class ReloadingClassifier:
 
 
 class _Opening:
-    """One attempt to open a model, in a thread of its own."""
+    """One attempt to open a model, in its own thread."""
 
     def __init__(self, path: Path, open_model: Callable[[Path], Classifier]) -> None:
         self.classifier: Classifier | None = None
@@ -269,7 +270,7 @@ class _Opening:
 
     @property
     def done(self) -> bool:
-        """Whether there is a classifier, or a reason why there is none."""
+        """Whether the attempt has ended, with a classifier or with a reason."""
         return not self._thread.is_alive()
 
     def _work(self) -> None:
@@ -284,7 +285,7 @@ class _Opening:
         except EdgeClsError as error:
             self.reason = str(error)
             return
-        except Exception as error:  # noqa: BLE001  # whatever a file can do to a parser, the old model goes on
+        except Exception as error:  # noqa: BLE001  # whatever a bad file does to a parser, the old model stays
             _log.exception("a model could not be opened")
             self.reason = f"{self._path}: {type(error).__name__}: {error}"
             return
@@ -295,7 +296,7 @@ class _Opening:
         classifier.close()
 
     def abandon(self) -> None:
-        """Nobody wants the model any more."""
+        """The model is not needed any more: it is closed as soon as it is open."""
         with self._lock:
             self._abandoned = True
             classifier, self.classifier = self.classifier, None
@@ -305,7 +306,7 @@ class _Opening:
 
 
 def _stamp(path: Path) -> _Stamp | None:
-    """None where there is nothing, as for a moment while somebody moves files."""
+    """None where there is no file, as for a moment while files are moved."""
     with contextlib.suppress(OSError):
         status = path.stat()
         return _Stamp(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
@@ -313,6 +314,6 @@ def _stamp(path: Path) -> _Stamp | None:
 
 
 def _try_out(classifier: Classifier) -> None:
-    """One answer before it takes over: a model without a self-test may answer with NaN."""
+    """One inference before the swap: a model without a self-test may return NaN."""
     how = classifier.artifact.preprocessing
     classifier.classify(np.full((how.height, how.width, 3), 128, np.uint8))

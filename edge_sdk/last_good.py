@@ -1,8 +1,8 @@
 """The last model at a path that was good, kept where a restart finds it.
 
-A running loop refuses a bad model and goes on with the old one, of which nothing is left on the disk
-then. So the model that answers is copied into the user's state folder, one copy for each path; the
-copy's name holds its SHA-256.
+A running loop refuses a bad model and keeps the old one, whose file is then no longer on the disk. So
+the active model is copied into the user's state folder, one copy per path; the name of the copy
+contains its SHA-256.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from edge_sdk.errors import WriteError
 from edge_sdk.files import private_folder, state_folder, write_atomically
 
-# Of different paths; the copies that were made longest ago go first.
+# Copies of different paths; the oldest are removed first.
 _MAX_COPIES = 8
 
 
@@ -30,8 +30,8 @@ class LastGood:
     """The copy of the last good model at a path.
 
     Attributes:
-        model: the path that is given to commands.
-        folder: of all copies; only this user may write to it.
+        model: the path as given to commands.
+        folder: holds all copies; only this user may write to it.
     """
 
     model: Path
@@ -39,7 +39,7 @@ class LastGood:
 
     @classmethod
     def of(cls, model: Path) -> LastGood:
-        """In the user's state folder, see ``files.state_folder``.
+        """The copy in the user's state folder, see ``files.state_folder``.
 
         Raises:
             WriteError: this user has no home.
@@ -47,14 +47,14 @@ class LastGood:
         return cls(model, state_folder() / "last-good")
 
     def keep(self, data: bytes, sha256: str) -> None:
-        """Makes sure that the copy is this one; takes another one's place only once it is whole.
+        """Stores this model as the copy; an older copy is replaced once this one is complete.
 
         Args:
             data: of the model file.
             sha256: of ``data``, in hexadecimal.
 
         Raises:
-            WriteError: the disk is full, or the folder is not this user's alone; an older copy stays.
+            WriteError: the disk is full, or others may write to the folder; an older copy stays.
         """
         suffix = self.model.suffix if self.model.suffix in (".tflite", ".onnx") else ""
         target = self.folder / f"{self._key}.{sha256}{suffix}"
@@ -65,7 +65,7 @@ class LastGood:
             self._tidy(target)
 
     def find(self) -> Path | None:
-        """The copy; None where there is none, it is damaged, or others may have written it."""
+        """The copy; None where it is missing or damaged, or other users may have written it."""
         if not self.folder.is_dir():
             return None
         with contextlib.suppress(OSError), private_folder(self.folder):
@@ -75,11 +75,11 @@ class LastGood:
 
     @property
     def _key(self) -> str:
-        # As it was typed: a link to a file of changing name is one path.
+        # The path as given, links unresolved: a link whose target changes is one path.
         return hashlib.sha256(os.fsencode(self.model.absolute())).hexdigest()[:16]
 
     def _tidy(self, newest: Path) -> None:
-        """Removes older copies of this path, what an interrupted write left, and the oldest others."""
+        """Removes older copies of this path, incomplete files, and the oldest other copies."""
         others = [path for path in _copies(self.folder) if path != newest]
         old = [path for path in others if path.name.startswith(self._key)]
         old += [path for path in others if path not in old][_MAX_COPIES - 1 :]
@@ -88,18 +88,18 @@ class LastGood:
             path.unlink(missing_ok=True)
 
 
-class Keeping:
-    """Keeps a copy in a thread of its own, so that neither a start nor a loop waits for the disk.
+class CopyWriter:
+    """Writes the copy in its own thread, so that neither a start nor a loop waits for the disk.
 
     Args:
-        last_good: where.
+        last_good: the copy to write.
         data: of the model file.
         sha256: of ``data``, in hexadecimal.
-        after: an earlier one for the same path, which is waited for: the later copy stays.
+        after: an earlier write for the same path; this one waits for it, so the later copy stays.
     """
 
     def __init__(
-        self, last_good: LastGood, data: bytes, sha256: str, after: Keeping | None = None
+        self, last_good: LastGood, data: bytes, sha256: str, after: CopyWriter | None = None
     ) -> None:
         self.problem = ""
         self._after = after
@@ -109,7 +109,7 @@ class Keeping:
         self._thread.start()
 
     def done(self, wait_s: float | None = 0.0) -> bool:
-        """Whether the copy is kept, or ``problem`` says why it is not; None waits until then."""
+        """Whether the copy is written, or ``problem`` states why not; None: wait until it is."""
         self._thread.join(wait_s)
         return not self._thread.is_alive()
 
@@ -124,7 +124,7 @@ class Keeping:
 
 
 def _copies(folder: Path) -> list[Path]:
-    """The newest first."""
+    """All copies, newest first."""
     found = []
     for path in folder.iterdir():
         if _NAME.fullmatch(path.name):

@@ -1,8 +1,8 @@
-"""The three ports: any object with the one verb and ``close()`` will do, without a base class.
+"""The three ports: any object with the one verb and ``close()`` implements one; no base class.
 
-A source that runs live may say more of itself: ``LiveSource``; one that has larger frames to give is a
-``SizedSource``. A sink may ask for the pictures too: ``FrameSink``. Whatever has a ``take_health()`` is
-asked how it is: ``TellsHealth``.
+Optional additions: a live source may be a ``LiveSource``; one whose frame size can be raised is a
+``SizedSource``; a sink that takes pictures too is a ``FrameSink``; any object with a ``take_health()``
+reports its health: ``TellsHealth``.
 """
 
 from __future__ import annotations
@@ -21,50 +21,50 @@ class FrameSource(Protocol):
     """Where frames come from."""
 
     def read(self) -> Frame | None:
-        """The next frame, or None when there will be no more.
+        """Returns the next frame, or None at the end.
 
         Raises:
-            UnreadableImageError: this one picture is bad; the next ``read()`` goes on behind it.
-            NoFrameYetError: a live source has nothing new for now; the next ``read()`` goes on. It is
-                raised within half a second, so that whoever reads can look after other things.
+            UnreadableImageError: this picture is bad; the next ``read()`` continues after it.
+            NoFrameYetError: a live source has no new frame yet; call ``read()`` again. It is raised
+                within 0.5 s, so that the reader can do other work.
             SourceLostError: the source is gone for good.
         """
         ...
 
     def close(self) -> None:
-        """Gives back what the source holds; a second call does nothing."""
+        """Releases the source's resources; a second call does nothing."""
         ...
 
 
 @runtime_checkable
 class TellsHealth(Protocol):
-    """A source, a classifier or a sink that knows how it is; ``run`` asks, and tells every sink."""
+    """A source, a classifier or a sink that reports its health; ``run`` passes it to every sink."""
 
     def take_health(self) -> Sequence[Health]:
-        """What has happened to it since the last call, oldest first.
+        """Returns its health records since the last call, oldest first.
 
-        Asked before every frame by the thread of the loop: it must not wait. ``name``, where there is
-        such an attribute, says whose health it is.
+        The loop's thread calls it before every frame: it must not block. A ``name`` attribute, if
+        present, names the origin in the records.
         """
         ...
 
 
 @runtime_checkable
 class LiveSource(FrameSource, TellsHealth, Protocol):
-    """A source that goes on whether somebody reads or not; ``run`` asks it how it is."""
+    """A source that produces frames whether or not they are read, and reports its health."""
 
     @property
     def dropped(self) -> int:
-        """Frames so far that nobody read because a newer one had come."""
+        """Frames so far that were not read because a newer one replaced them."""
         ...
 
 
 @runtime_checkable
 class SizedSource(FrameSource, Protocol):
-    """A source whose frames can be had larger; ``run`` asks when a larger model takes over."""
+    """A source whose frame size can be raised; ``run`` does so for a model with a larger input."""
 
     def ask_for(self, size: tuple[int, int]) -> bool:
-        """Makes the frames from the next ``read()`` on cover a size, as well as the camera can.
+        """Requests frames that cover a size from the next ``read()`` on, as far as the camera can.
 
         Args:
             size: ``(width, height)`` in pixels.
@@ -77,7 +77,7 @@ class SizedSource(FrameSource, Protocol):
 
 @runtime_checkable
 class Engine(Protocol):
-    """What runs a model: one stored tensor in, one stored tensor out."""
+    """Runs a model: one stored tensor in, one stored tensor out."""
 
     def infer(self, tensor: Tensor) -> Tensor:
         """Runs the model once; the result belongs to the caller.
@@ -88,7 +88,7 @@ class Engine(Protocol):
         ...
 
     def close(self) -> None:
-        """Gives back what the engine holds; a second call does nothing."""
+        """Releases the engine's resources; a second call does nothing."""
         ...
 
 
@@ -97,31 +97,31 @@ class Sink(Protocol):
     """Where results go."""
 
     def write(self, record: Record) -> None:
-        """Takes one record.
+        """Accepts one record.
 
         Raises:
-            SinkError: it could not be taken.
+            SinkError: the record could not be accepted.
         """
         ...
 
     def close(self) -> None:
-        """Flushes and gives back what the sink holds; a second call does nothing."""
+        """Flushes and releases the sink's resources; a second call does nothing."""
         ...
 
 
 @runtime_checkable
 class FrameSink(Sink, Protocol):
-    """A sink that also wants to see what was classified."""
+    """A sink that also takes the classified frames."""
 
     def see(self, frame: Frame, record: FrameRecord) -> None:
-        """Takes a look at a frame, after ``write(record)``.
+        """Takes a classified frame, after ``write(record)``.
 
         Args:
-            frame: valid during this call alone: who keeps its pixels copies them. With regions, the
-                part that was classified.
+            frame: valid only during this call: copy its pixels to keep them. With regions, the part
+                that was classified.
             record: the answer.
 
         Raises:
-            SinkError: what was made of it could not be kept.
+            SinkError: the frame could not be stored.
         """
         ...

@@ -1,7 +1,7 @@
-"""Limits of time and retries: how long an attempt may take, and when the next one is made.
+"""Timeouts, retries and back-off: how long an attempt may take, and when the next one is made.
 
-A time-out of a socket is for one call. A peer that sends a byte before each of them is over holds the
-client for as long as it likes, and a name with four addresses takes four of them.
+The timeout of a socket applies to one call. A peer that sends one byte within each timeout blocks the
+client without limit, and a name with four addresses takes four timeouts.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Deadline:
-    """A moment by which all of it must be done.
+    """The time by which a whole operation must be done.
 
     Attributes:
-        at_s: the moment, in seconds of ``clock``.
+        at_s: that time, in seconds of ``clock``.
         clock: monotonic seconds.
     """
 
@@ -28,18 +28,18 @@ class Deadline:
 
     @classmethod
     def after(cls, seconds: float, clock: Callable[[], float] = time.monotonic) -> Deadline:
-        """The moment so many seconds from now."""
+        """The deadline so many seconds from now."""
         return cls(clock() + seconds, clock)
 
     def sooner(self, seconds: float) -> Deadline:
-        """The moment so many seconds from now, or this one where it comes first."""
+        """The deadline so many seconds from now, or this one if it is earlier."""
         return Deadline(min(self.at_s, self.clock() + seconds), self.clock)
 
     def left_s(self) -> float:
-        """Seconds until then.
+        """Seconds left.
 
         Raises:
-            TimeoutError: there are none.
+            TimeoutError: the deadline has passed.
         """
         left_s = self.at_s - self.clock()
         if left_s <= 0:
@@ -48,12 +48,12 @@ class Deadline:
 
 
 def connect(host: str, port: int, deadline: Deadline) -> socket.socket:
-    """Connects to the first address of a name that answers; each gets its share of the time left.
+    """Connects to the first address of a name that answers; each gets an equal share of the time left.
 
-    The look-up of the name is the system's (resolv.conf) and has its own limit.
+    The system resolves the name, with its own timeout (resolv.conf).
 
     Raises:
-        OSError: none answers; ``TimeoutError`` among them, and ``socket.gaierror`` for the name.
+        OSError: none answers, ``TimeoutError`` included; ``socket.gaierror`` for the name.
     """
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     failure: OSError = OSError("the name has no address")
@@ -74,10 +74,10 @@ def connect(host: str, port: int, deadline: Deadline) -> socket.socket:
 
 
 def send(connection: socket.socket, data: bytes, deadline: Deadline) -> None:
-    """Sends all of it.
+    """Sends all the data.
 
     Raises:
-        OSError: the peer has gone; ``TimeoutError`` where it does not take it in time.
+        OSError: the peer has disconnected; ``TimeoutError`` if it does not read in time.
     """
     rest = memoryview(data)
     while rest:
@@ -86,34 +86,34 @@ def send(connection: socket.socket, data: bytes, deadline: Deadline) -> None:
 
 
 class DeadlineReader(io.RawIOBase):
-    """What comes from a socket, until a moment; for ``io.BufferedReader``.
+    """Reads from a socket until a deadline; for ``io.BufferedReader``.
 
     Args:
-        connection: read by nothing else.
-        deadline: asked before each read.
+        connection: must have no other reader.
+        deadline: called before each read.
     """
 
     def __init__(self, connection: socket.socket, deadline: Callable[[], Deadline]) -> None:
         self._connection = connection
         self._deadline = deadline
-        # It keeps the descriptor while there is something to read, as http.client needs it.
+        # The file keeps the descriptor open while data is left to read, as http.client requires.
         self._file = connection.makefile("rb", buffering=0)
 
     def readable(self) -> bool:
-        """It is there to be read."""
+        """Always True."""
         return True
 
     def readinto(self, buffer: bytearray | memoryview) -> int | None:  # type: ignore[override]
         """As for a raw file.
 
         Raises:
-            TimeoutError: the moment has come.
+            TimeoutError: the deadline has passed.
         """
         self._connection.settimeout(self._deadline().left_s())
         return self._file.readinto(buffer)
 
     def close(self) -> None:
-        """Gives the descriptor back."""
+        """Closes the descriptor."""
         self._file.close()
         super().close()
 
@@ -123,7 +123,7 @@ FIRST_S, LAST_S = 0.5, 30.0
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """Time as a spool sees it; tests give another one.
+    """The time source of a spool; tests replace it.
 
     Attributes:
         now_s: monotonic seconds.
@@ -135,12 +135,12 @@ class Clock:
 
 
 class Pauses:
-    """Pauses that grow: 0.5 s, 1, 2, 4, 8, 16, then 30 s, each shortened by up to half at random.
+    """Exponential back-off: 0.5 s, 1, 2, 4, 8, 16, then 30 s, each shortened by up to half at random.
 
-    The jitter keeps a hundred devices from coming back at the same moment.
+    The jitter keeps many devices from retrying at the same moment.
 
     Args:
-        chance: gives numbers in 0..1; 1 means a pause of full length.
+        chance: returns numbers in 0..1; 1 means a pause of full length.
     """
 
     def __init__(self, chance: Callable[[], float] = random.random) -> None:
@@ -148,17 +148,17 @@ class Pauses:
         self._next_s = FIRST_S
 
     def pause_s(self, asked_s: float = 0.0) -> float:
-        """The next pause in seconds; never shorter than what the receiver asked for.
+        """The next pause in seconds; never shorter than the receiver requested.
 
         Args:
-            asked_s: such as in a ``Retry-After``; 0: nothing was asked.
+            asked_s: as in a ``Retry-After`` header; 0: not given.
         """
         pause_s = self._next_s * (0.5 + 0.5 * self._chance())
         self._next_s = min(2 * self._next_s, LAST_S)
         return max(asked_s, pause_s)
 
     def reset(self) -> None:
-        """Begins with the shortest pause again: an attempt succeeded."""
+        """Starts over with the shortest pause after a success."""
         self._next_s = FIRST_S
 
 
@@ -167,17 +167,17 @@ CAMERA_FIRST_S, CAMERA_LONGEST_S = 0.5, 3.5
 JITTER = 0.25
 STABLE_S = 10.0
 
-# Whoever comes back after a long time gives the camera this long before it is blamed.
+# After a long pause the reader listens this long before it reports a silence.
 _AT_LEAST_S = 0.2
 
 
 class BackOff:
     """Waits of 0.5, 1, 2, 3.5, 3.5... seconds, each shortened by up to a quarter at random.
 
-    What works for ten seconds starts over with the shortest wait; what dies sooner does not.
+    After ten seconds of operation the next failure gets the shortest wait again.
 
     Args:
-        chance: gives numbers in 0..1; 0 means a wait of full length.
+        chance: returns numbers in 0..1; 0 means a wait of full length.
     """
 
     def __init__(self, chance: Callable[[], float] = random.random) -> None:
@@ -186,14 +186,14 @@ class BackOff:
         self._since_s: float | None = None
 
     def failed(self) -> float:
-        """Counts a failure; seconds to wait before the next attempt."""
+        """Counts a failure and returns the seconds to wait before the next attempt."""
         self._since_s = None
         wait_s = min(CAMERA_LONGEST_S, CAMERA_FIRST_S * 2.0 ** min(self._failures, 16))
         self._failures += 1
         return wait_s * (1 - JITTER * self._chance())
 
     def works(self, now_s: float) -> None:
-        """Counts a sign of life."""
+        """Notes that the child works."""
         if self._since_s is None:
             self._since_s = now_s
         if now_s - self._since_s >= STABLE_S:
@@ -201,14 +201,14 @@ class BackOff:
 
 
 class Silence:
-    """How long a child has given no sign of life, and whether that is too long.
+    """How long a child has sent nothing, and whether that exceeds the limit.
 
-    Only who has listened may complain: after a pause of the reader (a slow model, a stopped
-    process) the child gets a moment to be heard.
+    Only time spent listening counts: after a pause of the reader (a slow model, a stopped
+    process) the child gets a short time to be read.
 
     Args:
-        limit_s: seconds that are too long.
-        since_s: monotonic seconds of the last sign of life; None: now.
+        limit_s: seconds of silence allowed.
+        since_s: monotonic seconds of the last message or frame; None: now.
     """
 
     def __init__(self, limit_s: float, since_s: float | None = None) -> None:
@@ -217,18 +217,18 @@ class Silence:
         self._listened_s = 0.0
 
     def seconds(self, now_s: float) -> float:
-        """How long it has lasted."""
+        """How long the silence has lasted."""
         return now_s - self._since_s
 
     def too_long(self, now_s: float) -> bool:
-        """Whether the child is to be given up."""
+        """Whether the child exceeds the limit."""
         enough = min(_AT_LEAST_S, self._limit_s)
         return self.seconds(now_s) >= self._limit_s and self._listened_s >= enough
 
     def patience(self, now_s: float) -> float:
-        """Seconds to listen before asking ``too_long`` again."""
+        """Seconds to listen before the next call of ``too_long``."""
         return max(_AT_LEAST_S, self._since_s + self._limit_s - now_s)
 
     def listened(self, seconds: float) -> None:
-        """Counts what was spent listening in vain."""
+        """Adds time spent listening without a result."""
         self._listened_s += seconds

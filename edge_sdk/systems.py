@@ -1,7 +1,7 @@
-"""What Linux, macOS and Windows do each in their own way: locks, wake-ups, cores.
+"""Differences between Linux, macOS and Windows: locks, wake-ups, cores.
 
-The only module that asks which system this is. What takes Linux is refused by name here, before any
-of its modules reaches for a call that is missing.
+The only module that checks which system this is. Features that need Linux are refused here by name,
+before any of their modules uses a missing call.
 """
 
 from __future__ import annotations
@@ -16,41 +16,41 @@ from pathlib import Path
 
 from edge_sdk.errors import UnsupportedSystemError
 
-# Windows opens a descriptor for text unless it is told not to, and so would rewrite line ends.
+# Windows opens descriptors in text mode by default, which rewrites line ends.
 O_BINARY: int = getattr(os, "O_BINARY", 0)
-# Windows neither renames nor deletes a file that a process has open.
+# Windows can neither rename nor delete a file that a process has open.
 MOVES_OPEN_FILES = sys.platform != "win32"
-# Files and folders have an owner and a mode that can be asked for.
+# Files and folders have an owner and a mode.
 HAS_OWNERS = sys.platform != "win32"
 O_NOFOLLOW: int = getattr(os, "O_NOFOLLOW", 0)
 O_NONBLOCK: int = getattr(os, "O_NONBLOCK", 0)
-# Of a character class: what the name of a file or folder cannot hold.
+# The inside of a character class: characters not allowed in the name of a file or folder.
 NOT_IN_NAMES = r"/\x00-\x1f\x7f" if sys.platform != "win32" else r"/\x00-\x1f\x7f<>:\"|?*\\"
-# Windows locks bytes, and denies every other process to read them: this one is far past any end.
+# Windows locks bytes, which other processes then cannot read: this byte is past the end of any file.
 _LOCKED_BYTE = 0x7FFF_FFFE
 _NAMES = {"linux": "Linux", "darwin": "macOS", "win32": "Windows"}
 
 
 def require_linux(what: str, instead: str) -> None:
-    """Refuses, on any other system, what takes Linux.
+    """Raises on any system but Linux.
 
     Args:
-        what: takes Linux, as the start of a sentence: ``a camera's supervision``.
-        instead: what to type or to do here.
+        what: the feature, as the start of a sentence: ``a camera's supervision``.
+        instead: what to type or to do on this system.
 
     Raises:
         UnsupportedSystemError: this is another system.
     """
     if sys.platform != "linux":
         here = _NAMES.get(sys.platform, sys.platform)
-        raise UnsupportedSystemError(f"this is {here}; {what} takes Linux. {instead}")
+        raise UnsupportedSystemError(f"this is {here}; {what} needs Linux. {instead}")
 
 
 def lock(descriptor: int) -> None:
-    """Takes an open file for this process, until the descriptor is closed or the process ends.
+    """Locks an open file until the descriptor is closed or the process ends.
 
     Raises:
-        BlockingIOError: another descriptor has it.
+        BlockingIOError: another descriptor holds the lock.
         OSError: the file system has no locks.
     """
     if sys.platform == "win32":
@@ -71,7 +71,7 @@ def lock(descriptor: int) -> None:
 
 
 def read_at(descriptor: int, size_bytes: int, offset_bytes: int) -> bytes:
-    """Reads from a place in a file; afterwards the descriptor stands where it stood.
+    """Reads from an offset in a file and keeps the position of the descriptor.
 
     Not for a descriptor that two threads read or write at once.
 
@@ -87,21 +87,21 @@ def read_at(descriptor: int, size_bytes: int, offset_bytes: int) -> bytes:
 
 
 def user_number() -> int:
-    """The user that this process acts for; 0 where users have no number."""
+    """The effective user number of this process; 0 where users have no number."""
     return os.geteuid() if sys.platform != "win32" else 0
 
 
 def open_folder(path: Path) -> int:
-    """A descriptor of a folder, which is no link to one; only where ``HAS_OWNERS``.
+    """A descriptor of a folder; a link is refused. Only where ``HAS_OWNERS``.
 
     Raises:
-        OSError: there is none.
+        OSError: there is no such folder.
     """
     return os.open(path, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | O_NOFOLLOW)
 
 
 def machine_names() -> list[bytes]:
-    """What the system calls this machine and its kind of processor."""
+    """The system's names for this machine and its kind of processor."""
     if sys.platform == "win32":
         return [os.fsencode(os.environ.get("COMPUTERNAME", ""))]
     system = os.uname()
@@ -109,36 +109,36 @@ def machine_names() -> list[bytes]:
 
 
 def lower_priority(nice: int) -> None:
-    """Leaves the processor to others, by so many steps of Unix's; does nothing elsewhere."""
+    """Raises the Unix nice value by so many steps; does nothing on other systems."""
     if sys.platform != "win32":
         os.nice(nice)
 
 
 def end_with(parent: int, most_s: int) -> None:
-    """The end of this process: with its parent (Linux), and after so many seconds at the latest."""
+    """Ends this process with its parent (Linux), and after so many seconds at the latest."""
     if sys.platform == "win32":
         return
     signal.alarm(most_s)
     if sys.platform == "linux":
         import ctypes
 
-        # PR_SET_PDEATHSIG: when the thread that started us ends, and it waits for us.
+        # PR_SET_PDEATHSIG: when the thread that started this process ends; it waits for us.
         ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)
-        with contextlib.suppress(OSError):  # the first to go where memory runs out
+        with contextlib.suppress(OSError):  # the first process to be killed when memory runs out
             Path("/proc/self/oom_score_adj").write_text("1000", "ascii")
     if os.getppid() != parent:
         os._exit(1)
 
 
 def usable_cores() -> int:
-    """The processor cores that this process may use; all, where the system does not say."""
+    """The processor cores that this process may use; all cores if the system does not report it."""
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 class WakeUp:
-    """Ends a wait in one thread from another, or from a signal handler: no lock is taken.
+    """Ends a wait in one thread from another one or from a signal handler, without a lock.
 
-    A pair of sockets and not a pipe: on Windows ``select`` knows sockets alone.
+    A pair of sockets instead of a pipe: on Windows ``select`` accepts only sockets.
     """
 
     def __init__(self) -> None:
@@ -147,8 +147,8 @@ class WakeUp:
         self._speak.setblocking(False)
 
     def wake(self) -> None:
-        """Ends the wait that is under way, or else the next one."""
-        with contextlib.suppress(OSError):  # full: it is awake already; closed: nothing waits
+        """Ends the current wait, or else the next one."""
+        with contextlib.suppress(OSError):  # full: already awake; closed: nothing waits
             self._speak.send(b".")
 
     def wait(self, seconds: float) -> None:
@@ -159,6 +159,6 @@ class WakeUp:
                 self._listen.recv(4096)
 
     def close(self) -> None:
-        """Gives both sockets back."""
+        """Closes both sockets."""
         self._listen.close()
         self._speak.close()

@@ -1,9 +1,9 @@
-"""The door to a terminal: what goes through it is text, and moves, clears or renames nothing.
+"""Escapes control characters in all output to a terminal.
 
-Labels, file names, model files and other machines' answers may hold control characters. A terminal
-takes some of them for commands: ESC begins one that clears it, sets its title or types into it. So
-the standard streams of a command are replaced, while it runs, by streams that write such characters
-as ``\\u001b``, which is what JSON would write, too.
+Labels, file names, model files and other machines' answers may contain control characters. A terminal
+executes some of them: ESC begins a command that clears it, sets its title or types into it. So the
+standard streams of a command are replaced, while it runs, by streams that write such characters as
+``\\u001b``, as JSON does.
 """
 
 from __future__ import annotations
@@ -15,28 +15,28 @@ import sys
 from collections.abc import Iterator
 from typing import TextIO, cast
 
-# C0 but tab and newline, DEL, C1 (8-bit forms of the same commands), and what turns the direction of
-# writing, so that a name reads as another one.
+# C0 but tab and newline, DEL, C1 (8-bit forms of the same commands), and bidirectional controls, which
+# can make one name look like another.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 def printable(text: str) -> str:
-    """The text with its control characters written out; tabs and newlines stay.
+    """The text with its control characters escaped; tabs and newlines stay.
 
-    JSON stays the same JSON: within a string the escapes mean the characters.
+    JSON keeps its meaning: within a string an escape stands for its character.
     """
     return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def one_line(text: str) -> str:
-    """``printable``, with newlines and tabs written out as well: one record is one line."""
+    """``printable`` with newlines and tabs escaped as well: one record is one line."""
     return printable(text.replace("\n", "\\n").replace("\t", "\\t"))
 
 
 class _Printable(io.TextIOBase):
-    """A text stream through which only ``printable`` text comes."""
+    """A text stream that writes only ``printable`` text."""
 
-    # Without a ``buffer``, through which click would write past it where the encoding is ASCII.
+    # No ``buffer``: click would write to it directly where the encoding is ASCII.
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
@@ -70,24 +70,24 @@ class _Printable(io.TextIOBase):
 
 
 def own(stream: TextIO) -> TextIO:
-    """The stream behind the door, for control sequences of ours: progress bars and colours.
+    """The unescaped stream, for our own control sequences: progress bars and colours.
 
-    Words of others that are written to it go through ``printable`` first.
+    Pass any other text through ``printable`` first.
     """
     return stream.stream if isinstance(stream, _Printable) else stream
 
 
 @contextlib.contextmanager
 def guarded() -> Iterator[None]:
-    """Puts the door before standard output and standard error.
+    """Escapes control characters in standard output and standard error.
 
-    After a bug it stays there: the traceback that ends the process goes through it as well.
+    After an uncaught exception the streams stay replaced: the traceback is escaped as well.
     """
     before = sys.stdout, sys.stderr
     for stream in before:
-        if isinstance(stream, io.TextIOWrapper):  # a file name need not fit the terminal
+        if isinstance(stream, io.TextIOWrapper):  # its encoding may lack a file name's characters
             stream.reconfigure(errors="backslashreplace")
-    sys.stdout, sys.stderr = (_door(stream) for stream in before)
+    sys.stdout, sys.stderr = (_printable_stream(stream) for stream in before)
     try:
         yield
     except Exception:
@@ -99,7 +99,7 @@ def guarded() -> Iterator[None]:
         sys.stdout, sys.stderr = before
 
 
-def _door(stream: TextIO) -> TextIO:
+def _printable_stream(stream: TextIO) -> TextIO:
     if stream is None or isinstance(stream, _Printable):  # a service without a standard error
         return stream
     return cast("TextIO", _Printable(stream))

@@ -1,4 +1,4 @@
-"""Fakes for programs that embed ``edge_sdk``, and for our own tests: no camera, no model needed.
+"""Fakes for tests of programs that embed ``edge_sdk``: no camera, no model needed.
 
 They pass the same contract suite as the real drivers.
 """
@@ -12,14 +12,14 @@ from edge_sdk.types import Frame, Record, Tensor
 
 
 class FakeSource:
-    """Plays back what it is given: frames, and exceptions at the place where they should happen."""
+    """Plays back a script of frames, and raises the exceptions in it at their position."""
 
     def __init__(self, script: Iterable[Frame | Exception]) -> None:
         self._script = iter(script)
         self._closed = False
 
     def read(self) -> Frame | None:
-        """The next frame of the script, None at its end or once closed; raises its exceptions."""
+        """The next frame of the script; None at its end or once closed. Raises its exceptions."""
         step = None if self._closed else next(self._script, None)
         if isinstance(step, Exception):
             raise step
@@ -65,7 +65,7 @@ class MemorySink:
     """Keeps every record in ``records``.
 
     Args:
-        capacity: how many it takes before it fails as a full disk does; None: no limit.
+        capacity: how many it keeps before it fails as on a full disk; None: no limit.
     """
 
     def __init__(self, capacity: int | None = None) -> None:
@@ -82,9 +82,9 @@ class MemorySink:
         if self.closed:
             raise SinkError("this sink is closed")
         if self._capacity is not None and len(self.records) >= self._capacity:
-            raise SinkError(f"this sink is full: it was made for {self._capacity} records")
+            raise SinkError(f"this sink is full: its capacity is {self._capacity} records")
         self.records.append(record)
 
     def close(self) -> None:
-        """Takes no more records."""
+        """Accepts no more records."""
         self.closed = True

@@ -1,7 +1,7 @@
-"""Opening a model file: ours, in which everything is said, or anybody's ``.tflite`` or ``.onnx``.
+"""Opening a model file: an edgecls artifact, or a third-party ``.tflite`` or ``.onnx``.
 
-``Artifact.open`` reads the file once, checks those bytes, and finds out what a picture must become
-and what the answers are called. It starts no interpreter; ``Classifier.open`` does.
+``Artifact.open`` reads the file once, checks those bytes, and determines the preprocessing and the
+labels. It starts no interpreter; ``Classifier.open`` does.
 """
 
 from __future__ import annotations
@@ -23,32 +23,32 @@ from edge_sdk.types import Quantization, TensorSpec
 from edge_sdk.vision.preprocess import Crop, Preprocessing
 from edge_sdk.vision.tensors import Normalization, implied_normalization
 
-# What a picture costs follows from these, and a file may claim anything. The largest set of classes in
-# use has 22,000, the largest classifier of pictures takes 800x800.
+# A file may declare any size; these limits bound the cost of a picture. The largest set of classes in
+# use has 22,000, the largest image classifier takes 800x800.
 MAX_CLASSES = 100_000
 _MAX_INPUT_PIXELS = 16 << 20
-# The scale that TFLite fixes for a quantised softmax: such an output is a probability.
+# TFLite's fixed scale for a quantised softmax: such an output is a probability.
 _SOFTMAX_SCALE = 1 / 256
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Artifact:
-    """A model file, understood.
+    """A parsed and checked model file.
 
     Attributes:
         path: where it was read from.
         kind: ``tflite`` or ``onnx``, by the content.
         data: the whole file; an interpreter loads these bytes, never the path again.
         sha256: of ``data``, in hexadecimal.
-        model_bytes: size of the model at the start of ``data``; the rest is what travels with it.
-        labels: one name per score; empty where a foreign file names none.
+        model_bytes: size of the model at the start of ``data``; the rest holds the attached files.
+        labels: one name per score; empty if a third-party file has none.
         input, output: the model's tensors.
-        normalization: from pixels to the model's numbers; None where a foreign file does not say.
+        normalization: from pixels to the model's input values; None if a third-party file lacks it.
         preprocessing: from a frame to pixels.
         logits: the model ends before its softmax.
         operators: how many of each operator.
-        manifest: our ``edgecls.json``, None for a foreign file.
-        notes: what a person should be told: assumptions made for a foreign file.
+        manifest: the ``edgecls.json``, None for a third-party file.
+        notes: for the user: assumptions made for a third-party file.
     """
 
     path: Path
@@ -79,27 +79,27 @@ class Artifact:
 
         Args:
             path: a ``.tflite`` or ``.onnx`` file.
-            labels: for a foreign model, a file with one label per line, or the labels themselves.
-            normalize: for a foreign model, ``raw`` (0..255), ``unit`` (0..1), ``symmetric``
+            labels: for a third-party model, a file with one label per line, or the labels themselves.
+            normalize: for a third-party model, ``raw`` (0..255), ``unit`` (0..1), ``symmetric``
                 (-1..1) or ``MEAN,STD``.
-            crop: for a foreign model, ``squash`` (default), ``center`` or ``letterbox``.
+            crop: for a third-party model, ``squash`` (default), ``center`` or ``letterbox``.
 
         Raises:
             ArtifactNotFoundError: there is no such file.
             CorruptArtifactError: truncated, stripped, tampered with, or mismatched.
             UnsupportedArtifactError: not an image classifier, or of a newer schema.
-            UndescribedArtifactError: ``labels`` or ``normalize`` do not make sense for the model.
+            UndescribedArtifactError: ``labels`` or ``normalize`` do not fit the model.
         """
         path = Path(path)
         return cls._of(read_container(path), path, labels, normalize, crop)
 
     @classmethod
     def parse(cls, data: bytes, name: str) -> Artifact:
-        """As ``open``, of the bytes of a file.
+        """As ``open``, for the bytes of a file.
 
         Args:
             data: the whole file.
-            name: what to call it in errors; ``.onnx`` at its end says what it is.
+            name: its name in errors; the ending ``.onnx`` selects the format.
 
         Raises:
             CorruptArtifactError, UnsupportedArtifactError: see ``open``.
@@ -151,14 +151,14 @@ class Artifact:
 
     @property
     def format(self) -> str:
-        """The manifest's format, else what the input tensor stores."""
+        """The manifest's format, else the dtype of the input tensor."""
         return self.manifest.format if self.manifest else self.input.dtype
 
     def require_described(self) -> None:
-        """Makes sure that labels and input range are known.
+        """Checks that labels and input range are known.
 
         Raises:
-            UndescribedArtifactError: something must be given; the message says what.
+            UndescribedArtifactError: one is missing; the message states which option to give.
         """
         if not self.labels:
             raise UndescribedArtifactError(
@@ -222,13 +222,13 @@ def _manifest_preprocessing(path: Path, manifest: Manifest, input_: TensorSpec) 
     how = manifest.preprocessing
     if (1, how.height, how.width, how.channels) != input_.shape:
         raise CorruptArtifactError(
-            f"{path}: its manifest speaks of a {how.width}x{how.height}x{how.channels} input, "
+            f"{path}: its manifest declares a {how.width}x{how.height}x{how.channels} input, "
             f"the model takes {input_.shape}; convert it again"
         )
     selftest = manifest.selftest
     if selftest.pixels.shape[1:] != input_.shape[1:] or selftest.scores.ndim != 2:
         raise CorruptArtifactError(
-            f"{path}: its self-test is not of the model's size; convert it again"
+            f"{path}: its self-test does not have the model's size; convert it again"
         )
     return how
 
@@ -238,7 +238,7 @@ def _notes_on_own(
 ) -> tuple[str, ...]:
     if normalize is None and crop is None:
         return ()
-    return (f"{path}: says itself how pictures are prepared; --crop and --normalize are not used",)
+    return (f"{path}: the manifest declares the preprocessing; --crop and --normalize are ignored",)
 
 
 def _notes_on_foreign(
@@ -247,7 +247,7 @@ def _notes_on_foreign(
     notes = []
     if crop is None:
         notes.append(
-            f"{path}: foreign model; pictures are squashed to {how.width}x{how.height} "
+            f"{path}: third-party model; pictures are squashed to {how.width}x{how.height} "
             "(choose with --crop squash|center|letterbox)"
         )
     if summary.per_tensor_weights:
@@ -255,7 +255,7 @@ def _notes_on_foreign(
             f"{path}: legacy per-tensor quantisation; a per-channel int8 model runs about twice as fast"
         )
     if logits:
-        notes.append(f"{path}: ends before its softmax; it is applied to the scores")
+        notes.append(f"{path}: the model has no softmax; softmax is applied to its output")
     return tuple(notes)
 
 
@@ -269,7 +269,7 @@ def _labels(
     carried = _carried_labels(path, container)
     if carried and len(carried) != classes:
         raise CorruptArtifactError(
-            f"{path}: it carries {len(carried)} labels for {classes} scores; convert it again"
+            f"{path}: it contains {len(carried)} labels for {classes} scores; convert it again"
         )
     if given is None:
         return carried
@@ -280,7 +280,7 @@ def _labels(
         )
     if container.manifest is not None and labels != carried:
         raise UndescribedArtifactError(
-            f"{path}: it carries other labels than those given; leave --labels off"
+            f"{path}: it contains other labels than those given; leave out --labels"
         )
     return labels
 
@@ -296,7 +296,7 @@ def _carried_labels(path: Path, container: Container) -> tuple[str, ...]:
             "per score; convert it again"
         )
     text = content.decode("utf-8", "replace")
-    if container.manifest is not None:  # ours are names of folders: nothing is an index
+    if container.manifest is not None:  # edgecls labels are names of folders: no leading index
         return tuple(text.removesuffix("\n").split("\n"))
     return parse_labels(text)
 
@@ -316,6 +316,6 @@ def _normalization(
     if len(normalization.mean) not in (1, channels) or len(normalization.std) not in (1, channels):
         raise UndescribedArtifactError(
             f"a normalisation of {len(normalization.mean)} channels does not fit a model of "
-            f"{channels}; say which one is meant with --normalize"
+            f"{channels}; give one with --normalize"
         )
     return normalization

@@ -1,9 +1,9 @@
-"""A model file taken apart and checked: the model, and the files that travel with it.
+"""Splits and checks a model file: the model, and the files attached to it.
 
-In a ``.tflite`` they are a zip behind the flatbuffer, in an ``.onnx`` metadata entries at its end.
+In a ``.tflite`` these are a zip after the flatbuffer, in an ``.onnx`` metadata entries at its end.
 
-The file is read once; those bytes are hashed and later loaded, so that nobody can change it between
-the check and the use, and a file truncated while mapped cannot kill the process.
+The file is read once; those bytes are hashed and later loaded, so it cannot change between check and
+use, and truncation of a mapped file cannot kill the process.
 """
 
 from __future__ import annotations
@@ -29,39 +29,39 @@ from edge_sdk.vision.tensors import RAW
 
 Kind = Literal["tflite", "onnx"]
 
-# What TFLite Metadata says in a .tflite of ours; an .onnx has no room for it, and needs none: every
-# one of ours is as docs/artifact.md says.
+# Found in TFLite Metadata in a .tflite artifact. An .onnx has no such field and needs none: every .onnx
+# artifact has the layout in docs/artifact.md.
 _OURS = Metadata("", "", RAW, (LABELS_FILE, DIGEST_FILE, MANIFEST_FILE), LABELS_FILE)
-# Labels and manifests are small and few; a hostile zip may claim otherwise.
+# Labels and manifests are small and few; a hostile zip may declare otherwise.
 _FILES_LIMIT_BYTES = 32 << 20
 _MAX_FILES = 1_000
 _ZIP_ENTRY, _ZIP_END, _ZIP_END_BYTES = b"PK\1\2", b"PK\5\6", 22 + (1 << 16)
-# Stored is what TFLite's tools write. Python unpacks bzip2 and LZMA only whole, whatever they become:
-# 160 kB may be gigabytes.
+# TFLite's tools write "stored". Python unpacks bzip2 and LZMA only as a whole, without a limit: 160 kB
+# may become gigabytes.
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-# What Python's zipfile lets through when a zip is damaged, beside its own BadZipFile.
+# Errors of Python's zipfile on a damaged zip, besides its own BadZipFile.
 _ZIP_DAMAGE = (
     *(ValueError, OSError, EOFError, NotImplementedError, RuntimeError, OverflowError),
     *(MemoryError, zlib.error),
 )
-# A flatbuffer's offsets reach no further.
+# The range of a flatbuffer's offsets.
 _MODEL_LIMIT_BYTES = 2 << 30
-# Up to that size a model is read without asking how much memory there is; a larger one is held up to
-# four times: the file, what the interpreter unpacks, its tensors, and a reserve.
+# Up to this size a model is read without a check of free memory. A larger one may take four times its
+# size: the file, the interpreter's copy, its tensors, and a reserve.
 _SMALL_BYTES, _COPIES = 64 << 20, 4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Container:
-    """A model file, taken apart.
+    """The parts of a model file.
 
     Attributes:
-        kind: of the file, whatever it is called.
+        kind: of the file, by its content.
         data: the whole file.
         sha256: of ``data``, in hexadecimal.
         model_bytes: size of the model; the rest of ``data`` holds the appended files.
         files: the appended files by name.
-        summary, metadata, manifest: what the parts say; the latter two None where there are none.
+        summary, metadata, manifest: the parsed parts; the latter two None if missing.
     """
 
     kind: Kind
@@ -77,19 +77,19 @@ class Container:
 def read_container(path: Path) -> Container:
     """Reads a model file.
 
-    What it costs follows from the size of the file: parts, appended files and their contents are
+    Time and memory are bounded by the size of the file: parts, appended files and their contents are
     counted and limited before they are unpacked.
 
     Raises:
         ArtifactNotFoundError: there is no such file, or it cannot be read.
-        CorruptArtifactError: damaged, stripped of files it names, or not what its manifest hashed.
+        CorruptArtifactError: damaged, stripped of files it names, or not matching its manifest.
         UnsupportedArtifactError: a manifest of a newer schema; a file too large for this machine.
     """
     return parse_container(read_bytes(path), path)
 
 
 def parse_container(data: bytes, path: Path) -> Container:
-    """As ``read_container``, of the bytes of a file.
+    """As ``read_container``, for the bytes of a file.
 
     Args:
         data: the whole file.
@@ -111,7 +111,7 @@ def parse_container(data: bytes, path: Path) -> Container:
         metadata = read_metadata(summary.metadata, name) if summary.metadata else None
         files, model_bytes = _appended_files(data, name)
     _check_complete(path, metadata, files)
-    # One pass for both digests: the model is where the file begins.
+    # One pass for both digests: the file begins with the model.
     digest = hashlib.sha256(memoryview(data)[:model_bytes])
     model_sha256 = digest.hexdigest()
     digest.update(memoryview(data)[model_bytes:])
@@ -132,7 +132,7 @@ def parse_container(data: bytes, path: Path) -> Container:
 
 
 def summarize_model(model: bytes, name: str) -> ModelSummary:
-    """The outside of a model of either kind.
+    """The inputs, outputs and operators of a model of either kind.
 
     Raises:
         CorruptArtifactError: neither, or a damaged one.
@@ -142,7 +142,7 @@ def summarize_model(model: bytes, name: str) -> ModelSummary:
 
 
 def read_bytes(path: Path) -> bytes:
-    """The bytes of a model file, which are not looked at.
+    """The bytes of a model file, unchecked.
 
     Raises:
         ArtifactNotFoundError: there is no such file, it cannot be read, or it is no regular file.
@@ -156,7 +156,7 @@ def read_bytes(path: Path) -> bytes:
         raise ArtifactNotFoundError(f"{path}: cannot be read ({error})") from error
     _check_size(path, size)
     try:
-        return read_file(path, max(size, _SMALL_BYTES))  # should it be growing
+        return read_file(path, max(size, _SMALL_BYTES))  # the file may be growing
     except OSError as error:
         raise ArtifactNotFoundError(
             f"{path}: cannot be read ({error.strerror or error})"
@@ -183,10 +183,10 @@ def _check_size(path: Path, size: int) -> None:
 
 
 def _appended_files(data: bytes, name: str) -> tuple[dict[str, bytes], int]:
-    """The files in the zip behind the flatbuffer, and where that zip begins."""
-    # is_zipfile() would look at the last bytes only; a cut file must not pass for a stripped one.
+    """The files in the zip after the flatbuffer, and the offset of that zip."""
+    # is_zipfile() checks the last bytes only; a truncated file must not pass for a stripped one.
     ends = data.rfind(_ZIP_END, max(0, len(data) - _ZIP_END_BYTES)) >= 0
-    # Python reads all entries at once, and each of them begins so.
+    # Python reads all entries at once; each of them begins with this mark.
     if ends and data.count(_ZIP_ENTRY) > _MAX_FILES:
         raise CorruptArtifactError(
             f"{name}: more than {_MAX_FILES} appended files, expected labels and a manifest; "
@@ -221,11 +221,11 @@ def _appended_files(data: bytes, name: str) -> tuple[dict[str, bytes], int]:
 
 
 def _unpacked(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
-    """No more than the entry claims, which read() without a size would unpack first."""
+    """Unpacks no more than the declared size; read() without a size would unpack everything."""
     with archive.open(info) as file:
         content = file.read(info.file_size)
     if len(content) != info.file_size:
-        raise zipfile.BadZipFile(f"{info.filename!r} is cut off")
+        raise zipfile.BadZipFile(f"{info.filename!r} is truncated")
     return content
 
 
@@ -233,7 +233,7 @@ def _check_complete(path: Path, metadata: Metadata | None, files: dict[str, byte
     missing = sorted(set(metadata.files if metadata else ()) - set(files))
     if missing:
         raise CorruptArtifactError(
-            f"{path}: stripped or truncated: it should carry {', '.join(missing)} and does not; "
+            f"{path}: stripped or truncated: {', '.join(missing)} should be in it and is missing; "
             "copy the whole file again"
         )
 
@@ -257,6 +257,6 @@ def _check_hashes(
     for what, expected, found in checks:
         if found != expected:
             raise CorruptArtifactError(
-                f"{path}: {what} is not what the manifest was written for (damaged or edited); "
+                f"{path}: {what} does not match the manifest (damaged or edited); "
                 "copy or convert it again"
             )

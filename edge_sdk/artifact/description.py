@@ -1,4 +1,4 @@
-"""What people say about a model that does not say it itself: ``--labels`` and ``--normalize``."""
+"""The user's description of a third-party model: ``--labels`` and ``--normalize``."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def parse_normalization(text: str) -> Normalization:
 
 
 def parse_labels(text: str) -> tuple[str, ...]:
-    """One label per line, without a leading index where every line has its own (``0 daisy``)."""
+    """One label per line; a leading index is dropped if every line has one (``0 daisy``)."""
     lines = [line.strip() for line in text.split("\n")]
     while lines and not lines[-1]:
         lines.pop()
@@ -53,5 +53,5 @@ def read_labels(path: str | Path) -> tuple[str, ...]:
     except (OSError, UnicodeDecodeError) as error:
         raise UndescribedArtifactError(
             f"--labels {path}: cannot be read as UTF-8 text ({error}); expected one label per line, "
-            f"as iconv -f latin1 -t utf-8 {path} > labels.txt makes of an older file"
+            f"convert an older file with iconv -f latin1 -t utf-8 {path} > labels.txt"
         ) from error

@@ -1,11 +1,11 @@
-"""What an ``.onnx`` file says about itself, read without a runtime; every length is checked.
+"""Reads the description of an ``.onnx`` file without a runtime; every length is checked.
 
-The wire format is that of https://protobuf.dev/programming-guides/encoding: a message is a row of
-fields, each a number, a kind, and a value that says how long it is. What is read from one file is
-counted: a small one may hold a field every two bytes, and be asked for them again and again.
+The wire format is that of https://protobuf.dev/programming-guides/encoding: a message is a sequence of
+fields, each a number, a kind, and a value with its length. All fields read from one file are counted:
+a small file may hold a field every two bytes, and fields may be read many times.
 
-Only the fields we need, by their numbers in ONNX's public schema (``onnx.proto``), as ``tflite`` does
-for the other format: a damaged file ends in an error of ours before an engine sees it.
+Only the fields needed, by their numbers in ONNX's public schema (``onnx.proto``), as ``tflite`` does
+for the other format: a damaged file raises one of our errors before an engine loads it.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from edge_sdk.artifact.tflite import ModelSummary
 from edge_sdk.errors import CorruptArtifactError, UnsupportedArtifactError
 from edge_sdk.types import Quantization, TensorSpec
 
-# What reading a message raises where it is damaged.
+# Raised while a damaged message is read.
 DAMAGE = (ValueError,)
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _MAX_VARINT_BYTES = 10
-# Fields and integers of one file that may be read, about a second's work. A model of thousands of
+# Limit on fields and integers read from one file, about a second's work. A model of thousands of
 # operators has tens of thousands; weights are one field each.
 _MAX_FIELDS = 400_000
 
@@ -38,7 +38,7 @@ class Field(NamedTuple):
         number: as in the schema.
         start: where the field begins, its number and length included.
         value: of an integer; None for anything else.
-        body: where its bytes begin and end; of an integer, where it ends.
+        body: where its bytes begin and end; for an integer, where it ends.
     """
 
     number: int
@@ -60,7 +60,7 @@ class _Allowance:
 
 
 class Message:
-    """A message whose fields are asked for by their number in the schema.
+    """A message; fields are read by their number in the schema.
 
     Args:
         buffer: the whole file.
@@ -68,7 +68,7 @@ class Message:
         allowance: shared by all messages of a file; None: a new one.
 
     Raises:
-        ValueError: a field that reaches past the end, or is of no kind known; too many fields.
+        ValueError: a field past the end or of an unknown kind, or too many fields.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Message:
         return self._fields.get(number, [])
 
     def number(self, number: int, default: int = 0) -> int:
-        """The last one counts, as protocol buffers say."""
+        """The last value counts, as protocol buffers define."""
         values = self.integers(number)
         return values[-1] if values else default
 
@@ -129,7 +129,7 @@ class Message:
 
 
 def encode_field(number: int, body: bytes) -> bytes:
-    """A field of bytes, text or a message, as it stands in a file."""
+    """A field of bytes, text or a message, encoded for a file."""
     return _encode_varint(number << 3 | _BYTES) + _encode_varint(len(body)) + body
 
 
@@ -160,7 +160,7 @@ def _fields(buffer: bytes, at: int, end: int, allowance: _Allowance) -> Iterator
         elif kind == _BYTES:
             length, body = _varint(buffer, at, end)
             at = body + length
-        else:  # groups, which proto3 does not have
+        else:  # groups, which proto3 lacks
             raise ValueError(f"a field of kind {kind} at byte {start}")
         if at > end:
             raise ValueError(f"a field of {at - body} bytes at byte {body} of {end}")
@@ -177,9 +177,9 @@ def _varint(buffer: bytes, at: int, end: int) -> tuple[int, int]:
     raise ValueError(f"an unfinished number at byte {at}")
 
 
-# Written by us: such a file without our manifest was cut off or stripped.
+# The producer of edgecls: such a file without a manifest was truncated or stripped.
 PRODUCER = "edgecls"
-# The SHA-256 of the manifest, in hexadecimal: a protocol buffer has no checksum, as a zip has.
+# The SHA-256 of the manifest, in hexadecimal: unlike a zip, a protocol buffer has no checksum.
 DIGEST_FILE = "edgecls.json.sha256"
 
 # Fields of ModelProto.
@@ -198,7 +198,7 @@ _DTYPES = (
 _LONGEST_SIDE = 1 << 31
 _MAX_RANK = 8
 _DEEPEST_GRAPH = 8
-# Operators that only change how numbers are laid out or stored, not what they mean.
+# Operators that change only the layout or storage of numbers, not their meaning.
 _NEUTRAL = (
     "DequantizeLinear",
     "QuantizeLinear",
@@ -213,12 +213,12 @@ _PROBABILITIES = ("Softmax", "Sigmoid")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OnnxFile:
-    """An ``.onnx`` file, taken apart.
+    """The parts of an ``.onnx`` file.
 
     Attributes:
-        summary: the outside of the model.
-        model_bytes: where the metadata entries begin that were asked for; the size of the file where
-            there are none.
+        summary: the model's inputs, outputs and operators.
+        model_bytes: offset of the requested metadata entries; the size of the file if there are
+            none.
         files: those entries by their keys.
         producer: the tool that wrote the file.
     """
@@ -237,11 +237,11 @@ class _Node:
 
 
 def is_onnx(data: bytes, name: str = "") -> bool:
-    """Whether a model file is to be read as ONNX: no TFLite mark, and an ONNX name or beginning.
+    """Whether to read a model file as ONNX: no TFLite mark, and an ONNX name or first byte.
 
     Args:
         data: the file.
-        name: its path, where it has one.
+        name: its path, if any.
     """
     if data[4:8] == b"TFL3":
         return False
@@ -257,13 +257,13 @@ def is_channels_first(shape: tuple[int, ...]) -> bool:
 def read_onnx(data: bytes, name: str, keys: tuple[str, ...] = ()) -> OnnxFile:
     """Reads an ONNX model.
 
-    A batch of any size is taken as one of 1, and an input that has its channels first as one that has
-    them last: the engine turns it.
+    A batch of any size is read as 1. A channels-first input is reported as channels-last: the engine
+    transposes it.
 
     Args:
         data: the file.
-        name: what to call it in errors.
-        keys: metadata entries to take out; they must be the last fields of the file.
+        name: its name in errors.
+        keys: metadata entries to extract; they must be the last fields of the file.
 
     Raises:
         CorruptArtifactError: not an ONNX model, or a damaged one.
@@ -280,7 +280,7 @@ def read_onnx(data: bytes, name: str, keys: tuple[str, ...] = ()) -> OnnxFile:
 
 
 def metadata_entries(files: dict[str, bytes]) -> bytes:
-    """Metadata entries as they stand at the end of a file, after whatever else it says.
+    """Metadata entries, encoded for the end of a file.
 
     Args:
         files: their values, UTF-8, by their keys.
@@ -318,13 +318,13 @@ def _entries(
         files[key] = (entry.bodies(2) or [b""])[-1]
     if files and ends != len(data):
         raise CorruptArtifactError(
-            f"{name}: something was added behind its manifest; convert the model again"
+            f"{name}: data was added after its manifest; convert the model again"
         )
     return files, begins
 
 
 def _refuse_external(graph: Message, name: str, depth: int = 0) -> None:
-    """Weights in other files: a path that a stranger chose, and a model that is not in one file."""
+    """Refuses weights in other files: a path from an untrusted file, and a model in several files."""
     if depth > _DEEPEST_GRAPH:
         raise ValueError(f"graphs within graphs, {depth} deep")
     tensors = list(graph.children(_INITIALIZER))
@@ -340,7 +340,7 @@ def _refuse_external(graph: Message, name: str, depth: int = 0) -> None:
     for tensor in tensors:
         if tensor.number(_LOCATION) or tensor.fields(_EXTERNAL):
             raise UnsupportedArtifactError(
-                f"{name}: keeps its weights in another file, expected all in one; save it again with "
+                f"{name}: its weights are in another file, expected all in one; save it again with "
                 "onnx.save(model, path, save_as_external_data=False)"
             )
 
@@ -355,7 +355,7 @@ def _summarize(graph: Message) -> ModelSummary:
     constants = {tensor.text(_NAME): tensor for tensor in graph.children(_INITIALIZER)}
     inputs = [_spec(value) for value in graph.children(_INPUT)]
     outputs = [_spec(value) for value in graph.children(_OUTPUT)]
-    # Files of before IR version 4 list their weights among the inputs.
+    # Files older than IR version 4 list their weights among the inputs.
     scaled_by = _scaled_by(nodes)
     inputs = [
         _quantized(spec, scaled_by, constants) for spec in inputs if spec.name not in constants
@@ -377,7 +377,7 @@ def _spec(value: Message) -> TensorSpec:
     if tensor is None:
         return TensorSpec(value.text(1), (), "no tensor", None)
     shape_ = tensor.child(2)
-    # A size that is only named, or missing, is 0: unknown.
+    # A symbolic or missing size is 0: unknown.
     if shape_ is not None and len(shape_.fields(1)) > _MAX_RANK:
         raise ValueError(f"a tensor of {len(shape_.fields(1))} dimensions")
     shape = [side.number(1) for side in shape_.children(1)] if shape_ else []
@@ -398,7 +398,7 @@ def _channels_last(spec: TensorSpec) -> TensorSpec:
 
 
 def _scaled_by(nodes: list[_Node]) -> dict[str, _Node]:
-    """The operator that says what the integers of a border tensor stand for, by the tensor's name."""
+    """The operator that quantises or dequantises each input or output tensor, by the tensor's name."""
     found = {}
     for node in nodes:
         if node.operator in ("DequantizeLinear", "Cast") and node.inputs:
@@ -411,7 +411,7 @@ def _scaled_by(nodes: list[_Node]) -> dict[str, _Node]:
 def _quantized(
     spec: TensorSpec, scaled_by: dict[str, _Node], constants: dict[str, Message]
 ) -> TensorSpec:
-    """What the integers of a border tensor stand for, by the operator that takes or makes them."""
+    """An input or output tensor with its quantisation, from the operator that uses or produces it."""
     node = scaled_by.get(spec.name)
     if spec.dtype not in ("uint8", "int8"):
         return spec
@@ -431,7 +431,7 @@ def _scale_and_zero_point(
         return None
     spans = tensors[0].fields(_RAW_DATA) or tensors[0].fields(_FLOAT_DATA)
     if sum(field.body[1] - field.body[0] for field in spans) != 4:
-        return None  # one scale per channel: no pixel is stored so
+        return None  # one scale per channel, which no input or output has
     raw = b"".join(tensors[0].bodies(_RAW_DATA) or tensors[0].bodies(_FLOAT_DATA))
     (scale,) = struct.unpack("<f", raw)
     if not math.isfinite(scale) or scale <= 0:

@@ -1,11 +1,10 @@
-"""What a ``.tflite`` file says about itself, read without an interpreter; every offset is checked.
+"""Reads the description of a ``.tflite`` file without an interpreter; every offset is checked.
 
-Tables may share what they point to, so a small file can describe millions of parts. What is read from
-one buffer is counted, and limited by its size: a reader's time and memory follow from the file's.
+Tables may share the data they point to, so a small file can describe millions of parts. The parts read
+from one buffer are counted and limited by its size: so are a reader's time and memory.
 
-Only the fields we need, by their numbers in TensorFlow Lite's public schema (``schema.fbs``): so it
-costs milliseconds, works with every runtime, and a damaged file ends in an error of ours instead of
-a crash.
+Only the fields needed, by their numbers in TensorFlow Lite's public schema (``schema.fbs``): this takes
+milliseconds, works with every runtime, and a damaged file raises one of our errors instead of crashing.
 
 Field numbers follow the public ``metadata_schema.fbs``; ``host_tools/tflite.py`` writes it.
 """
@@ -30,15 +29,15 @@ from edge_sdk.vision.tensors import Normalization
 INT8, INT32 = number_types.Int8Flags, number_types.Int32Flags
 UINT8, UINT32 = number_types.Uint8Flags, number_types.Uint32Flags
 
-# What reading at a wild offset raises, in struct, numpy and the flatbuffers runtime.
+# Raised on reads at a bad offset by struct, numpy and the flatbuffers runtime.
 DAMAGE = (struct.error, IndexError, ValueError, TypeError, OverflowError)
 
 
-# Parts of one buffer that may be read, about half a second's work: a network of thousands of operators
-# has tens of thousands. A part takes at least four bytes, and no reader asks for one four times.
+# Limit on parts read from one buffer, about half a second's work: a network of thousands of operators
+# has tens of thousands. A part takes at least four bytes, and no reader reads one four times.
 _MAX_PARTS = 200_000
 _SPARE_PARTS = 1_000
-# A text is one part per so many bytes.
+# A text counts as one part per so many bytes.
 _TEXT_BYTES = 16
 
 
@@ -64,7 +63,7 @@ class Allowance:
 
 
 class Node:
-    """A flatbuffers table whose fields are asked for by their number in the schema."""
+    """A flatbuffers table; fields are read by their number in the schema."""
 
     def __init__(self, buffer: bytes, position: int, allowance: Allowance) -> None:
         if not 0 <= position < len(buffer):
@@ -95,7 +94,7 @@ class Node:
         return Node(self._buffer, int(self._table.Indirect(at)), self._allowance) if at else None
 
     def length(self, field: int) -> int:
-        """How many elements a list has, which are not read."""
+        """The number of elements of a list, which are not read."""
         return self._vector(field)[1]
 
     def array(self, field: int, dtype: str) -> list[float]:
@@ -114,7 +113,7 @@ class Node:
         return self._buffer[start : start + length]
 
     def check_bytes(self, field: int) -> None:
-        """Makes sure that the bytes of a field are all there, without copying them."""
+        """Checks that all bytes of a field are in the buffer, without copying them."""
         start, length = self._vector(field)
         if start + length > len(self._buffer):
             raise IndexError(f"{length} bytes at {start} of {len(self._buffer)}")
@@ -180,18 +179,18 @@ _DTYPES = (
     "float32 float16 int32 uint8 int64 string bool int16 complex64 int8 float64 complex128 "
     "uint64 resource variant uint32 uint16 int4 bfloat16"
 ).split()
-# The interpreter knows no more; the product of thousands of sides would be a number of megabytes.
+# The interpreter's limit; the product of thousands of sides would be an integer of megabytes.
 _MAX_RANK = 8
-# Operators that only change how numbers are laid out or stored, not what they mean.
+# Operators that change only the layout or storage of numbers, not their meaning.
 _NEUTRAL = ("DEQUANTIZE", "QUANTIZE", "RESHAPE", "SQUEEZE", "CAST")
 
 
 @dataclass(frozen=True, slots=True)
 class ModelSummary:
-    """The outside of a model.
+    """The inputs, outputs and operators of a model.
 
     Attributes:
-        inputs, outputs: the tensors at its borders.
+        inputs, outputs: the model's tensors.
         operators: how many of each operator, by name; custom ones by their own name.
         ends_in_softmax: its first output is the result of a SOFTMAX (or LOGISTIC).
         per_tensor_weights: 8-bit convolutions share one scale per tensor, as legacy models do.
@@ -210,8 +209,8 @@ def summarize(model: bytes, name: str) -> ModelSummary:
     """Reads the flatbuffer ``model``.
 
     Args:
-        model: the bytes of a ``.tflite`` file; appended files do no harm.
-        name: what to call it in errors.
+        model: the bytes of a ``.tflite`` file; appended files are ignored.
+        name: its name in errors.
 
     Raises:
         CorruptArtifactError: not a TFLite flatbuffer, or a damaged one.
@@ -234,7 +233,7 @@ def summarize(model: bytes, name: str) -> ModelSummary:
 
 def _summarize(model: Node, name: str) -> ModelSummary:
     for buffer in model.children(4):
-        buffer.check_bytes(0)  # weights that reach past the end of a truncated file
+        buffer.check_bytes(0)  # weights past the end of a truncated file
     codes = [_operator_name(code) for code in model.children(1)]
     graph = next(model.children(2), None)
     if graph is None:
@@ -261,7 +260,7 @@ def _summarize(model: Node, name: str) -> ModelSummary:
 
 
 def _operator_name(code: Node) -> str:
-    # Codes above 127 live in field 3; older files have only the int8 field 0.
+    # Codes above 127 are in field 3; older files have only the int8 field 0.
     number = max(code.number(0, INT8), code.number(3, INT32))
     if number == _CUSTOM:
         return code.text(1) or "CUSTOM"

@@ -57,7 +57,7 @@ class Source(NamedTuple):
                     size=size,
                     give_up_s=self.give_up_s,
                     max_pixels=self.max_pixels,
-                    say=lambda text: click.echo(text, err=True),
+                    note=lambda text: click.echo(text, err=True),
                 )
             except SourceNotFoundError as error:  # such as one whose driver crashes: exit 5, too
                 raise CameraNotFoundError(str(error)) from error

@@ -1,4 +1,4 @@
-"""Inference engines behind one door, ``open_engine``; each file is imported only when named."""
+"""Inference engines, opened by ``open_engine``; each module is imported only when selected."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ _DISTRIBUTIONS = {"litert": "ai-edge-litert", "onnx": "onnxruntime"}
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """A backend by name, and the device of an accelerator where given (``edgetpu:usb:0``)."""
+    """A backend's name, and the device of an accelerator if given (``edgetpu:usb:0``)."""
 
     name: BackendName
     device: str | None = None
 
 
 def parse_backend(text: str) -> Backend:
-    """Reads a name of ``BACKENDS``; ``edgetpu`` may be followed by ``:usb:N`` or ``:pci:N``.
+    """Parses a name of ``BACKENDS``; ``edgetpu`` may be followed by ``:usb:N`` or ``:pci:N``.
 
     Raises:
         UnknownBackendError: anything else.
@@ -54,14 +54,14 @@ def parse_backend(text: str) -> Backend:
 
 
 def backend_for(artifact: Artifact, backend: str) -> str:
-    """The backend that runs an artifact, where ``backend`` was asked for; never a substitute.
+    """The backend that runs an artifact, given the requested ``backend``; never a substitute.
 
-    ``cpu`` means ONNX Runtime for an ``.onnx`` file, which is the only one there is; any other
-    backend is the one named or an error.
+    ``cpu`` means ONNX Runtime for an ``.onnx`` file, its only engine; any other backend is used as
+    named or raises an error.
 
     Raises:
         UnknownBackendError: no such backend.
-        DelegateError: compiled for the Edge TPU and asked for elsewhere, or the other way round.
+        DelegateError: compiled for the Edge TPU and requested on another backend, or the reverse.
         WrongBackendError: a ``.tflite`` for ONNX Runtime, or an ``.onnx`` for an interpreter of
             TensorFlow Lite.
     """
@@ -80,7 +80,7 @@ def backend_for(artifact: Artifact, backend: str) -> str:
         )
     if artifact.needs_edgetpu and chosen.name != "edgetpu":
         raise DelegateError(
-            f"{path}: compiled for the Coral Edge TPU, which the CPU cannot stand in for; "
+            f"{path}: compiled for the Coral Edge TPU, which the CPU cannot replace; "
             "use --backend edgetpu with a Coral, or the file it was compiled from"
         )
     if chosen.name == "edgetpu" and not artifact.needs_edgetpu:
@@ -92,7 +92,7 @@ def backend_for(artifact: Artifact, backend: str) -> str:
 
 
 def open_engine(model: bytes, backend: str = "cpu", *, threads: int = 1) -> Engine:
-    """Loads ``model`` into the engine that ``backend`` names; never into another one.
+    """Loads ``model`` into the engine of the named ``backend``; never into another one.
 
     Args:
         model: the bytes of a ``.tflite`` file, or of an ``.onnx`` file for ``onnx``.
@@ -129,7 +129,7 @@ def open_engine(model: bytes, backend: str = "cpu", *, threads: int = 1) -> Engi
 
 
 def load_runtime(backend: str) -> str:
-    """Loads the package behind a CPU backend and gives its name and version: ``litert 2.3.0``.
+    """Loads the package of a CPU backend and returns its name and version: ``litert 2.3.0``.
 
     Raises:
         EngineNotInstalledError: it is not installed, or does not load.
@@ -149,7 +149,7 @@ def load_runtime(backend: str) -> str:
 
 
 def runtime_version(backend: str) -> str:
-    """The package and version behind a CPU backend, such as ``ai-edge-litert 2.3.0``.
+    """The package and version of a CPU backend, such as ``ai-edge-litert 2.3.0``.
 
     Raises:
         EngineNotInstalledError: it is not installed.
@@ -157,7 +157,7 @@ def runtime_version(backend: str) -> str:
     from importlib.metadata import (
         PackageNotFoundError,
         version,
-    )  # 20 ms that only a foreign model needs
+    )  # takes 20 ms, which only a third-party model needs
 
     name = parse_backend(backend).name.removesuffix("-noxnnpack")
     if name in ("cpu", "edgetpu"):

@@ -11,10 +11,10 @@ from typing import Any
 from edge_sdk.engines.litert import LiteRTEngine, interpreter_module
 from edge_sdk.errors import CorruptArtifactError, DelegateError
 
-# Another build of libedgetpu, by its path: Google's ends with Python 3.9 and Debian 10.
+# The path of another build of libedgetpu: Google's support ends at Python 3.9 and Debian 10.
 LIBRARY = "EDGECLS_EDGETPU_LIBRARY"
 _LIBRARIES = {"linux": "libedgetpu.so.1", "darwin": "libedgetpu.1.dylib", "win32": "edgetpu.dll"}
-# What TensorFlow Lite calls in a delegate's library (external_delegate_interface.h).
+# The functions that TensorFlow Lite calls in a delegate's library (external_delegate_interface.h).
 _VERBS = ("tflite_plugin_create_delegate", "tflite_plugin_destroy_delegate")
 
 
@@ -39,23 +39,23 @@ def open_edgetpu(
         library or os.environ.get(LIBRARY) or _LIBRARIES.get(sys.platform, _LIBRARIES["linux"])
     )
     module = interpreter_module(package)
-    _look_at(library)
+    _check_library(library)
     delegate = _load(module, library, {"device": device} if device else {})
     try:
         return LiteRTEngine(model, package=package, delegates=(delegate,))
-    except CorruptArtifactError as error:  # it may be the device that went away, just as well
+    except CorruptArtifactError as error:  # the device may have been unplugged
         raise DelegateError(
-            f"backend edgetpu: the model does not run on the Edge TPU ({error}). It was compiled for a "
-            "newer libedgetpu perhaps, or the Coral was unplugged: update libedgetpu, plug the Coral "
-            "out and in, and see the end of dmesg"
+            f"backend edgetpu: the model does not run on the Edge TPU ({error}). It may be compiled for "
+            "a newer libedgetpu, or the Coral was unplugged: update libedgetpu, unplug the Coral and "
+            "plug it in again, and see the end of dmesg"
         ) from error
 
 
-def _look_at(library: str) -> None:
-    """Whether the library can be loaded and is a delegate.
+def _check_library(library: str) -> None:
+    """Checks that the library can be loaded and is a delegate.
 
-    The interpreter's package finds that out as well, but leaves an object half made, whose end prints
-    a traceback that nobody can catch.
+    The interpreter's package checks this too, but leaves an incomplete object, whose destructor prints a
+    traceback that cannot be caught.
     """
     try:
         loaded = ctypes.CDLL(library)
@@ -83,8 +83,10 @@ def _look_at(library: str) -> None:
 def _load(module: Any, library: str, options: dict[str, str]) -> Any:
     try:
         return module.load_delegate(library, options)
-    except ValueError as error:  # "Failed to load delegate from LIBRARY", then what it says itself
-        reason = " ".join(str(error).split("\n")[1:]).strip() or "it does not say why"
+    except (
+        ValueError
+    ) as error:  # "Failed to load delegate from LIBRARY", then the library's message
+        reason = " ".join(str(error).split("\n")[1:]).strip() or "no reason given"
         asked = f" {options['device']}" if options else ""
         raise DelegateError(
             f"backend edgetpu: {library} finds no Edge TPU{asked}, or may not open it ({reason}); plug "

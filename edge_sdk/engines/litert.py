@@ -1,7 +1,7 @@
 """LiteRT and its predecessor tflite-runtime: two packages, one interpreter, one engine.
 
-Slower than an engine, since nothing is delegated or overwritten: for calibration and reports on a
-workstation, never for the loop.
+Slower than an engine, since no delegate is used and no tensor is overwritten: for calibration and
+reports on a workstation, never for the loop.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class LiteRTEngine:
         model: the bytes of the file; kept, since the interpreter reads the weights in place.
         package: ``litert`` or ``tflite-runtime``.
         threads: CPU threads for one inference.
-        xnnpack: use the XNNPACK kernels, as both packages do by default.
+        xnnpack: use the XNNPACK kernels, the default of both packages.
         delegates: loaded delegates, tried in order.
 
     Raises:
@@ -116,7 +116,7 @@ def _first_line(error: Exception) -> str:
 
 
 class Probe:
-    """Runs a ``.tflite`` model and lets one read what each operator computed.
+    """Runs a ``.tflite`` model and gives access to the output of each operator.
 
     Args:
         model: the bytes of the file.
@@ -129,7 +129,7 @@ class Probe:
         module = interpreter_module("litert")
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of the memory that it takes
+                warnings.simplefilter("ignore")  # about its use of memory
                 self._interpreter = module.Interpreter(
                     model_content=model, num_threads=1, experimental_preserve_all_tensors=True
                 )
@@ -149,16 +149,16 @@ class Probe:
 
     @property
     def names(self) -> frozenset[str]:
-        """Of all tensors."""
+        """The names of all tensors."""
         return frozenset(self._indices)
 
     @property
     def quantization(self) -> Mapping[str, Quantization]:
-        """By name, of the tensors that have one scale for all their values."""
+        """Scale and zero point by name, for tensors with one scale for all their values."""
         return self._quantization
 
     def run(self, tensor: Tensor) -> None:
-        """Computes every tensor for one input, as the model stores it.
+        """Computes every tensor for one input, given as the model stores it.
 
         Raises:
             EngineError: the tensor does not fit the model, or the inference failed.
@@ -170,16 +170,16 @@ class Probe:
             raise EngineError(f"inference failed: {error}") from error
 
     def stored(self, name: str) -> Tensor:
-        """What the tensor of that name holds, as it is stored; a copy.
+        """A copy of the stored values of the named tensor.
 
         Raises:
-            KeyError: there is none.
+            KeyError: there is no such tensor.
         """
         value: Tensor = self._interpreter.get_tensor(self._indices[name])
         return value
 
     def real(self, name: str) -> NDArray[np.float32]:
-        """The same in real numbers: ``scale * (stored - zero_point)``."""
+        """The same as real numbers: ``scale * (stored - zero_point)``."""
         value = self.stored(name)
         quantization = self._quantization.get(name)
         if value.dtype.kind == "f" or quantization is None:

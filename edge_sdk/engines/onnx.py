@@ -12,14 +12,14 @@ from edge_sdk.artifact.onnx import is_channels_first
 from edge_sdk.errors import CorruptArtifactError, EngineError, EngineNotInstalledError
 from edge_sdk.types import Tensor
 
-_FATAL_ONLY = 4  # what goes wrong arrives as an exception
+_FATAL_ONLY = 4  # errors are raised as exceptions
 _DTYPES = {"tensor(float)": "float32", "tensor(uint8)": "uint8", "tensor(int8)": "int8"}
 
 
 class OnnxEngine:
     """Runs an ``.onnx`` model.
 
-    A model that takes its channels first is given them so; it is fed channels last as every other.
+    The input is channels-last for every model; a channels-first model gets it transposed.
 
     Args:
         model: the bytes of the file.
@@ -36,8 +36,8 @@ class OnnxEngine:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = _FATAL_ONLY
-        # Without it, x86 processors that lack VNNI add pairs of 8-bit products in 16 bits, which
-        # overflow: another answer than the one that was validated. It does nothing elsewhere.
+        # Without it, x86 processors that lack VNNI add pairs of 8-bit products in 16 bits, which can
+        # overflow: the answer then differs from the validated one. No effect on other processors.
         options.add_session_config_entry("session.x64quantprecision", "1")
         try:
             self._session = module.InferenceSession(
@@ -54,7 +54,7 @@ class OnnxEngine:
         self._failures = _failures(module)
         self._input, self._output = inputs[0].name, outputs[0].name
         self._dtype = _DTYPES.get(inputs[0].type, inputs[0].type)
-        # A size that is only named stands for any; of the batch we make one.
+        # A symbolic size accepts any value; the batch size becomes 1.
         shape = tuple(side if isinstance(side, int) else 1 for side in inputs[0].shape)
         self._turned = is_channels_first(shape)
         self._shape = (shape[0], *shape[2:], shape[1]) if self._turned else shape
@@ -101,7 +101,7 @@ def runtime_module() -> Any:
 
 
 def _failures(module: ModuleType) -> tuple[type[Exception], ...]:
-    """ONNX Runtime's exceptions, which have no class in common, and what its binding raises."""
+    """ONNX Runtime's exceptions, which have no common class, and those of its binding."""
     state = module.capi.onnxruntime_pybind11_state
     own = [kind for kind in vars(state).values() if isinstance(kind, type)]
     return (*(k for k in own if issubclass(k, Exception)), ValueError, RuntimeError)

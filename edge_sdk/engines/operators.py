@@ -1,6 +1,6 @@
-"""A model operator by operator: each as a model of its own to time, and which of them XNNPACK takes.
+"""A model's operators: each as a separate model for timing, and which of them XNNPACK runs.
 
-LiteRT tells Python nothing about single operators; a model that holds one of them can be timed.
+LiteRT reports nothing about single operators to Python; a model of one operator can be timed.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from edge_sdk.engines.litert import interpreter_module
 from edge_sdk.errors import CorruptArtifactError, EngineError, EngineNotInstalledError
 from edge_sdk.types import Tensor
 
-# What the schema's generated code and the interpreter raise at an operator that cannot stand alone.
+# Raised by the schema's generated code and the interpreter on an operator that cannot run alone.
 _CANNOT = (ValueError, RuntimeError, TypeError, AttributeError, IndexError, KeyError)
-_NO_TENSOR = -1  # an optional input that was left out
+_NO_TENSOR = -1  # an omitted optional input
 
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """One operator as a model.
+    """A model of one operator.
 
     Attributes:
-        index: in the graph.
-        operator: its name, as ``CONV_2D``.
-        output: name of the first tensor that it computes.
+        index: its position in the graph.
+        operator: its name, such as ``CONV_2D``.
+        output: name of its first output tensor.
         model: a flatbuffer.
     """
 
@@ -42,11 +42,11 @@ class Slice:
 
 
 def slice_operators(model: bytes) -> Iterator[Slice]:
-    """Cuts the first graph of a model into its operators, in their order.
+    """Splits the first graph of a model into its operators, in order.
 
     An operator whose inputs are all constant, such as the DEQUANTIZE of a float16 weight, gets no
-    slice of its own: it comes along with those that use its output, as runtimes compute it once when
-    they load the model.
+    slice: it is included in the slices that use its output, since runtimes compute it once when they
+    load the model.
 
     Raises:
         EngineNotInstalledError: LiteRT's tools are not installed; tflite-runtime has none.
@@ -70,15 +70,15 @@ def slice_operators(model: bytes) -> Iterator[Slice]:
                 bytes(tools.convert_object_to_bytearray(_alone(tree, operator, constant))),
             )
     except _CANNOT as error:
-        raise EngineError(f"the model cannot be cut into its operators ({error})") from error
+        raise EngineError(f"the model cannot be split into its operators ({error})") from error
 
 
 class SliceRunner:
-    """Runs one slice on inputs that are made up: time hardly depends on the numbers.
+    """Runs one slice on synthetic inputs: the time hardly depends on their values.
 
     Args:
-        model: of a ``Slice``.
-        threads, xnnpack: as for the engine whose operators are looked at.
+        model: the model of a ``Slice``.
+        threads, xnnpack: as for the engine whose operators are measured.
 
     Raises:
         CorruptArtifactError: the operator cannot run alone.
@@ -105,7 +105,7 @@ class SliceRunner:
 
 
 def _constant(tree: Any) -> dict[int, Any]:
-    """Operators that compute the same for every picture, by the tensors that they give."""
+    """Operators whose output is the same for every picture, by their output tensors."""
     graph = tree.subgraphs[0]
     known = {
         index
@@ -121,19 +121,19 @@ def _constant(tree: Any) -> dict[int, Any]:
 
 
 def _content(tree: Any, tensor: Any) -> Any:
-    """The bytes of a constant tensor; None of any other."""
+    """The bytes of a constant tensor; None for any other."""
     data = tree.buffers[tensor.buffer].data
     return data if data is not None and len(data) else None
 
 
 def _with_constants(operator: Any, constant: dict[int, Any]) -> list[Any]:
-    """An operator behind those that give its constant inputs."""
+    """An operator, preceded by those that compute its constant inputs."""
     before = [constant[int(i)] for i in operator.inputs if int(i) in constant]
     return [*(one for b in before for one in _with_constants(b, constant)), operator]
 
 
 def _alone(tree: Any, operator: Any, constant: dict[int, Any]) -> Any:
-    """A model of one operator: its constants come along, its other inputs become the model's."""
+    """A model of one operator: its constants are included, its other inputs are the model's."""
     graph = tree.subgraphs[0]
     operators = _with_constants(operator, constant)
     wanted = dict.fromkeys(
@@ -172,7 +172,7 @@ def _alone(tree: Any, operator: Any, constant: dict[int, Any]) -> Any:
 
 
 def _moved(operator: Any, places: dict[int, int], codes: list[int]) -> Any:
-    """The operator in a model where tensors and codes have other numbers."""
+    """The operator, renumbered for a model with other tensor and code indices."""
     moved = copy.copy(operator)
     moved.opcodeIndex = codes.index(operator.opcodeIndex)
     moved.inputs = [places.get(int(i), _NO_TENSOR) for i in operator.inputs]
@@ -181,7 +181,7 @@ def _moved(operator: Any, places: dict[int, int], codes: list[int]) -> Any:
 
 
 def _numbers(detail: dict[str, Any]) -> Tensor:
-    """Values for one input: small floats, any bytes, zeros for what may be an index."""
+    """Values for one input: small floats, any bytes, zeros where the input may be an index."""
     random = np.random.default_rng(0)
     shape, dtype = tuple(detail["shape"]), np.dtype(detail["dtype"])
     if dtype.kind == "f":
@@ -202,10 +202,10 @@ def _tools() -> Any:
 
 
 _NODE = "DELEGATE"
-# Quantisation at the ends and a softmax in float are often left, and do not matter.
+# Quantisation at both ends and a softmax in float often stay in the interpreter; they cost little.
 _NEARLY_ALL = 0.85
 _MOST_NAMED = 6
-# The packages behind a backend, the first that is installed; other backends have no XNNPACK.
+# The packages of a backend; the first one installed is used. Other backends have no XNNPACK.
 _PACKAGES = {
     "cpu": ("litert", "tflite-runtime"),
     "litert": ("litert",),
@@ -218,11 +218,11 @@ class Delegated:
     """How much of a graph a delegate runs.
 
     Attributes:
-        operators: of the model.
-        delegated: those that run inside the delegate.
-        parts: how many delegates' pieces the graph fell into; between two of them data is handed
-            back to the interpreter.
-        left: names of operators that stayed with the interpreter, each once, in order.
+        operators: how many the model has.
+        delegated: how many run inside the delegate.
+        parts: how many pieces of the graph the delegate runs; between two of them the interpreter
+            takes over.
+        left: names of the operators that the interpreter runs, each once, in order.
     """
 
     operators: int
@@ -237,33 +237,33 @@ class Delegated:
 
     @property
     def note(self) -> str:
-        """What a reader should know; empty where nearly all operators run inside."""
+        """A note for the report; empty if nearly all operators run inside the delegate."""
         if self.delegated >= _NEARLY_ALL * self.operators:
             return ""
         outside = ", ".join(self.left[:_MOST_NAMED]) + (", …" if self.left[_MOST_NAMED:] else "")
         return (
-            f"XNNPACK runs {self.delegated} of {self.operators} operators; with the slower kernels of "
-            f"the interpreter: {outside}"
+            f"XNNPACK runs {self.delegated} of {self.operators} operators; the interpreter's slower "
+            f"kernels run the rest: {outside}"
         )
 
 
 def xnnpack_share(model: bytes, backend: str, *, threads: int = 1) -> Delegated | None:
     """Counts the operators that XNNPACK runs, by opening the model once more.
 
-    The line "Created TensorFlow Lite XNNPACK delegate for CPU" says only that the delegate was made:
-    it is printed too where it then takes no operator (int16x8 models), and once per process. The
-    interpreter's list of operators grows by one node for each piece of the graph that a delegate
-    took, with the piece's inputs and outputs; what lies between those is delegated. Both runtimes
-    give the list through a private name, so that a later one may not.
+    The line "Created TensorFlow Lite XNNPACK delegate for CPU" only means that the delegate was
+    created: it also appears when the delegate then takes no operator (int16x8 models), and once per
+    process. The interpreter's list of operators gets one more node for each piece of the graph that
+    a delegate takes, with the piece's inputs and outputs; the operators between those are delegated.
+    Both runtimes expose the list through a private name, which a later version may drop.
 
     Args:
         model: the bytes of a ``.tflite`` that has been opened before: a damaged one may crash.
         backend: as on the command line.
-        threads: as it will run; with some runtimes one thread means no delegate.
+        threads: as for inference; in some runtimes one thread means no delegate.
 
     Returns:
-        None for other backends than LiteRT and tflite-runtime without a delegate of their own, a
-        package that is missing, a model that it refuses, or a runtime that does not show its graph.
+        None for a backend without XNNPACK, a missing package, a model that the package refuses, or a
+        runtime that does not expose its graph.
     """
     module = _module(backend)
     if module is None:
@@ -307,4 +307,4 @@ def _count(operators: Sequence[Any], pieces: Sequence[Any]) -> Delegated:
 
 
 def _tensors(indices: Iterable[int]) -> list[int]:
-    return [int(index) for index in indices if index >= 0]  # -1: an optional one that is left out
+    return [int(index) for index in indices if index >= 0]  # -1: an omitted optional tensor

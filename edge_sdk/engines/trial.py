@@ -1,9 +1,9 @@
-"""One trial of a model in a child process, remembered.
+"""The first run of a model, in a child process with limits; a pass is recorded.
 
-A damaged or hostile model can crash the interpreter, keep it busy for ever or take all memory, and
-with it whoever loaded it; a manifest does not help, since anyone can write one. So a file is first
-loaded and run by a child with limits, unless that went well before: the same bytes, the same runtime
-and version, the same machine, the same user.
+A damaged or hostile model can crash the interpreter, run for ever or take all memory, and so stop the
+process that loads it; a manifest gives no protection, since anyone can write one. So a child with
+limits first loads and runs a file, unless it passed before with the same bytes, runtime, version,
+machine and user.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ from edge_sdk.systems import (
 if TYPE_CHECKING:
     from edge_sdk.artifact import Artifact
 
-# From the start of the child to its word. The slowest board that LiteRT runs on needs some seconds for
-# its imports from a cold card.
+# From the start of the child to its result. The slowest board that LiteRT supports needs some seconds
+# for its imports from an uncached SD card.
 TIMEOUT_S = 25
-# The child may take so much on top of what Python, OpenCV and the runtime take, and so many times the
-# file: the bytes, the interpreter's copy, weights packed for XNNPACK, tensors.
+# Memory of the child beyond that of Python, OpenCV and the runtime: a constant, plus a multiple of the
+# file for the bytes, the interpreter's copy, weights packed for XNNPACK, and tensors.
 _SPARE_BYTES, _COPIES = 512 << 20, 6
-# Of the memory there is, at most this share: the rest is for the program that waits.
+# The child's share of free memory; the rest is for the waiting program.
 _MEMORY_SHARE = 0.75
 _LEAST_BYTES = 64 << 20
-# While a loop runs on the same cores, which has the machine first.
+# Used while a loop runs on the same cores: the loop has priority.
 _BACKGROUND_NICE = 10
-# Proofs are some hundred bytes each; the oldest go first.
+# A proof takes some hundred bytes; the oldest are removed first.
 _MAX_PROOFS = 1_000
-# The child's words on standard output.
+# The child's messages on standard output.
 _STARTED, _PASSED, _REFUSED, _UNREAD = b"started\n", b"passed\n", b"refused ", b"unread "
 
 _background: contextvars.ContextVar[bool] = contextvars.ContextVar("background", default=False)
@@ -55,10 +55,10 @@ _background: contextvars.ContextVar[bool] = contextvars.ContextVar("background",
 
 @contextlib.contextmanager
 def in_background() -> Iterator[None]:
-    """Models that this thread opens leave the processor to others: a loop goes on meanwhile.
+    """Models opened in this thread get a low priority, so that a loop keeps its rate.
 
-    The child has a lower priority, and a file is read by it before it is read here: a large or hostile
-    one would keep Python's lock from the loop.
+    The child has a lower priority, and reads a file before this process does: parsing a large or hostile
+    one here would hold the GIL and stall the loop.
     """
     token = _background.set(True)
     try:
@@ -68,9 +68,9 @@ def in_background() -> Iterator[None]:
 
 
 def try_first_in_background(path: Path, backend: str) -> None:
-    """Within ``in_background``, tries a file before anything of it is looked at; else does nothing.
+    """Within ``in_background``, tries a file before this process parses it; else does nothing.
 
-    What is wrong with it otherwise (another kind of backend, labels) is for whoever opens it.
+    Other faults (the wrong kind of backend, labels) are reported when it is opened.
 
     Raises:
         ArtifactNotFoundError, UnsupportedArtifactError: see ``container.read_bytes``.
@@ -92,27 +92,27 @@ def try_first_in_background(path: Path, backend: str) -> None:
 
 
 def try_in_child(model: bytes, sha256: str, backend: str, runtime: str, name: str) -> float:
-    """Reads, loads and runs ``model`` in a fresh process; returns at once if that went well before.
+    """Reads, loads and runs ``model`` in a child process; returns at once if it passed before.
 
-    The child does not import from the current folder (``-P``), whatever lies there. It ends by itself
-    when its time is over, also where this process does not live so long.
+    The child does not import from the current folder (``-P``). It ends by itself at its timeout, even
+    if this process has ended before.
 
     Args:
         model: the bytes of the file.
         sha256: of those bytes.
         backend: a CPU backend.
-        runtime: its package and version: another version gets a trial of its own.
-        name: what to call the file in errors.
+        runtime: its package and version; another version needs its own trial.
+        name: the file's name in errors.
 
     Returns:
         How long the trial took, in seconds; 0 where none was needed.
 
     Raises:
-        CorruptArtifactError: the child crashed, hung or took too much memory, or the engine refused
-            the model.
-        EngineError: no child could be started, which says nothing about the model.
+        CorruptArtifactError: the child crashed, timed out or took too much memory, or the engine
+            refused the model.
+        EngineError: no child could be started; the model was not tested.
     """
-    if not HAS_OWNERS:  # no folder that can be checked: tried each time
+    if not HAS_OWNERS:  # no folder that can be trusted: tried each time
         started = time.monotonic()
         _try(model, backend, name)
         return time.monotonic() - started
@@ -122,19 +122,19 @@ def try_in_child(model: bytes, sha256: str, backend: str, runtime: str, name: st
         if _is_proved(folder, proof):
             return 0.0
     except WriteError as error:
-        _log("warning", "trials are not remembered, each start takes one more: %s", error)
+        _log("warning", "trials are not recorded, each start repeats them: %s", error)
         folder = None
     started = time.monotonic()
     _try(model, backend, name)
     took_s = time.monotonic() - started
-    _log("info", "%s: tried in a process of its own, %.2f s", name, took_s)
+    _log("info", "%s: tried in a child process, %.2f s", name, took_s)
     if folder is not None:
         _remember(folder, proof)
     return took_s
 
 
 def _log(level: Literal["info", "warning"], *message: object) -> None:
-    import logging  # 5 ms that a proved model does not need
+    import logging  # takes 5 ms, which a proved model does not need
 
     logging.getLogger("edgecls.trial").log(logging.getLevelNamesMapping()[level.upper()], *message)
 
@@ -154,7 +154,7 @@ def _is_proved(folder: Path, proof: bytes) -> bool:
 def _remember(folder: Path, proof: bytes) -> None:
     try:
         with private_folder(folder) as place:
-            # A proof that a power cut leaves torn is no proof, so there is nothing to rename.
+            # No rename needed: a proof left incomplete by a power cut is invalid.
             descriptor = os.open(
                 _name(proof),
                 os.O_WRONLY | os.O_CREAT | os.O_TRUNC | O_NOFOLLOW | O_NONBLOCK,
@@ -164,15 +164,15 @@ def _remember(folder: Path, proof: bytes) -> None:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(proof)
             _forget_oldest(place)
-    except OSError as error:  # a read-only home, a full disk: the next start tries again
-        _log("warning", "this trial is not remembered, the next start takes one more: %s", error)
+    except OSError as error:  # a read-only home, a full disk: the next start repeats the trial
+        _log("warning", "this trial is not recorded, the next start repeats it: %s", error)
 
 
 def _forget_oldest(place: int) -> None:
     names = os.listdir(place)
     if len(names) <= _MAX_PROOFS:
         return
-    with contextlib.suppress(FileNotFoundError):  # another process does the same
+    with contextlib.suppress(FileNotFoundError):  # another process removed it
         ages = {name: os.stat(name, dir_fd=place, follow_symlinks=False).st_mtime for name in names}
         for name in sorted(names, key=ages.__getitem__)[:-_MAX_PROOFS]:
             os.unlink(name, dir_fd=place)
@@ -183,12 +183,12 @@ def _name(proof: bytes) -> str:
 
 
 def _machine() -> str:
-    """What tells this machine and its processor from others that may share a home or a disk image."""
+    """Identifies this machine and its processor among others that share a home or a disk image."""
     parts = machine_names()
     with contextlib.suppress(OSError):
         parts.append(Path("/etc/machine-id").read_bytes())
     with contextlib.suppress(OSError), open("/proc/cpuinfo", "rb") as file:
-        # Of the first processor, without its clock rate, which changes.
+        # The first processor only, without its clock rate, which varies.
         lines = file.read(4096).split(b"\n\n")[0].splitlines()
         parts += [line for line in lines if line.startswith(_PROCESSOR)]
     return hashlib.sha256(b"\n".join(parts)).hexdigest()[:16]
@@ -198,10 +198,10 @@ _PROCESSOR = (b"model name", b"flags", b"Features", b"CPU ")
 
 
 def _try(model: bytes, backend: str, name: str) -> None:
-    import subprocess  # 10 ms that only a first trial needs
+    import subprocess  # takes 10 ms, which only a first trial needs
 
     paths = os.pathsep.join(p for p in sys.path if p)
-    # One thread: each more reserves memory that counts for the limit.
+    # One thread: each further one reserves memory that counts towards the limit.
     environment = {**os.environ, "PYTHONPATH": paths, "OPENBLAS_NUM_THREADS": "1"}
     nice = _BACKGROUND_NICE if _background.get() else 0
     script = "from edge_sdk.engines.trial import answer; answer()"
@@ -218,7 +218,7 @@ def _try(model: bytes, backend: str, name: str) -> None:
     except subprocess.TimeoutExpired as error:
         if _STARTED not in (error.stdout or b""):
             raise EngineError(
-                f"{name}: the process that tries a model first did not start within {TIMEOUT_S} s; "
+                f"{name}: the child process for the first trial did not start within {TIMEOUT_S} s; "
                 "the machine is busy, try again"
             ) from error
         raise CorruptArtifactError(
@@ -227,27 +227,27 @@ def _try(model: bytes, backend: str, name: str) -> None:
         ) from error
     except OSError as error:
         raise EngineError(
-            f"{name}: no process could be started to try it first ({error.strerror or error}); free "
-            "some memory, or raise the limit of tasks, and try again"
+            f"{name}: no child process could be started for the first trial ({error.strerror or error}); "
+            "free some memory, or raise the limit on tasks, and try again"
         ) from error
     if child.returncode == 0 and child.stdout == _STARTED + _PASSED:
         return
-    lines = (child.stderr.decode("utf-8", "replace").strip() or "no word").split("\n")
+    lines = (child.stderr.decode("utf-8", "replace").strip() or "no message").split("\n")
     if _STARTED not in child.stdout:
         how = f"signal {-child.returncode}" if child.returncode < 0 else lines[-1]
         raise EngineError(
-            f"{name}: the process that tries a model first did not start ({how}); edgecls doctor says "
-            "what is wrong with the installation"
+            f"{name}: the child process for the first trial did not start ({how}); run edgecls doctor "
+            "to check the installation"
         )
-    said = child.stdout.partition(_STARTED)[2]
+    result = child.stdout.partition(_STARTED)[2]
     if child.returncode < 0:
-        how = f"crashed it with signal {-child.returncode}"
-    elif said.startswith(_UNREAD):  # nothing has run
+        how = f"it crashed with signal {-child.returncode}"
+    elif result.startswith(_UNREAD):  # the file could not be read, nothing has run
         raise CorruptArtifactError(
-            f"{name}: {said.removeprefix(_UNREAD).decode('utf-8', 'replace')}"
+            f"{name}: {result.removeprefix(_UNREAD).decode('utf-8', 'replace')}"
         )
-    elif said.startswith(_REFUSED):
-        how = said.removeprefix(_REFUSED).decode("utf-8", "replace").strip()
+    elif result.startswith(_REFUSED):
+        how = result.removeprefix(_REFUSED).decode("utf-8", "replace").strip()
     else:
         how = lines[-1]
     raise CorruptArtifactError(
@@ -256,20 +256,20 @@ def _try(model: bytes, backend: str, name: str) -> None:
     )
 
 
-# What the child does.
+# The child's side.
 
 
 def answer() -> None:
-    """The child: reads a model from standard input and says on standard output what came of it."""
+    """The child: reads a model from standard input and writes the result to standard output."""
     backend, name, parent, nice = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
     words = os.dup(1)
     end_with(parent, TIMEOUT_S + 5)
     lower_priority(nice)
-    # Natively printed warnings may be endless; and nothing but our words goes to the parent.
+    # Native warnings may be endless, and only our messages may reach the parent.
     silence = os.open(os.devnull, os.O_WRONLY)
     for descriptor in (1, 2):
         os.dup2(silence, descriptor)
-    from edge_sdk.artifact import Artifact  # and OpenCV with it
+    from edge_sdk.artifact import Artifact  # loads OpenCV too
     from edge_sdk.engines import load_runtime
     from edge_sdk.errors import EdgeClsError
 
@@ -281,18 +281,18 @@ def answer() -> None:
     try:
         artifact = Artifact.parse(model, name)
         word = _REFUSED
-        if not artifact.needs_edgetpu:  # whose device serves one process at a time
+        if not artifact.needs_edgetpu:  # its device serves one process at a time
             _run(artifact, backend)
     except (EdgeClsError, MemoryError, ValueError) as error:
         reason = str(error).removeprefix(f"{name}: ").strip().split("\n")[0] or "out of memory"
         os.write(words, word + reason.encode("utf-8", "replace")[:500])
         os._exit(1)
     os.write(words, _PASSED)
-    os._exit(0)  # without what an interpreter does at its end, which a damaged model may crash
+    os._exit(0)  # skips destructors, which may crash after a damaged model
 
 
 def _limit_memory(model_bytes: int) -> None:
-    """Of what is allocated from now on; a shared library's pages do not count."""
+    """Limits memory allocated from now on; the pages of shared libraries do not count."""
     try:
         import resource
     except ImportError:  # Windows
@@ -328,8 +328,8 @@ def _run(artifact: Artifact, backend: str) -> None:
     for tensor in (np.full(shape, low, kind), np.full(shape, high, kind), noise.astype(kind)):
         stored = engine.infer(tensor)
         if stored.shape != artifact.output.shape or stored.dtype != artifact.output.dtype:
-            raise CorruptArtifactError("its output is not of the shape that the file says")
+            raise CorruptArtifactError("its output does not have the shape that the file declares")
     if artifact.manifest is not None and artifact.normalization is not None:
         encode = Encoder(spec, artifact.normalization)
         for pixels in artifact.manifest.selftest.pixels:
-            engine.infer(encode(np.ascontiguousarray(pixels)))  # what it answers, the parent checks
+            engine.infer(encode(np.ascontiguousarray(pixels)))  # the parent checks the scores

@@ -1,1 +1,1 @@
-"""The loop: which frames, what is decided about them, how it runs and ends."""
+"""The loop: frame sampling, decisions, the run itself, and the service around it."""

@@ -1,7 +1,7 @@
 """Decisions: from the scores of frames to a smoothed answer, its threshold, and events.
 
-Each kind is a frozen value with its parameters; ``start()`` gives the state for one stream of
-frames. Nothing here looks at a clock: frames are counted.
+Each kind is a frozen value with its parameters; ``start()`` returns the state for one stream of
+frames. Nothing here reads a clock: frames are counted.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from edge_sdk.types import EventKind, EventRecord, FrameRecord, Prediction, Rank
 
 
 class Answer(NamedTuple):
-    """What is said of one picture.
+    """The answer for one picture.
 
     Attributes:
         chosen: index of the label, None where the answer is "unknown".
-        score: of that label; of the best candidate where there is none. 0..1.
+        score: of that label, or of the best candidate if "unknown". 0..1.
         ranking: ``(index, score)`` of the candidates, best first.
     """
 
@@ -34,9 +34,9 @@ class Answer(NamedTuple):
 def candidates(
     labels: Sequence[str], allow: Sequence[str] = (), deny: Sequence[str] = ()
 ) -> NDArray[np.bool_]:
-    """Which labels may be an answer, ``(C,)``: those of ``allow`` (empty: all), without ``deny``.
+    """A mask of the labels that may be answers, ``(C,)``: ``allow`` (empty: all) without ``deny``.
 
-    Names that are no label count for nothing, see ``unknown_labels``.
+    Names that are no label are ignored, see ``unknown_labels``.
     """
     wanted, unwanted = set(allow), set(deny)
     return np.array([(not wanted or x in wanted) and x not in unwanted for x in labels], np.bool_)
@@ -46,7 +46,7 @@ def unknown_labels(labels: Sequence[str], names: Sequence[str]) -> str:
     """A sentence about the first of ``names`` that is no label; empty where all are."""
     for name in names:
         if name not in labels:
-            import difflib  # only a mistake needs it, and every start would pay for it
+            import difflib  # imported here: only an error needs it
 
             near = difflib.get_close_matches(name, labels, 1)
             choose = f"did you mean {near[0]!r}?" if near else f"choose from {_some(labels)}"
@@ -65,7 +65,7 @@ def rank(
 
     Args:
         scores: ``(C,)``.
-        allowed: ``(C,)``, what may be an answer; None: everything.
+        allowed: ``(C,)``, labels that may be answers; None: all.
         k: at least 1.
     """
     if allowed is None:
@@ -75,7 +75,7 @@ def rank(
 
 
 def best(ranking: tuple[tuple[int, float], ...], threshold: float) -> Answer:
-    """The first of a ranking, or "unknown" where its score is below the threshold."""
+    """The first of a ranking, or "unknown" if its score is below the threshold."""
     if not ranking:
         return Answer(None, 0.0, ranking)
     index, score = ranking[0]
@@ -89,14 +89,14 @@ FORMS = "majority:N, exponential:WEIGHT or hysteresis:ENTER,LEAVE[,FRAMES]"
 
 
 class Smoother(Protocol):
-    """The state of one stream."""
+    """The smoothing state of one stream."""
 
     def update(self, scores: Scores, allowed: Allowed, k: int, threshold: float) -> Answer:
         """The answer after one more frame.
 
         Args:
             scores: ``(C,)`` of this frame; not kept unless copied.
-            allowed: ``(C,)``, which labels may be an answer; None: all.
+            allowed: ``(C,)``, labels that may be answers; None: all.
             k: how many to rank.
             threshold: score below which the answer is "unknown".
         """
@@ -104,7 +104,7 @@ class Smoother(Protocol):
 
 
 class Smoothing(Protocol):
-    """A way of smoothing, with its parameters."""
+    """A kind of smoothing, with its parameters."""
 
     def start(self) -> Smoother:
         """A state that has seen nothing."""
@@ -113,7 +113,7 @@ class Smoothing(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Unsmoothed:
-    """Every frame speaks for itself."""
+    """No smoothing: each answer depends on one frame alone."""
 
     def start(self) -> Smoother:
         """A state that has seen nothing."""
@@ -127,10 +127,10 @@ class _Unsmoothed:
 
 @dataclass(frozen=True, slots=True)
 class Majority:
-    """The answer that most of the last frames gave, "unknown" counted as one.
+    """The most frequent answer of the last frames; "unknown" counts as an answer.
 
-    A tie stays with the answer before. The score is the label's mean over the frames; the ranking
-    is that of the last frame.
+    A tie keeps the previous answer. The score is the label's mean over the frames; the ranking is
+    that of the last frame.
 
     Attributes:
         frames: how many of the last frames vote, at least 1.
@@ -159,7 +159,7 @@ class _Majority:
         counts = Counter(index for index, _ in self._votes)
         most = max(counts.values())
         if counts[self._answer] < most:
-            # Of several that are new and equal, the one seen last.
+            # Among several new answers with equal counts, the most recent one.
             self._answer = next(i for i, _ in reversed(self._votes) if counts[i] == most)
         if self._answer is None:
             return Answer(None, last.score, ranking)
@@ -169,11 +169,11 @@ class _Majority:
 
 @dataclass(frozen=True, slots=True)
 class Exponential:
-    """Scores averaged with weights that fade: ``mean += weight * (scores - mean)``.
+    """Exponential moving average of the scores: ``mean += weight * (scores - mean)``.
 
     Attributes:
-        weight: of the newest frame, above 0, up to 1; 1 is no smoothing. About 2 / weight - 1
-            frames count.
+        weight: of the newest frame, above 0, up to 1; 1 is no smoothing. The average covers about
+            2 / weight - 1 frames.
     """
 
     weight: float = 0.3
@@ -202,14 +202,14 @@ class _Exponential:
 
 @dataclass(frozen=True, slots=True)
 class Hysteresis:
-    """A label enters at a high score and leaves at a low one, each for some frames in a row.
+    """A label enters at a high score and leaves at a low one, each for a number of frames in a row.
 
-    The threshold is not used: ``enter`` stands for it.
+    The threshold is not used; ``enter`` takes its place.
 
     Attributes:
-        enter: score from which a label that is the best becomes the answer, 0..1.
+        enter: lowest score at which the best label becomes the answer, 0..1.
         leave: score below which the answer ends, at most ``enter``.
-        frames: in a row, for either; at least 1.
+        frames: frames in a row, for both; at least 1.
     """
 
     enter: float = 0.7
@@ -234,7 +234,7 @@ class _Hysteresis:
     def __init__(self, how: Hysteresis) -> None:
         self._how = how
         self._answer: int | None = None
-        self._rising: tuple[int | None, int] = (None, 0)  # who is about to enter, for how long
+        self._rising: tuple[int | None, int] = (None, 0)  # a label about to enter, frames in a row
         self._falling = 0
 
     def update(self, scores: Scores, allowed: Allowed, k: int, threshold: float) -> Answer:  # noqa: ARG002
@@ -248,7 +248,7 @@ class _Hysteresis:
         if self._rising[1] >= how.frames:
             self._answer, self._rising, self._falling = self._rising[0], (None, 0), 0
         elif self._answer is not None:
-            # NaN is not there, and an answer that may no longer be given ends like a low score.
+            # NaN counts as a low score, and so does an answer that is no longer allowed.
             self._falling = 0 if scores[self._answer] >= how.leave else self._falling + 1
             if self._falling >= how.frames:
                 self._answer, self._falling = None, 0
@@ -261,7 +261,7 @@ def parse_smoothing(text: str) -> Smoothing:
     """Reads ``majority:5``, ``exponential:0.3`` or ``hysteresis:0.7,0.4,3``.
 
     Raises:
-        ValueError: none of these, or a number that makes no sense.
+        ValueError: none of these, or a number out of range.
     """
     kind, _, rest = text.partition(":")
     words = rest.split(",") if rest else []
@@ -276,17 +276,17 @@ def parse_smoothing(text: str) -> Smoothing:
             return Hysteresis(**scores, **frames)  # type: ignore[arg-type]  # floats are floats
     except ValueError as error:
         raise ValueError(f"{text!r}: {error}; expected {FORMS}") from error
-    raise ValueError(f"{text!r} is no way to smooth; expected {FORMS}")
+    raise ValueError(f"{text!r} is no kind of smoothing; expected {FORMS}")
 
 
 class Event(NamedTuple):
-    """A label came or went.
+    """A label appeared or left.
 
     Attributes:
-        what: which of both.
-        label: of what.
-        score: when it appeared; when it left, the highest it had.
-        seconds: how long it had been there; 0 when it appeared.
+        what: which of the two.
+        label: the label.
+        score: at its appearance; when it left, the highest since then.
+        seconds: how long it was present; 0 when it appeared.
     """
 
     what: EventKind
@@ -296,9 +296,9 @@ class Event(NamedTuple):
 
 
 class Presence:
-    """Keeps in mind which label is there, and since when.
+    """Tracks which label is present, and since when.
 
-    "Unknown" is nobody: nothing appears when it comes.
+    "Unknown" is no label: it causes no event of its own.
     """
 
     def __init__(self) -> None:
@@ -308,7 +308,7 @@ class Presence:
         self._seen_s = 0.0
 
     def update(self, label: str | None, score: float, now_s: float) -> tuple[Event, ...]:
-        """What has changed by one more answer; who leaves comes before who appears.
+        """The events of one more answer; a label that leaves comes before one that appears.
 
         Args:
             label: the answer, None for "unknown".
@@ -328,19 +328,19 @@ class Presence:
         return tuple(events)
 
     def end(self) -> tuple[Event, ...]:
-        """Who was there leaves, at the time of the last answer: nobody is looking any more."""
+        """The present label leaves, at the time of the last answer: the stream has ended."""
         return self.update(None, 0.0, self._seen_s)
 
 
 @dataclass(frozen=True, slots=True)
 class Decisions:
-    """What is made of scores.
+    """How scores become answers.
 
     Attributes:
-        allow: labels that may be an answer; empty: all. What a smaller list leaves out is as if the
-            model did not know it: scores stay what they are.
-        deny: labels that may not.
-        smoothing: over how many frames an answer is formed.
+        allow: labels that may be answers; empty: all. Other labels are ignored; the scores are not
+            changed.
+        deny: labels that may not be answers.
+        smoothing: how answers are smoothed over frames.
         events: write an ``EventRecord`` whenever an answer appears or leaves.
     """
 
@@ -350,10 +350,10 @@ class Decisions:
     events: bool = False
 
     def check(self, labels: tuple[str, ...]) -> None:
-        """Makes sure that the lists fit a model.
+        """Checks that the lists fit a model.
 
         Raises:
-            ValueError: a name is none of ``labels``, or nothing is left to answer with.
+            ValueError: a name is not in ``labels``, or no label is left.
         """
         trouble = unknown_labels(labels, (*self.allow, *self.deny))
         if trouble:
@@ -364,13 +364,13 @@ class Decisions:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A frame as it was classified.
+    """Metadata of a classified frame.
 
     Attributes:
         frame, source: its index and name.
-        region: the part of it, None for all.
-        capture_ms: how long reading it took.
-        age_ms: since the sensor saw it; None if unknown.
+        region: the classified part, None for the whole frame.
+        capture_ms: how long ``read()`` took.
+        age_ms: time since exposure; None if unknown.
         model: path of the model.
         now_s: monotonic seconds.
     """
@@ -388,8 +388,8 @@ class DecisionStream:
     """The answers of one camera, or of one region of it, frame after frame.
 
     Args:
-        labels: the model's. Another model with other labels gets a stream of its own.
-        decisions: what is made of its scores.
+        labels: the model's. A model with other labels needs a new stream.
+        decisions: how scores become answers.
         top_k: how many labels a record ranks.
     """
 
@@ -406,7 +406,7 @@ class DecisionStream:
     def records(
         self, prediction: Prediction, threshold: float, seen: Seen
     ) -> tuple[FrameRecord, tuple[EventRecord, ...]]:
-        """The record of one frame, and those of what has changed by it."""
+        """The record of one frame, and the records of its events."""
         answer = self._smoother.update(prediction.scores, self._allowed, self._top_k, threshold)
         label = None if answer.chosen is None else self.labels[answer.chosen]
         record = FrameRecord(
@@ -430,7 +430,7 @@ class DecisionStream:
         return record, self._records(self._presence.update(label, answer.score, seen.now_s))
 
     def end(self) -> tuple[EventRecord, ...]:
-        """Nobody looks any more: smoothing begins anew, and what was there has left."""
+        """Ends the stream: smoothing starts over, and the present label leaves."""
         self._smoother = self._decisions.smoothing.start()
         return () if self._presence is None else self._records(self._presence.end())
 

@@ -20,15 +20,15 @@ from edge_sdk.types import Frame, Health, HealthRecord, Prediction, Record, utc_
 
 _log = logging.getLogger(__name__)
 
-# One that takes longer waits for something that will not come.
+# How long sinks may take to close; one that takes longer hangs.
 _PATIENCE_S = 15.0
 
 
 def close_together(sinks: Sequence[Sink], patience_s: float = _PATIENCE_S) -> None:
-    """Closes every sink, whatever becomes of the others; one that hangs is left behind.
+    """Closes every sink, even if others fail; one that hangs is abandoned.
 
     Raises:
-        Exception: what the first of those that failed raised.
+        Exception: the first error of a sink.
     """
     failures: dict[int, Exception] = {}
 
@@ -45,23 +45,25 @@ def close_together(sinks: Sequence[Sink], patience_s: float = _PATIENCE_S) -> No
     for place, thread in enumerate(threads):
         try:
             thread.start()
-        except RuntimeError:  # a limit of tasks: one after the other, then
+        except RuntimeError:  # no thread can be started: close one after the other
             close(place, sinks[place])
     until = time.monotonic() + patience_s
     for thread, sink in zip(threads, sinks, strict=True):
         if thread.ident is not None:
             thread.join(max(0.0, until - time.monotonic()))
         if thread.is_alive():
-            _log.warning("%s does not close; it is left behind", type(sink).__name__)
+            _log.warning(
+                "%s does not close within %g s; it is abandoned", type(sink).__name__, patience_s
+            )
     if failures:
         raise failures[min(failures)]
 
 
-# A source that gives nothing but such frames is broken: nobody is helped by a record of each.
+# After so many invalid frames in a row the source is broken, and the run ends.
 BROKEN_FRAMES_MAX = 100
-# The longest sleep between two looks at whether to stop.
-_NAP_S = 0.2
-# What a source says when no frame tells any more whether something is still there.
+# The longest sleep between two checks of ``stop``.
+_SLEEP_MAX_S = 0.2
+# Health of a source without frames: present labels leave.
 _BLIND = ("lost", "stalled")
 
 Stop = threading.Event | Callable[[], bool]
@@ -72,11 +74,11 @@ class Classifies(Protocol):
 
     @property
     def artifact(self) -> Artifact:
-        """What the model is."""
+        """The model file."""
         ...
 
     def classify(self, frame: Frame) -> Prediction:
-        """What the model says about a frame."""
+        """Classifies a frame."""
         ...
 
 
@@ -95,9 +97,9 @@ def run(
 ) -> RunStatistics:
     """Classifies frames until the source ends; source, classifier and sinks stay open.
 
-    A frame that cannot be read becomes a ``HealthRecord``, and the loop goes on; so does what source,
-    classifier and sinks tell of themselves (``TellsHealth``), for every sink. With events, whatever
-    ends the run, each label that is there leaves.
+    A frame that cannot be read becomes a ``HealthRecord``, and the loop continues. Health reported by
+    the source, the classifier and the sinks (``TellsHealth``) is written to every sink. With events,
+    each present label leaves at the end of the run, whatever the cause.
 
     Args:
         source: where frames come from.
@@ -106,15 +108,15 @@ def run(
         top_k: how many labels each record ranks.
         threshold: best score (0..1) below which the label is None; None: the artifact's own.
         limit: stop after so many frames were classified; None: never.
-        attention: which frames are looked at, and which parts; None: all of each.
-        decisions: labels that may be answers, smoothing, events; None: none of it.
-        stop: an event that is set, or a function that returns True, when the run is to end; asked
+        attention: which frames are classified, and which parts; None: all of each.
+        decisions: labels that may be answers, smoothing, events; None: none of them.
+        stop: ends the run: an event once it is set, or a function once it returns True; checked
             between frames, at least twice a second.
-        statistics: filled as the run goes on, for other threads to read.
+        statistics: updated during the run, for other threads to read.
 
     Raises:
         SourceLostError: the source is gone for good.
-        FrameError: the source gives nothing but frames that are no pictures.
+        FrameError: the source delivers only invalid frames.
         EngineError: an inference failed.
         SinkError: a record could not be written.
         ValueError: ``decisions`` names labels that the model does not have.
@@ -130,7 +132,7 @@ def run(
         threshold,
         statistics or LiveStatistics(),
     )
-    return loop.run(limit, _asked(stop))
+    return loop.run(limit, _stop_check(stop))
 
 
 class _Loop:
@@ -158,34 +160,36 @@ class _Loop:
         self._threshold = threshold
         self._statistics = statistics
         self._name = str(getattr(source, "name", ""))
-        self._telling = _telling(source, classifier, sinks)
+        self._reporters = _health_reporters(source, classifier, sinks)
         self._broken = 0
-        self._fitted = classifier.artifact  # the source was opened for this model
-        self._unseen = False  # no frame has been answered by a model that needs larger ones
-        self._forgiven: tuple[type[Exception], ...] = ()  # by a sink, once the run has failed
+        self._sized_for = classifier.artifact  # the source was opened for this model
+        self._unchecked_size = (
+            False  # a larger model is active, and no frame was classified with it yet
+        )
+        self._ignored: tuple[type[Exception], ...] = ()  # of sinks, once the run has failed
 
-    def run(self, limit: int | None, asked_to_stop: Callable[[float], bool]) -> RunStatistics:
+    def run(self, limit: int | None, must_stop: Callable[[float], bool]) -> RunStatistics:
         self._statistics.begin()
         try:
-            self._turn(limit, asked_to_stop)
+            self._iterate(limit, must_stop)
         except (Exception, KeyboardInterrupt):
-            # What ended the run matters more; the sinks that still work hear of the end.
-            self._forgiven = (SinkError, OSError)
-            self._tell_end()
+            # The first error is raised; sinks that still work get the last records.
+            self._ignored = (SinkError, OSError)
+            self._report_end()
             raise
         else:
-            self._tell_end()
+            self._report_end()
         finally:
             self._step()
             self._statistics.end()
         return self._statistics.now()
 
-    def _turn(self, limit: int | None, asked_to_stop: Callable[[float], bool]) -> None:
+    def _iterate(self, limit: int | None, must_stop: Callable[[float], bool]) -> None:
         classified, wait_s = 0, 0.0
-        while (limit is None or classified < limit) and not asked_to_stop(wait_s):
+        while (limit is None or classified < limit) and not must_stop(wait_s):
             self._step()
-            self._tell_health()
-            wait_s = min(self._pace.wait_s(time.monotonic()), _NAP_S)
+            self._report_health()
+            wait_s = min(self._pace.wait_s(time.monotonic()), _SLEEP_MAX_S)
             if wait_s > 0:
                 continue
             started = time.perf_counter_ns()
@@ -209,35 +213,35 @@ class _Loop:
         self._statistics.step(0 if self._live is None else self._live.dropped)
 
     def _take(self, frame: Frame, capture_ms: float) -> bool:
-        """Classifies a frame, or parts of it; False where nothing in it was worth that."""
+        """Classifies a frame or its regions; False if the motion gate let none pass."""
         now_s = time.monotonic()
         self._name = frame.name or self._name
         if not self._pace.takes(now_s):
             self._statistics.skip()
             return False
         seen = False
-        for region, part in self._parts(frame):
+        for region, part in self._views(frame):
             gate = self._gates.get(region)
             if gate is None or gate.passes(part, now_s):
                 if not self._answer(part, region, capture_ms):
                     break
                 seen = True
         if seen:
-            if self._unseen:
+            if self._unchecked_size:
                 self._check_size(frame)
             self._statistics.frame()
         else:
             self._statistics.skip()
         return seen
 
-    def _parts(self, frame: Frame) -> Iterator[tuple[Region | None, Frame]]:
+    def _views(self, frame: Frame) -> Iterator[tuple[Region | None, Frame]]:
         for region in self._regions:
             yield region, frame if region is None else view(frame, region)
 
     def _answer(self, frame: Frame, region: Region | None, capture_ms: float) -> bool:
-        """Writes what the model says; False where the source has larger frames for a new model."""
+        """Writes the records of a frame; False if the source will deliver larger frames instead."""
         prediction = self._classifier.classify(frame)
-        if self._classifier.artifact is not self._fitted and self._ask_for_larger():
+        if self._classifier.artifact is not self._sized_for and self._ask_for_larger():
             return False
         age_ms = None
         if frame.timestamp_ns is not None:
@@ -270,38 +274,38 @@ class _Loop:
         return True
 
     def _ask_for_larger(self) -> bool:
-        """Whether the source will give larger frames, which a model that took over needs."""
-        old, new = self._fitted.preprocessing, self._classifier.artifact.preprocessing
-        self._fitted = self._classifier.artifact
+        """Whether the source will deliver larger frames, as a new model needs them."""
+        old, new = self._sized_for.preprocessing, self._classifier.artifact.preprocessing
+        self._sized_for = self._classifier.artifact
         if new.width <= old.width and new.height <= old.height:
             return False
-        self._unseen = True
+        self._unchecked_size = True
         return isinstance(self._source, SizedSource) and self._source.ask_for(
             (new.width, new.height)
         )
 
     def _check_size(self, frame: Frame) -> None:
-        """Says where a larger model took over and pictures stay too small for it."""
-        how, (width, height) = self._fitted.preprocessing, frame.size
-        self._unseen = False
+        """Reports pictures that are too small for a new, larger model."""
+        how, (width, height) = self._sized_for.preprocessing, frame.size
+        self._unchecked_size = False
         if width < how.width or height < how.height:
             detail = (
                 f"{width} x {height} pixels are less than the model's {how.width} x {how.height}: "
-                "its pictures are enlarged; open the source for that size, or take a smaller model"
+                "its pictures are enlarged; open the source for that size, or use a smaller model"
             )
-            self._trouble(Health("enlarged", detail), frame.name)
+            self._write_health(Health("enlarged", detail), frame.name)
 
-    def _tell_health(self) -> None:
-        for part, name, sees in self._telling:
+    def _report_health(self) -> None:
+        for part, name, sees in self._reporters:
             for health in part.take_health():
-                self._trouble(health, name)
+                self._write_health(health, name)
                 if sees and health.what in _BLIND:
                     for stream in self._streams.values():
                         self._end(stream)
 
-    def _tell_end(self) -> None:
-        """The last health reports, and that what was seen is seen no more."""
-        self._tell_health()
+    def _report_end(self) -> None:
+        """Writes the last health records and ends every stream."""
+        self._report_health()
         for stream in self._streams.values():
             self._end(stream)
 
@@ -310,9 +314,9 @@ class _Loop:
             self._write(event)
 
     def _unreadable(self, name: str, reason: str) -> None:
-        self._trouble(Health("unreadable", reason), name, unreadable=True)
+        self._write_health(Health("unreadable", reason), name, unreadable=True)
 
-    def _trouble(self, health: Health, name: str = "", *, unreadable: bool = False) -> None:
+    def _write_health(self, health: Health, name: str = "", *, unreadable: bool = False) -> None:
         record = HealthRecord(
             utc_now(), name or self._name, health.what, redact_text(health.detail)
         )
@@ -321,33 +325,33 @@ class _Loop:
 
     def _write(self, record: Record) -> None:
         for sink in self._sinks:
-            with contextlib.suppress(*self._forgiven):
+            with contextlib.suppress(*self._ignored):
                 sink.write(record)
 
 
-def _telling(
+def _health_reporters(
     source: FrameSource, classifier: Classifies, sinks: Sequence[Sink]
 ) -> list[tuple[TellsHealth, str, bool]]:
-    """Who is asked how it is, what it is called ("": as the source), and whether it sees."""
-    telling: list[tuple[TellsHealth, str, bool]] = [
+    """The objects that report health, the name of each ("": the source's), whether it is the source."""
+    reporters: list[tuple[TellsHealth, str, bool]] = [
         (part, "", part is source) for part in (source, classifier) if isinstance(part, TellsHealth)
     ]
-    telling += [
+    reporters += [
         (sink, str(getattr(sink, "name", type(sink).__name__)), False)
         for sink in sinks
         if isinstance(sink, TellsHealth)
     ]
-    return telling
+    return reporters
 
 
-def _asked(stop: Stop | None) -> Callable[[float], bool]:
-    """A function that sleeps for so many seconds, less if need be, and says whether to stop."""
+def _stop_check(stop: Stop | None) -> Callable[[float], bool]:
+    """A function that sleeps for at most so many seconds and returns whether to stop."""
     if isinstance(stop, threading.Event):
         return lambda wait_s: stop.wait(wait_s) if wait_s > 0 else stop.is_set()
 
-    def asked(wait_s: float) -> bool:
+    def must_stop(wait_s: float) -> bool:
         if wait_s > 0:
             time.sleep(wait_s)
         return stop is not None and stop()
 
-    return asked
+    return must_stop

@@ -1,7 +1,7 @@
-"""Sampling: which frames of a source are classified, which parts of them, and only where something moved.
+"""Sampling: which frames of a source are classified, which parts of them, and the motion gate.
 
-Some thousand points of the picture are compared with the same points of the last picture that was
-let through, so that a slow change adds up until it counts.
+The motion gate compares some thousand points of the picture with the same points of the last picture
+that passed, so that a slow change adds up until it counts.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from edge_sdk.types import Frame
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """A rectangle in shares of the picture, so that it fits every size of it.
+    """A rectangle in fractions of the picture, independent of its size.
 
     Attributes:
         x, y: its left and upper edge, from 0 up to 1.
         width, height: above 0; the rectangle ends within the picture.
-        name: what records call it; empty: its four numbers.
+        name: its name in records; empty: its four numbers.
     """
 
     x: float
@@ -32,12 +32,12 @@ class Region:
     name: str = ""
 
     def __post_init__(self) -> None:
-        # Shares typed with few digits may add up to a little more than 1.
+        # Fractions typed with few digits may add up to slightly more than 1.
         fits = all(0 <= a < 1 and b > 0 and a + b <= 1.001 for a, b in self._sides())
         if not fits:
             raise ValueError(
-                f"{self.x:g},{self.y:g},{self.width:g},{self.height:g} is no part of a picture; "
-                "expected X,Y,WIDTH,HEIGHT in shares of it, as in 0.25,0,0.5,1 for the middle half"
+                f"{self.x:g},{self.y:g},{self.width:g},{self.height:g} is not within the picture; "
+                "expected X,Y,WIDTH,HEIGHT as fractions of it, as in 0.25,0,0.5,1 for the middle half"
             )
 
     def _sides(self) -> tuple[tuple[float, float], tuple[float, float]]:
@@ -55,14 +55,14 @@ class Region:
 
 def _edges(start: float, length: float, size: int) -> tuple[int, int]:
     first, last = round(start * size), min(round((start + length) * size), size)
-    if last <= first:  # narrower than a pixel: the one that its middle is in
+    if last <= first:  # narrower than a pixel: the pixel of its middle
         first = min(int((start + length / 2) * size), size - 1)
         last = first + 1
     return first, last
 
 
 def parse_region(text: str) -> Region:
-    """Reads ``X,Y,WIDTH,HEIGHT`` or ``NAME=X,Y,WIDTH,HEIGHT``, all in shares of the picture.
+    """Parses ``X,Y,WIDTH,HEIGHT`` or ``NAME=X,Y,WIDTH,HEIGHT``, in fractions of the picture.
 
     Raises:
         ValueError: something else, or a rectangle that is not within the picture.
@@ -72,17 +72,17 @@ def parse_region(text: str) -> Region:
         x, y, width, height = map(float, numbers.split(","))
     except ValueError as error:
         raise ValueError(
-            f"{text!r} is no region; expected X,Y,WIDTH,HEIGHT in shares of the picture, as in "
-            "0.25,0,0.5,1, with NAME= before it at will"
+            f"{text!r} is no region; expected X,Y,WIDTH,HEIGHT as fractions of the picture, as in "
+            "0.25,0,0.5,1, optionally with NAME= before it"
         ) from error
     return Region(x, y, width, height, name.strip())
 
 
 def view(frame: Frame, region: Region) -> Frame:
-    """The part of a frame within a region, as a frame of its own.
+    """The part of a frame within a region, as a frame.
 
-    Its pixels are a view of the frame's, but for ``i420``, whose three planes make a small copy
-    (of even size, which its half-sized colours need).
+    Its pixels are a view of the frame's, except for ``i420``, whose three planes are copied (with
+    even sides, which its half-sized colour planes need).
 
     Raises:
         FrameError: the frame is no picture.
@@ -114,20 +114,20 @@ def _i420(pixels: NDArray[np.uint8], region: Region) -> NDArray[np.uint8]:
     return cut.reshape((bottom - top) * 3, (right - left) * 2)
 
 
-# Points along the longer side. 64 x 36 of them take some tens of microseconds, and a thing of 1/30
-# of the picture's width still covers several.
+# Points along the longer side. 64 x 36 of them take some tens of microseconds, and an object of 1/30 of
+# the picture's width still covers several.
 _POINTS = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Motion:
-    """When a picture counts as moved.
+    """When a picture counts as changed.
 
     Attributes:
-        share: of the points that must have changed, above 0, below 1.
-        levels: by how much a point must change to have changed, 1..255. A small sensor's noise at
+        share: fraction of the points that must change, above 0, below 1.
+        levels: by how much a point must differ to count as changed, 1..255. A small sensor's noise at
             night has a standard deviation of 3 to 6 levels.
-        refresh_s: seconds after which a picture is let through although nothing moved.
+        refresh_s: seconds after which a picture passes although nothing moved.
     """
 
     share: float = 0.005
@@ -143,7 +143,7 @@ class Motion:
 
 
 class MotionGate:
-    """Decides frame by frame whether one is worth classifying."""
+    """Decides for each frame whether to classify it."""
 
     def __init__(self, how: Motion) -> None:
         self._how = how
@@ -151,10 +151,10 @@ class MotionGate:
         self._passed_s = 0.0
 
     def passes(self, frame: Frame, now_s: float) -> bool:
-        """Whether something moved since the last frame that passed, or that is too long ago.
+        """Whether something moved since the last frame that passed, or ``refresh_s`` is over.
 
         Args:
-            frame: in any format; one whose pixels are no picture passes, for others to refuse.
+            frame: in any format; an invalid one passes, and is refused later.
             now_s: monotonic time in seconds, from any zero.
         """
         points = _points(frame)
@@ -170,7 +170,7 @@ class MotionGate:
         return True
 
     def _moved(self, now: NDArray[np.uint8], before: NDArray[np.uint8]) -> bool:
-        # Without a wider type: the larger minus the smaller stays within 0..255.
+        # No wider dtype needed: maximum minus minimum stays within 0..255.
         change = np.maximum(now, before) - np.minimum(now, before)
         moved = np.count_nonzero(change > self._how.levels)
         return bool(moved > self._how.share * change.size)
@@ -180,23 +180,25 @@ def _points(frame: Frame) -> NDArray[np.uint8] | None:
     pixels = frame.pixels
     if not isinstance(pixels, np.ndarray) or pixels.ndim not in (2, 3) or pixels.size == 0:
         return None
-    if frame.format == "i420":  # brightness; the colours below move with it
+    if frame.format == "i420":  # the brightness plane alone
         pixels = pixels[: pixels.shape[0] * 2 // 3]
     step = max(1, max(pixels.shape[:2]) // _POINTS)
     points = pixels[step // 2 :: step, step // 2 :: step]
     if points.ndim == 3:
-        points = points[:, :, 1] if points.shape[2] >= 3 else points[:, :, 0]  # green is brightness
+        points = (
+            points[:, :, 1] if points.shape[2] >= 3 else points[:, :, 0]
+        )  # green, for brightness
     return points.copy()
 
 
 @dataclass(frozen=True, slots=True)
 class Attention:
-    """What is looked at.
+    """Which frames and which parts of them are classified.
 
     Attributes:
         every: classify the first of so many frames, at least 1.
-        max_fps: classify at most so many frames per second; None: as many as come.
-        regions: classify these parts, each with an answer of its own; empty: the whole picture.
+        max_fps: classify at most so many frames per second; None: no limit.
+        regions: classify these parts, each with its own answer; empty: the whole picture.
         motion: classify only where something moved; None: always.
     """
 
@@ -216,7 +218,7 @@ class Attention:
 
 
 class Pace:
-    """Keeps to ``every`` and ``max_fps``. Time is monotonic, in seconds, from any zero."""
+    """Applies ``every`` and ``max_fps``. Time is monotonic, in seconds, from any zero."""
 
     def __init__(self, attention: Attention) -> None:
         self._every = attention.every
@@ -225,15 +227,15 @@ class Pace:
         self._frames = 0
 
     def wait_s(self, now_s: float) -> float:
-        """How long to wait before the next frame is read, so that it is a fresh one."""
+        """Seconds to wait before the next frame is read, so that it is a new one."""
         return 0.0 if self._due_s is None else max(0.0, self._due_s - now_s)
 
     def takes(self, now_s: float) -> bool:
-        """Counts a frame; whether it is to be classified."""
+        """Counts a frame and returns whether to classify it."""
         taken = self._frames % self._every == 0
         self._frames += 1
         if taken and self._period_s:
-            # On a fixed beat, so that the rate is reached; a beat that was missed is not caught up.
+            # At fixed times, so that the rate is reached; a missed time is not made up for.
             due_s = now_s if self._due_s is None else self._due_s
             self._due_s = max(due_s + self._period_s, now_s)
         return taken

@@ -1,7 +1,7 @@
-"""A loop as a service: signals, systemd, and an end within two seconds.
+"""The loop as a service: signals, systemd, and an end within two seconds.
 
-The work is done by a thread of its own. The main thread does nothing but listen, so that no driver
-and no disk can keep a signal from being heard.
+The work runs in its own thread. The main thread only waits for signals, so that no driver and no disk
+can delay one.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from edge_sdk.systems import WakeUp
 
 
 class Notifier:
-    """Sends states to the service manager that started this process; to nobody if none did.
+    """Sends states to the service manager that started this process, if any.
 
-    A message that cannot be delivered is lost in silence: whoever watches notices soon enough.
+    A message that cannot be delivered is dropped: the service manager's watchdog notices a silence.
 
     Args:
         environment: read for ``NOTIFY_SOCKET``, ``WATCHDOG_USEC`` and ``WATCHDOG_PID``.
@@ -39,15 +39,15 @@ class Notifier:
             self._socket.setblocking(False)
 
     def ready(self, status: str = "") -> None:
-        """Everything is open, the loop begins; with a line for ``systemctl status``."""
+        """Reports that the loop begins; ``status`` is a line for ``systemctl status``."""
         self._send("READY=1", status)
 
     def alive(self, status: str = "") -> None:
-        """The loop has got on since the last time; within ``watchdog_s`` seconds of the last call."""
+        """Reports progress; must be called within ``watchdog_s`` seconds of the last call."""
         self._send("WATCHDOG=1", status)
 
     def stopping(self) -> None:
-        """The end has begun."""
+        """Reports that the service is stopping."""
         self._send("STOPPING=1")
 
     def _send(self, state: str, status: str = "") -> None:
@@ -58,7 +58,7 @@ class Notifier:
             self._socket.sendto("\n".join(lines).encode("utf-8", "replace"), self._address)
 
     def close(self) -> None:
-        """Lets go of the socket; states are sent to nobody from now on."""
+        """Closes the socket; later states are dropped."""
         if self._socket is not None:
             self._socket.close()
             self._socket = None
@@ -67,13 +67,13 @@ class Notifier:
 def _address(text: str) -> str:
     if not hasattr(socket, "AF_UNIX"):  # Windows, which systemd never runs
         return ""
-    if text.startswith("@"):  # a name that is no file
+    if text.startswith("@"):  # an abstract socket
         return "\0" + text[1:]
     return text if text.startswith("/") else ""
 
 
 def _watchdog_s(environment: Mapping[str, str]) -> float | None:
-    """Seconds within which ``alive`` must be called; None: nobody waits for it."""
+    """Seconds within which ``alive`` must be called; None: no watchdog."""
     try:
         pid = int(environment.get("WATCHDOG_PID", os.getpid()))
         period_s = int(environment["WATCHDOG_USEC"]) / 1e6
@@ -86,29 +86,29 @@ T = TypeVar("T")
 
 _log = logging.getLogger("edgecls.service")
 
-# Who asked for the end waits two seconds; a work that has not ended by then is left where it is.
+# After a signal the process ends within two seconds; work that has not ended by then is abandoned.
 END_S = 1.8
-_SAY_S = 0.05
+_WARN_S = 0.05
 _BEAT_S = 0.5
 INTERRUPTED = 130
 HANGUP: signal.Signals | None = getattr(signal, "SIGHUP", None)  # Windows has none
 
 
 class Service:
-    """Does some work under the eyes of whoever started the process.
+    """Runs work and handles signals and systemd's watchdog.
 
-    SIGTERM and Ctrl-C set ``stop``, which the work looks at. Where it does not end in time, the
-    process ends without it, which loses what was under way but tears nothing: records are written
-    whole. A second Ctrl-C ends at once.
+    SIGTERM and Ctrl-C set ``stop``, which the work checks. If it does not end in time, the process
+    ends without it: records in progress are lost, but none is truncated, since each is written as a
+    whole. A second Ctrl-C ends the process at once.
 
     Args:
-        steps: a count that grows while the work gets on; systemd's watchdog is fed only then.
+        steps: a count that grows while the work makes progress; only then is systemd's watchdog fed.
         status: one line for ``systemctl status``.
-        hangup: called upon SIGHUP, in the main thread.
-        notifier: of systemd; None: as the environment says.
+        hangup: called on SIGHUP, in the main thread.
+        notifier: for systemd; None: one from the environment.
 
     Attributes:
-        stop: set when the work is to end.
+        stop: set when the work must end.
     """
 
     def __init__(
@@ -129,74 +129,74 @@ class Service:
         self._wake_up = WakeUp()
 
     def ready(self) -> None:
-        """To be called by the work when everything is open."""
+        """Call it from the work once everything is open."""
         self._ready = True
         self._notifier.ready(self._status())
 
     def run(self, work: Callable[[], T]) -> T:
-        """Does the work; once per service.
+        """Runs the work; once per service.
 
         Raises:
-            KeyboardInterrupt: Ctrl-C; the work has ended before.
-            Exception: what the work raised.
+            KeyboardInterrupt: Ctrl-C; raised after the work has ended.
+            Exception: raised by the work.
         """
         worker = _Worker(work, self._wake_up.wake)
         try:
             if threading.current_thread() is not threading.main_thread():
-                return work()  # signals are for the program's main thread, which is not ours
-            with self._listening():
+                return work()  # only the main thread can handle signals
+            with self._handling_signals():
                 worker.start()
-                self._attend(worker)
+                self._supervise(worker)
         finally:
             self._notifier.close()
             if worker.done:
-                worker.join()  # its last word goes through the sockets
+                worker.join()  # its last wake-up uses the sockets
             self._wake_up.close()
         if signal.SIGINT in self._signals:
             raise KeyboardInterrupt
         return worker.result()
 
-    def _attend(self, worker: _Worker[T]) -> None:
-        heard, ends_s = 0, float("inf")
+    def _supervise(self, worker: _Worker[T]) -> None:
+        handled, ends_s = 0, float("inf")
         beat = _Heartbeat(self._notifier, self._steps, self._status)
         while not worker.done:
-            # Until a signal comes, the work is done, or the time is over.
+            # Until a signal, the end of the work, or a timeout.
             self._wake_up.wait(max(0.0, min(_BEAT_S, beat.every_s, ends_s - time.monotonic())))
-            while heard < len(self._signals):
-                if self._signals[heard] == HANGUP:
+            while handled < len(self._signals):
+                if self._signals[handled] == HANGUP:
                     self._hangup()
                 elif not self.stop.is_set():
                     ends_s = time.monotonic() + END_S
                     self.stop.set()
                     self._notifier.stopping()
-                heard += 1
+                handled += 1
             if time.monotonic() >= ends_s and not worker.done:
-                self._leave()
+                self._abandon()
             if self._ready and not self.stop.is_set():
                 beat.beat()
 
-    def _hear(self, number: int, _frame: FrameType | None) -> None:
-        # Nothing here may take a lock: the main thread may be holding it.
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        # No locks here: the main thread may hold them.
         if number == signal.SIGINT and number in self._signals:
             os._exit(INTERRUPTED)
         self._signals.append(number)
         self._wake_up.wake()
 
-    def _leave(self) -> None:
-        # By a thread, since nobody may read standard error any more, which may be why it hangs.
-        word = threading.Thread(target=_say_left, daemon=True)
-        word.start()
-        word.join(_SAY_S)
+    def _abandon(self) -> None:
+        # In a thread: a full pipe at standard error may block the write, and may be why the work hangs.
+        warning = threading.Thread(target=_warn_abandoned, daemon=True)
+        warning.start()
+        warning.join(_WARN_S)
         os._exit(INTERRUPTED if signal.SIGINT in self._signals else 0)
 
     @contextlib.contextmanager
-    def _listening(self) -> Iterator[None]:
+    def _handling_signals(self) -> Iterator[None]:
         before = {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)}
-        # Ignored already: nohup, so it was asked for.
+        # SIGHUP stays ignored under nohup.
         if HANGUP is not None and signal.getsignal(HANGUP) != signal.SIG_IGN:
             before[HANGUP] = signal.getsignal(HANGUP)
         for number in before:
-            signal.signal(number, self._hear)
+            signal.signal(number, self._on_signal)
         try:
             yield
         finally:
@@ -204,13 +204,13 @@ class Service:
                 signal.signal(number, handler)
 
 
-def _say_left() -> None:
-    _log.warning("did not end within %.1f s, and is left where it is", END_S)
+def _warn_abandoned() -> None:
+    _log.warning("the work did not end within %.1f s and is abandoned", END_S)
     sys.stderr.flush()
 
 
 class _Heartbeat:
-    """Feeds systemd's watchdog, but only while the work gets on."""
+    """Feeds systemd's watchdog while the work makes progress."""
 
     def __init__(
         self, notifier: Notifier, steps: Callable[[], int], status: Callable[[], str]
@@ -220,7 +220,7 @@ class _Heartbeat:
         self._status = status
         self._last = -1
         self._next_s = 0.0
-        # Three times within the time allowed, so that a late one does no harm.
+        # Three times per watchdog interval, so that a late one does no harm.
         self.every_s = notifier.watchdog_s / 3 if notifier.watchdog_s else float("inf")
 
     def beat(self) -> None:
@@ -248,7 +248,7 @@ class _Worker(threading.Thread, Generic[T]):
         self._wake()
 
     def result(self) -> T:
-        """What the work gave; raises what it raised."""
+        """Returns the work's result or raises its error."""
         self.join()
         if self._error is not None:
             raise self._error

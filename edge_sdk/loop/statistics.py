@@ -1,4 +1,4 @@
-"""What a run is doing, readable from any thread while it goes on."""
+"""Statistics of a run, readable from any thread while it runs."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 from edge_sdk.types import FrameRecord, HealthRecord
 
-# The last so many answers make the rate and the percentiles: 17 s at 30 per second.
+# How many of the last answers give the rate and the percentiles: 17 s at 30 per second.
 WINDOW = 512
-# A rate over the last seconds alone, so that a camera that stopped shows.
+# The rate covers the last seconds alone, so that it shows a camera that stopped.
 _RATE_S = 10.0
 
 
@@ -28,17 +28,17 @@ class Percentiles(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RunStatistics:
-    """What a run amounts to so far, or amounted to.
+    """The statistics of a run, so far or at its end.
 
     Attributes:
-        frames: classified.
+        frames: frames classified.
         unreadable: frames that were no picture.
         seconds: since the run began.
         dropped: frames that a live source replaced by newer ones before they were read.
         skipped: frames that were read but not classified: ``every`` and the motion gate.
         fps: frames classified per second over the last ten seconds.
-        latency_ms: from a frame in hand to the answer, of the last answers; None without any.
-        age_ms: from the sensor to the answer; None where no frame had a timestamp.
+        latency_ms: from the frame read to the answer, over the last answers; None without any.
+        age_ms: from exposure to the answer; None if no frame had a timestamp.
         troubles: health records so far.
         last: the last answer.
         health: the last health record.
@@ -58,7 +58,7 @@ class RunStatistics:
 
 
 class LiveStatistics:
-    """Gathers what ``run`` does; give it one to look at it from another thread.
+    """Collects the statistics of ``run`` for other threads.
 
         live = LiveStatistics()
         threading.Thread(target=run, args=(...), kwargs={"statistics": live}).start()
@@ -83,7 +83,7 @@ class LiveStatistics:
 
     @property
     def steps(self) -> int:
-        """Turns of the loop so far, also those in which a source had nothing: it is alive."""
+        """Iterations of the loop so far, those without a new frame included: a sign of progress."""
         return self._steps
 
     @property
@@ -97,27 +97,27 @@ class LiveStatistics:
         return self._dropped
 
     def begin(self) -> None:
-        """A run begins: its time counts from now."""
+        """Starts the clock of the run."""
         with self._lock:
             self._began_s, self._ended_s = self._clock(), None
 
     def end(self) -> None:
-        """The run is over: its time stands still."""
+        """Stops the clock of the run."""
         with self._lock:
             self._ended_s = self._clock()
 
     def step(self, dropped: int = 0) -> None:
-        """The loop turned once; ``dropped`` is the source's count."""
+        """Counts an iteration of the loop; ``dropped`` is the source's count."""
         self._steps += 1
         self._dropped = dropped
 
     def skip(self) -> None:
-        """A frame was read and not classified."""
+        """Counts a frame that was read but not classified."""
         with self._lock:
             self._skipped += 1
 
     def answer(self, record: FrameRecord) -> None:
-        """One more answer."""
+        """Adds an answer."""
         with self._lock:
             self._latency_ms.append(
                 record.preprocess_ms + record.inference_ms + record.postprocess_ms
@@ -127,20 +127,20 @@ class LiveStatistics:
             self._last = record
 
     def frame(self) -> None:
-        """A frame is done, with an answer or, with regions, several."""
+        """Counts a classified frame, with one answer or, with regions, several."""
         with self._lock:
             self._frames += 1
             self._done_s.append(self._clock())
 
     def trouble(self, record: HealthRecord, *, unreadable: bool = False) -> None:
-        """A health record was written; ``unreadable``: about a frame that was no picture."""
+        """Adds a health record; ``unreadable``: about a frame that was no picture."""
         with self._lock:
             self._troubles += 1
             self._unreadable += unreadable
             self._health = record
 
     def now(self) -> RunStatistics:
-        """How it stands."""
+        """The statistics so far."""
         with self._lock:
             now_s = self._clock() if self._ended_s is None else self._ended_s
             return RunStatistics(
@@ -162,7 +162,7 @@ def _rate(done_s: Sequence[float], now_s: float) -> float:
     recent = [t for t in done_s if now_s - t <= _RATE_S]
     if len(recent) < 2:
         return 0.0
-    # Up to now rather than to the last one: a rate sinks while nothing comes.
+    # Up to now rather than to the last answer: the rate falls while none arrives.
     last_s = max(recent[-1], now_s - (recent[-1] - recent[0]) / (len(recent) - 1))
     span_s = last_s - recent[0]
     return (len(recent) - 1) / span_s if span_s > 0 else 0.0

@@ -1,4 +1,4 @@
-"""``open_camera``: the door for programs that want frames from a camera, for months."""
+"""``open_camera``: frames from a camera for programs that run for months."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from edge_sdk.sources.supervised import SupervisedSource
 _log = logging.getLogger("edgecls.sources")
 
 _STILL_S = 5.0
-# A stream's encoder skips what does not move, until the next key frame and a few more.
+# A stream's encoder repeats static parts until the next key frame or a few later.
 _STILL_STREAM_S = 30.0
 
 
@@ -26,35 +26,35 @@ def open_camera(
     frozen_s: float | Literal["auto"] | None = "auto",
     changed_s: float | None = 20.0,
     max_pixels: int | None = None,
-    say: Callable[[str], None] = _log.info,
+    note: Callable[[str], None] = _log.info,
 ) -> SupervisedSource:
-    """Opens a camera in a process of its own, and opens it again whenever it hangs or is unplugged.
+    """Opens a camera in a child process, and reopens it whenever it hangs or is unplugged.
 
         with open_camera("fake:photos/?fps=30") as camera:
             frame = camera.read()
 
-    Call it before you handle SIGTERM yourself: it returns when the camera is open or is found to be
-    missing, which takes a second mostly, and 15 at most.
+    Call it before you install a handler for SIGTERM: it returns once the camera is open or found
+    missing, usually after a second, after 15 at most.
 
     Args:
         spec: ``auto``, ``picamera[:N]``, ``webcam[:N]``, ``/dev/videoN``, a URL, ``fake:PATH?...``,
-            or what ``parse_source`` made of one. A file is delivered whole and in order.
-        size: ``(width, height)`` of the model's input in pixels; the camera gives at least that.
-        stall_s: seconds without a frame after which a camera counts as hanging.
+            or a result of ``parse_source``. All frames of a file are delivered, in order.
+        size: ``(width, height)`` of the model's input in pixels; frames are at least that large.
+        stall_s: seconds without a frame after which a camera counts as stalled.
         give_up_s: seconds without a camera after which ``read()`` raises ``SourceLostError``; None:
-            it is waited for without end.
-        frozen_s: seconds of the very same picture that make it frozen; None: it may stand still;
-            ``"auto"``: 5, and 30 for streams.
-        changed_s: seconds that a picture must stand still before another one counts as changed;
-            None: it may change.
-        max_pixels: larger frames are refused; None: those of more than 64 megapixels.
-        say: is told in a sentence which camera was chosen, where something was to be chosen.
+            no limit.
+        frozen_s: seconds of identical frames after which the camera counts as frozen; None: no
+            check; ``"auto"``: 5, and 30 for streams.
+        changed_s: seconds that a picture must be still before another one counts as changed;
+            None: no check.
+        max_pixels: limit on a frame's pixels; None: 64 megapixels.
+        note: called with a sentence about the choice of a camera, if there was one.
 
     Raises:
-        SourceSpecError: ``spec`` names no source, or seconds that are none.
+        SourceSpecError: ``spec`` is invalid, or a number of seconds is too small.
         CameraNotFoundError: there is no such camera, or its package is missing.
         UnsupportedSystemError: this is not Linux.
-        SourceError: it could not be opened otherwise.
+        SourceError: it could not be opened for another reason.
     """
     if isinstance(spec, str):
         spec = parse_source(spec)
@@ -64,7 +64,7 @@ def open_camera(
         ("frozen_s", None if frozen_s == "auto" else frozen_s, 0),
         ("changed_s", changed_s, 0),
     ):
-        if seconds is not None and not seconds >= least:  # NaN is not, either
+        if seconds is not None and not seconds >= least:  # false for NaN too
             raise SourceSpecError(
                 f"open_camera: {name}={seconds}; expected seconds, at least {least:g}"
             )
@@ -78,5 +78,5 @@ def open_camera(
         frozen_s=frozen_s,
         changed_s=changed_s,
         max_pixels=max_pixels,
-        say=say,
+        note=note,
     )

@@ -1,7 +1,7 @@
-"""What webcams, streams and video files share: OpenCV's capture, kept quiet and turned into frames.
+"""Shared by webcams, streams and video files: OpenCV's capture, without its log, as frames.
 
-OpenCV and FFmpeg speak to the terminal by themselves, and what they say may hold the URL with its
-password; here they keep silent, and whoever opens something says what went wrong.
+OpenCV and FFmpeg log to the terminal, and their messages may contain the URL with its password; here
+their logs are off, and the source that opens a capture reports errors.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from edge_sdk.errors import FrameError
 from edge_sdk.types import PixelFormat
 from edge_sdk.vision.limits import check_pixels
 
-# OpenCV 5 has its logging's level in a module of its own, OpenCV 4 beside everything else.
+# OpenCV 5 has its log level in a submodule, OpenCV 4 at the top level.
 _logging: Any = getattr(cv2.utils, "logging", cv2)
-_SILENT = 0  # LOG_LEVEL_SILENT, which OpenCV 4 has no name for
+_SILENT = 0  # LOG_LEVEL_SILENT, not exported by OpenCV 4
 _quiet_lock = threading.Lock()
 _quiet = _level_before = 0
 
@@ -36,13 +36,13 @@ def open_capture(
     settings: Mapping[int, int],
     environment: Mapping[str, str] | None = None,
 ) -> cv2.VideoCapture | None:
-    """Opens a capture, or gives None where OpenCV cannot.
+    """Opens a capture; None if OpenCV cannot.
 
     Args:
         target: a device, a path or a URL.
         backend: ``cv2.CAP_V4L2`` or ``cv2.CAP_FFMPEG``.
-        settings: ``cv2.CAP_PROP_*`` to open with; V4L2 takes none.
-        environment: variables that OpenCV reads while it opens; those that are set already stay.
+        settings: ``cv2.CAP_PROP_*`` to open with; V4L2 accepts none.
+        environment: variables that OpenCV reads while it opens; already set ones are kept.
     """
     flat = [int(value) for item in settings.items() for value in item]
     with quiet(), _environment({**_QUIET, **(environment or {})}):
@@ -57,12 +57,12 @@ def open_capture(
 
 
 def deliver_encoded(capture: cv2.VideoCapture) -> bool:
-    """Has a capture of Motion-JPEG give each frame as it came: whole files, as ``(1, N) uint8``.
+    """Makes a Motion-JPEG capture return each frame undecoded: a JPEG file as ``(1, N) uint8``.
 
-    FFmpeg fills the missing part of a damaged frame with the frame before, and says nothing.
+    FFmpeg would fill the missing part of a damaged frame from the previous one without a warning.
 
     Returns:
-        False where the frames are of another kind, or the capture cannot do so: it decodes them.
+        False if the frames have another format, or the capture cannot do this: it then decodes them.
     """
     number = int(capture.get(cv2.CAP_PROP_FOURCC))
     name = bytes(number >> shift & 0xFF for shift in (0, 8, 16, 24)).lower()
@@ -70,7 +70,7 @@ def deliver_encoded(capture: cv2.VideoCapture) -> bool:
 
 
 def check_size(capture: cv2.VideoCapture, name: str, max_pixels: int) -> None:
-    """Refuses frames that are too large, before the first is decoded for us.
+    """Refuses frames that are too large, before the first is decoded.
 
     Raises:
         UnreadableImageError: they have more than ``max_pixels``.
@@ -82,17 +82,17 @@ def check_size(capture: cv2.VideoCapture, name: str, max_pixels: int) -> None:
 
 
 def grab(capture: cv2.VideoCapture) -> tuple[bool, NDArray[Any] | None]:
-    """The next picture: whether the capture goes on, and what it gave, which may be nothing."""
+    """The next picture: whether the capture continues, and its picture, which may be missing."""
     with quiet():
         try:
             return capture.read()
-        except cv2.error:  # a JPEG that arrived in pieces
+        except cv2.error:  # an incomplete JPEG
             return True, None
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """OpenCV logs nothing meanwhile; several threads may ask for it at the same time."""
+    """Turns OpenCV's log off; several threads may do so at the same time."""
     global _quiet, _level_before
     with _quiet_lock:
         if not _quiet:
@@ -120,7 +120,7 @@ def _environment(variables: Mapping[str, str]) -> Iterator[None]:
 
 
 def as_frame(picture: NDArray[Any], name: str) -> tuple[NDArray[np.uint8], PixelFormat]:
-    """What OpenCV captured, as pixels and their format.
+    """A picture that OpenCV captured, as pixels and their format.
 
     Args:
         picture: ``(H, W)``, ``(H, W, 1)``, ``(H, W, 3)`` B,G,R or ``(H, W, 4)`` B,G,R,A; uint8.
@@ -139,22 +139,22 @@ def as_frame(picture: NDArray[Any], name: str) -> tuple[NDArray[np.uint8], Pixel
         if picture.ndim == 3 and picture.shape[2] == 4:
             return np.ascontiguousarray(picture[:, :, :3]), "bgr"
     raise FrameError(
-        f"{name} gave pictures of {picture.dtype} {picture.shape}; expected uint8 with 1, 3 or 4 "
-        "channels: choose another format of the camera with v4l2-ctl --set-fmt-video"
+        f"{name} returned pictures of {picture.dtype} {picture.shape}; expected uint8 with 1, 3 or 4 "
+        "channels: set another format of the camera with v4l2-ctl --set-fmt-video"
     )
 
 
-# A frame that is older than this has not just come from a sensor: its time is on some other clock.
+# An older frame did not just come from a sensor: its timestamp is on another clock.
 _MAX_AGE_NS = 10_000_000_000
-# The end of a frame's exposure and our clock are read at different places.
+# Tolerance between the driver's reading of the clock and ours.
 _AHEAD_NS = 5_000_000
 
 
 def on_monotonic_clock(stamp_ns: int | None) -> int | None:
-    """A driver's timestamp on the monotonic clock, in ns; None where it is on neither of two clocks.
+    """Converts a driver's timestamp to the monotonic clock, in ns; None if its clock is unknown.
 
-    libcamera promises ``CLOCK_BOOTTIME``, most drivers give ``CLOCK_MONOTONIC``; the two differ by
-    the time that the machine has slept.
+    libcamera uses ``CLOCK_BOOTTIME``, most drivers ``CLOCK_MONOTONIC``; the two differ by the time
+    that the machine was suspended.
     """
     if not stamp_ns:
         return None

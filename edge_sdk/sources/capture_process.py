@@ -1,10 +1,10 @@
-"""The process that captures: as its parent sees it, and what runs in it.
+"""The capture process: the parent's side, and the child.
 
-It is started as a program of its own, never forked: ``CaptureChild`` is its other side. A driver may
-hang or crash here; whoever classifies only misses frames. The child says what it has to say in lines
-of JSON through a pipe, each written at once:
+It is started as a separate program, never forked: ``CaptureChild`` is the parent's side. A driver may
+hang or crash in it; the parent only misses frames. The child reports in lines of JSON through a pipe,
+each written at once:
 
-``{"opened": NAME, "kind": KIND}`` · ``{"say": TEXT}`` · ``{"unreadable": [NAME, REASON]}`` ·
+``{"opened": NAME, "kind": KIND}`` · ``{"note": TEXT}`` · ``{"unreadable": [NAME, REASON]}`` ·
 ``{"failed": [CLASS, ARGUMENT, ...]}`` · ``{"ended": true}``
 """
 
@@ -38,45 +38,45 @@ if TYPE_CHECKING:
     from edge_sdk.sources.specification import SourceSpec
 
 _MODULE = "edge_sdk.sources.capture_process"
-# Smaller, and quiet beside the classifier: numpy's and OpenCV's pools of threads have nothing to do
-# in a process that copies pictures. What the user has set stays.
+# No thread pools of numpy and OpenCV: the process only copies pictures, and leaves the cores to the
+# classifier. Variables that the user has set are kept.
 _ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",
     "OPENCV_FOR_THREADS_NUM": "1",
     "MALLOC_ARENA_MAX": "2",
 }
 _READ_BYTES = 65536
-# Longer than any line that the child writes, its texts being bounded; and what is read at a time.
+# Longer than any line of the child, whose texts are bounded; and the size of a read.
 _LINE_BYTES_MAX, _READS_MAX = 65536, 16
 _REAP_S = 0.2
-# One more for every attempt would fill the machine within days.
+# Without a limit, one more per attempt would use up all processes within days.
 _LEAVING_MAX = 5
 
 
 class Events(NamedTuple):
-    """What a ``wait()`` has brought, besides frames.
+    """The result of a ``wait()``, besides frames.
 
     Attributes:
-        spoke: there are messages, or the other side of their pipe was closed.
-        hung_up: it was closed: no message will follow those that are there.
+        readable: there are messages, or the child's end of the pipe was closed.
+        closed: it was closed: no further messages will arrive.
     """
 
-    spoke: bool
-    hung_up: bool
+    readable: bool
+    closed: bool
 
 
 _NOTHING = Events(False, False)
 
 
 class Opened(NamedTuple):
-    """The source is open: its name, and the class of it."""
+    """The source is open: its name and its class."""
 
     name: str
     kind: str
 
 
 class Remark(NamedTuple):
-    """A sentence for a person."""
+    """A sentence for the user."""
 
     text: str
 
@@ -100,7 +100,7 @@ class CaptureChild:
     Args:
         spec: what it opens.
         size: of the model's input, as for ``open_source``.
-        wake: an eventfd that ends a ``wait()`` when another thread raises it.
+        wake: an eventfd with which another thread ends a ``wait()``.
         max_pixels: as for ``open_source``.
 
     Raises:
@@ -135,7 +135,7 @@ class CaptureChild:
             order = pickle.dumps((spec, size, max_pixels))
             with contextlib.suppress(
                 BrokenPipeError
-            ):  # it is dead already, which is found out soon
+            ):  # it has ended already; the next wait() notices
                 os.write(self._lifeline, LENGTH.pack(len(order)) + order)
             undo.pop_all()
 
@@ -146,9 +146,9 @@ class CaptureChild:
             [sys.executable, "-P", "-m", _MODULE, *words],
             bufsize=0,
             stdin=subprocess.PIPE,
-            stdout=_errors(),  # what a driver prints does not belong between the results
+            stdout=_errors(),  # keeps a driver's output out of the results
             pass_fds=passed,
-            start_new_session=True,  # Ctrl-C in a terminal is for the parent
+            start_new_session=True,  # Ctrl-C in a terminal reaches only the parent
             env={
                 **_ENVIRONMENT,
                 **os.environ,
@@ -163,21 +163,21 @@ class CaptureChild:
 
     @property
     def pid(self) -> int:
-        """Number of the process."""
+        """The process ID."""
         return self._process.pid
 
     def wait(self, seconds: float) -> Events:
-        """Sleeps until there is a frame or a message, or the child has ended, or the time is over."""
+        """Waits for a frame, a message, the end of the child, or the timeout."""
         for descriptor, what in self._events.poll(max(0.0, seconds) * 1000):
             if descriptor == self._listen:
                 return Events(True, bool(what & select.POLLHUP))
         return _NOTHING
 
     def messages(self) -> Sequence[Message]:
-        """What the child has said since the last call.
+        """The child's messages since the last call.
 
         Raises:
-            SourceLostError: something that the child does not say: a driver has written into its pipe.
+            SourceLostError: an invalid message: a driver has written into the pipe.
         """
         for _ in range(_READS_MAX):
             try:
@@ -189,11 +189,11 @@ class CaptureChild:
             self._text += piece
         *lines, self._text = self._text.split(b"\n")
         if len(self._text) > _LINE_BYTES_MAX:
-            raise _rubbish(self._text)
+            raise _invalid_message(self._text)
         return [read_message(line) for line in lines]
 
     def ending(self) -> str | None:
-        """How the process ended, in words; None while it runs."""
+        """How the process ended, as a sentence; None while it runs."""
         code = self._process.poll()
         if code is None:
             return None
@@ -201,14 +201,14 @@ class CaptureChild:
             return f"the capture process ended with status {code}"
         with contextlib.suppress(ValueError):
             name = signal.Signals(-code).name
-            return f"the capture process died of {name} ({signal.strsignal(-code)})"
-        return f"the capture process died of signal {-code}"
+            return f"the capture process was killed by {name} ({signal.strsignal(-code)})"
+        return f"the capture process was killed by signal {-code}"
 
     def close(self, grace_s: float) -> None:
-        """Asks the child to close its source, kills it where it has not within ``grace_s``.
+        """Requests the child to close its source, and kills it after ``grace_s``.
 
-        A process that the kernel cannot end yet, since its driver does not let go, is left to end
-        when it does.
+        A process that the kernel cannot end yet, because it is blocked in a driver, ends once the driver
+        returns.
         """
         if grace_s > 0:
             with contextlib.suppress(ProcessLookupError):
@@ -228,48 +228,48 @@ class CaptureChild:
         self._process.stdin.close()
 
     def gone(self) -> bool:
-        """The process has ended and been collected."""
+        """Whether the process has ended and was reaped."""
         return self._process.poll() is not None
 
 
-class Leaving:
-    """Children that were killed; a driver may hold on to one for long, or for good."""
+class KilledChildren:
+    """Killed children that are not reaped yet; a driver may block one for long, or for good."""
 
     def __init__(self) -> None:
         self._children: list[CaptureChild] = []
 
     def add(self, child: CaptureChild) -> None:
-        """Sees to it that a child is collected, and those before it."""
-        # What is left at the end is looked after by subprocess.
+        """Adds a child, and reaps those that have ended."""
+        # subprocess reaps those that are left at the end.
         self._children = [other for other in (*self._children, child) if not other.gone()]
 
     def check(self) -> None:
-        """Makes sure that there is room for one more.
+        """Checks that one more child may be started.
 
         Raises:
-            OSError: too many are held.
+            OSError: too many are blocked.
         """
         self._children = [child for child in self._children if not child.gone()]
         if len(self._children) >= _LEAVING_MAX:
             raise BlockingIOError(
-                f"{len(self._children)} killed before it are still held by their driver"
+                f"{len(self._children)} killed ones are still blocked in their driver"
             )
 
 
 def read_message(line: bytes) -> Message:
-    """One line that a child wrote, see ``capture_process``; nothing in it is taken on trust.
+    """Parses one line of a child, see ``capture_process``; everything in it is checked.
 
     Raises:
-        SourceLostError: it is none.
+        SourceLostError: it is no valid message.
     """
     try:
         content = json.loads(line)
     except (ValueError, RecursionError):  # no UTF-8, no JSON
-        raise _rubbish(line) from None
+        raise _invalid_message(line) from None
     match content:
         case {"opened": str(name), "kind": str(kind)}:
             return Opened(name, kind)
-        case {"say": str(text)}:
+        case {"note": str(text)}:
             return Remark(text)
         case {"unreadable": [str(name), str(reason)]}:
             return UnreadableImageError(name, reason)
@@ -279,24 +279,24 @@ def read_message(line: bytes) -> Message:
                 return Failed(error)
         case {"ended": True}:
             return Ended()
-    raise _rubbish(line)
+    raise _invalid_message(line)
 
 
 def _rebuild_error(name: str, arguments: list[str]) -> EdgeClsError | None:
-    """The error that ended a child, from its class's name and its arguments."""
+    """The error that ended a child, from its class name and its arguments."""
     kind = getattr(errors, name, None)
     if not (isinstance(kind, type) and issubclass(kind, EdgeClsError)):
         return None
     try:
         return kind(*arguments)
-    except TypeError:  # not as many as it takes
+    except TypeError:  # a wrong number of arguments
         return None
 
 
-def _rubbish(line: bytes) -> SourceLostError:
+def _invalid_message(line: bytes) -> SourceLostError:
     return SourceLostError(
-        f"the capture process said {line[:40]!r}, which is no message of it: its driver has written "
-        "where it should not; update the camera's driver"
+        f"the capture process sent {line[:40]!r}, which is no valid message: its driver has written "
+        "into the pipe; update the camera's driver"
     )
 
 
@@ -309,23 +309,23 @@ def _errors() -> int:
 
 
 LENGTH = struct.Struct("=I")
-STOP = getattr(signal, "SIGUSR1", signal.SIGTERM)  # this module loads everywhere, and runs on Linux
+STOP = getattr(signal, "SIGUSR1", signal.SIGTERM)  # Windows imports this module too
 _LIFELINE = 0
 _TEXT_MAX = 3000
-# A pipe that is not waited for takes up to 4096 bytes as one piece (PIPE_BUF on Linux); JSON needs
-# up to six for a character.
+# A non-blocking write to a pipe is atomic up to 4096 bytes (PIPE_BUF on Linux); JSON needs up to six
+# bytes for a character.
 _REMARK_MAX = 600
 
 _log = logging.getLogger("edgecls.sources")
 
 
 class _Stop(BaseException):
-    """The parent asks for the end, wherever the child is just then."""
+    """The parent requests the end; raised wherever the child is."""
 
 
 def main() -> NoReturn:
-    """Captures until the source ends, is lost, or the parent asks for the end or ends itself."""
-    with guarded():  # a driver's message may hold anything
+    """Captures until the source ends or is lost, or the parent requests the end or ends."""
+    with guarded():  # a driver's message may contain control characters
         _main()
 
 
@@ -345,12 +345,12 @@ def _main() -> NoReturn:
             code = _capture(spec, size, max_pixels, numbers, _Messages(messages), parent)
     except _Stop:
         code = 0
-    except BaseException:  # noqa: BLE001  # a bug: it is shown, and the parent sees the status
+    except BaseException:  # noqa: BLE001  # a bug: the traceback is printed, and the parent gets the status
         traceback.print_exc()
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(code)  # at once, past the threads of drivers that may hang
+        os._exit(code)  # at once: threads of drivers may hang
 
 
 def _stop(_number: int, _frame: FrameType | None) -> None:
@@ -360,7 +360,7 @@ def _stop(_number: int, _frame: FrameType | None) -> None:
 
 def _read_order() -> tuple[SourceSpec, tuple[int, int] | None, int | None]:
     (length,) = LENGTH.unpack(_read_exactly(LENGTH.size))
-    order: tuple[SourceSpec, tuple[int, int] | None, int | None] = pickle.loads(  # noqa: S301  # our parent's
+    order: tuple[SourceSpec, tuple[int, int] | None, int | None] = pickle.loads(  # noqa: S301  # from our parent
         _read_exactly(length)
     )
     return order
@@ -377,10 +377,10 @@ def _read_exactly(size: int) -> bytes:
 
 
 def _die_with_parent() -> None:
-    """Has the kernel kill this process when the other end of the lifeline is closed.
+    """Makes the kernel kill this process when the other end of the lifeline is closed.
 
-    ``SIGIO`` ends a process that does not handle it, even one that hangs in a driver with Python's
-    lock held. ``prctl(PR_SET_PDEATHSIG)`` would do so when the *thread* that started the child ends.
+    ``SIGIO`` ends a process that does not handle it, even one that hangs in a driver and holds the GIL.
+    ``prctl(PR_SET_PDEATHSIG)`` would do so when the *thread* that started the child ends.
     """
     import fcntl
 
@@ -395,26 +395,26 @@ def _die_with_parent() -> None:
 
 
 class _Messages:
-    """What the parent is told."""
+    """Messages to the parent."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
 
     def send(self, *, wait: bool = False, **message: Any) -> None:
-        """Writes one line; without ``wait`` it is lost where the parent has not read for long."""
+        """Writes one line; without ``wait`` it is dropped if the pipe is full."""
         os.set_blocking(self._descriptor, wait)
         with contextlib.suppress(BlockingIOError):
             os.write(self._descriptor, json.dumps(message).encode() + b"\n")
 
-    def say(self, text: str) -> None:
-        """A sentence for a person."""
-        self.send(say=text[:_REMARK_MAX])
+    def note(self, text: str) -> None:
+        """Sends a sentence for the user."""
+        self.send(note=text[:_REMARK_MAX])
 
 
 def _limited_memory(max_pixels: int | None) -> contextlib.AbstractContextManager[None]:
-    """Bounds what this process may take, whatever a driver or a stream has it decode.
+    """Limits the memory of this process, whatever a driver or a stream delivers.
 
-    The size of a stream's frames is known when FFmpeg has decoded the first; this limit holds before.
+    The size of a stream's frames is known once FFmpeg has decoded the first; this limit holds before.
     """
     from edge_sdk.machine.board import System
     from edge_sdk.machine.load import limited_memory, usable_memory_bytes
@@ -440,15 +440,13 @@ def _capture(
     writer = FrameWriter(Descriptors(*numbers))
     source: FrameSource | None = None
     try:
-        source = open_source(spec, size, max_pixels=max_pixels, say=messages.say)
+        source = open_source(spec, size, max_pixels=max_pixels, note=messages.note)
         name = str(getattr(source, "name", spec))
         messages.send(wait=True, opened=name[:_TEXT_MAX], kind=type(source).__name__)
         _pump(source, writer, messages, lossless=not spec.live, parent=parent)
         messages.send(wait=True, ended=True)
     except MemoryError:
-        reason = (
-            "its frames take more memory than the capture process may have; choose a smaller size"
-        )
+        reason = "its frames exceed the memory limit of the capture process; choose a smaller size"
         messages.send(wait=True, failed=["SourceLostError", f"{spec}: {reason}"])
         return 1
     except EdgeClsError as error:
@@ -467,7 +465,7 @@ def _pump(
 ) -> None:
     from edge_sdk.errors import NoFrameYetError, UnreadableImageError
 
-    while os.getppid() == parent:  # the lifeline may have been copied by a fork of the parent
+    while os.getppid() == parent:  # a fork of the parent may hold the lifeline open
         try:
             frame = source.read()
         except NoFrameYetError:
@@ -486,7 +484,7 @@ def _pump(
 def _close(source: FrameSource) -> None:
     try:
         source.close()
-    except Exception as error:  # noqa: BLE001  # a foreign driver; the process ends anyway
+    except Exception as error:  # noqa: BLE001  # any driver's error; the process ends anyway
         _log.warning("the source could not be closed: %s", error)
 
 

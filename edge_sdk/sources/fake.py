@@ -1,4 +1,4 @@
-"""A camera without a camera: pictures or a video at a rate, with faults where they are asked for."""
+"""A fake camera: plays pictures or a video at a rate, with scripted faults."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from edge_sdk.sources.faults import (
     Fault,
     PictureFault,
     Replay,
-    break_at,
-    look_at,
+    blocking_fault,
     parse_replay,
+    picture_fault,
 )
 from edge_sdk.sources.folder import list_images
 from edge_sdk.sources.video import VideoSource
@@ -35,12 +35,12 @@ from edge_sdk.vision.preprocess import Preprocessing, Preprocessor
 
 _log = logging.getLogger("edgecls.sources")
 
-# Decoded pictures that are kept, so that a small folder is not decoded again at every turn.
+# Limit on decoded pictures kept in memory, so that a small folder is decoded once.
 _KEPT_BYTES = 64_000_000
 
 
 class FakePictures(Protocol):
-    """Pictures of one size and format; what ``next`` gives is valid until the next call."""
+    """Pictures of one size and format; the result of ``next`` is valid until the next call."""
 
     format: PixelFormat
 
@@ -53,7 +53,7 @@ class FakePictures(Protocol):
         ...
 
     def close(self) -> None:
-        """Lets go of files."""
+        """Closes the files."""
         ...
 
 
@@ -61,11 +61,11 @@ def open_pictures(path: Path, size: tuple[int, int] | None) -> FakePictures:
     """Opens a folder, a picture or a video.
 
     Args:
-        path: which.
+        path: of the folder, picture or video.
         size: ``(width, height)`` in pixels; None: that of the first picture.
 
     Raises:
-        SourceNotFoundError: nothing to play.
+        SourceNotFoundError: no pictures and no video.
     """
     if path.is_file():
         try:
@@ -86,7 +86,9 @@ class _Folder:
         self._kept_bytes = 0
         self._place = 0
         if self.next() is None:
-            raise SourceNotFoundError(f"{path}: no picture or video that can be played there")
+            raise SourceNotFoundError(
+                f"{path}: no readable picture or video there; name a folder of pictures or a video"
+            )
         self._place = 0
 
     def next(self) -> NDArray[np.uint8] | None:
@@ -95,7 +97,7 @@ class _Folder:
             try:
                 pixels = self._read(file)
             except UnreadableImageError as error:
-                _log.warning("left out, cannot be read: %s", error)
+                _log.warning("skipped, cannot be read: %s", error)
                 del self._files[self._place]
                 continue
             self._place += 1
@@ -129,7 +131,7 @@ class _Video:
         self._file = VideoSource(path)
         first = self._next()
         if first is None:
-            raise UnreadableImageError(str(path), "there is no picture in this video")
+            raise UnreadableImageError(str(path), "the video contains no picture")
         self.format: PixelFormat = "rgb" if self._fit else first.format
         self.rewind()
 
@@ -142,7 +144,7 @@ class _Video:
     def _next(self) -> Frame | None:
         try:
             return self._file.read()
-        except UnreadableImageError:  # cut off: what there is of it is played
+        except UnreadableImageError:  # cut off: the readable part is played
             return None
 
     def rewind(self) -> None:
@@ -153,29 +155,29 @@ class _Video:
         self._file.close()
 
 
-# A dark picture of a sensor is not all zeros: it has its noise.
+# A sensor's dark picture contains noise.
 _NOISE_MAX = 4
 _NOISE_ROWS = 61
 
 
 class FakeCamera:
-    """Behaves as a camera does: ``read()`` blocks until the next frame is due, frames have a time.
+    """Behaves like a camera: ``read()`` blocks until the next frame is due, frames have timestamps.
 
-    The rate is kept on a fixed beat. Whoever reads too late gets the frame of the last beat, and
-    the beats in between are lost, as in a driver with one buffer.
+    Frames are due at fixed times. A late reader gets the latest frame and loses those in between, as
+    with a driver that has one buffer.
 
     Args:
-        path: a folder of pictures or a video. All pictures are brought to one size, by
-            ``preprocess`` with a centre crop; those that cannot be read are left out.
+        path: a folder of pictures or a video. All pictures are resized to one size, by
+            ``preprocess`` with a centre crop; unreadable ones are skipped with a warning.
         replay: rate and faults, as a value or as text: ``"fps=30&stall@100"``, see
             ``edge_sdk.sources.faults``.
-        memory: path of a file that keeps the count of frames from one opening to the next, in any
-            process; empty: every opening starts at 0.
+        memory: path of a file that keeps the count of frames between openings, in any process;
+            empty: every opening starts at 0.
 
     Raises:
-        SourceNotFoundError: nothing to play there.
-        CameraNotFoundError: it is unplugged at the moment.
-        SourceSpecError: ``replay`` cannot be read.
+        SourceNotFoundError: no pictures and no video.
+        CameraNotFoundError: it is unplugged at this time.
+        SourceSpecError: ``replay`` is invalid.
     """
 
     def __init__(self, path: str | Path, replay: Replay | str = "", *, memory: str = "") -> None:
@@ -186,7 +188,7 @@ class FakeCamera:
             away_s = (self._memory.back_at_ns - time.monotonic_ns()) / 1e9
             if away_s > 0:
                 raise CameraNotFoundError(
-                    f"{self.name}: there is no such camera (it is unplugged for {away_s:.1f} s more); "
+                    f"{self.name}: there is no such camera (it stays unplugged for {away_s:.1f} s); "
                     "plug it in"
                 )
             self._pictures = open_pictures(Path(path), self._replay.size)
@@ -196,7 +198,9 @@ class FakeCamera:
         self._opened_at = self._memory.number
         self._index = 0
         self._closed = threading.Event()
-        self._reading = threading.RLock()  # close() in another thread waits until a read() has left
+        self._reading = (
+            threading.RLock()
+        )  # close() in another thread waits until read() has returned
         self._lost = False
         self._period_ns = round(1e9 / self._replay.fps) if self._replay.fps else 0
         self._due_ns = time.monotonic_ns()
@@ -218,12 +222,12 @@ class FakeCamera:
         if self._lost:
             raise self._gone()
         number = self._memory.number
-        while (fault := break_at(self._replay, number)) is not None:
+        while (fault := blocking_fault(self._replay, number)) is not None:
             if self._breaks(fault, number):
                 return None
             number += 1
         seen_ns = self._wait()
-        pixels = self._pixels(look_at(self._replay, number, self._opened_at), number)
+        pixels = self._pixels(picture_fault(self._replay, number, self._opened_at), number)
         if pixels is None or self._closed.is_set():
             self.close()
             return None
@@ -233,7 +237,7 @@ class FakeCamera:
         return Frame(pixels, self._pictures.format, index, sensed_ns, self.name)
 
     def _breaks(self, fault: Fault, number: int) -> bool:
-        """Lets the fault happen; True where the camera was closed meanwhile."""
+        """Performs the fault; True if the camera was closed meanwhile."""
         if fault.kind == "unplug":
             away_s = UNPLUGGED_S if fault.lasts is None else fault.lasts
             self._memory.put(number + 1, time.monotonic_ns() + round(away_s * 1e9))
@@ -246,7 +250,7 @@ class FakeCamera:
         return SourceLostError(f"{self.name}: the camera is gone (unplugged); plug it in again")
 
     def _wait(self) -> int:
-        """Sleeps until the next beat; its monotonic time."""
+        """Sleeps until the next frame is due; returns that monotonic time."""
         now = time.monotonic_ns()
         if not self._period_ns:
             return now
@@ -277,7 +281,7 @@ class FakeCamera:
             noise = np.random.default_rng(0)
             tall = (shape[0] + _NOISE_ROWS, *shape[1:])
             self._looks["dark"] = noise.integers(0, _NOISE_MAX + 1, tall, np.uint8)
-        row = number * 7 % _NOISE_ROWS  # another part of the noise at every frame
+        row = number * 7 % _NOISE_ROWS  # another part of the noise in every frame
         return self._looks["dark"][row : row + shape[0]]
 
     def _kept(self, look: str, shape: tuple[int, ...]) -> NDArray[np.uint8]:
@@ -286,7 +290,7 @@ class FakeCamera:
         return self._looks[look]
 
     def close(self) -> None:
-        """Ends the source, a ``read()`` that blocks in another thread too."""
+        """Ends the source, and a ``read()`` that blocks in another thread."""
         if not self._closed.is_set():
             self._closed.set()
             with self._reading:

@@ -1,4 +1,4 @@
-"""What a fake camera does and when: the words after the question mark, as one value.
+"""The script of a fake camera: the options after the question mark, as one value.
 
 ``fps=30&stall@100&freeze@200+60&black@300&unplug@400+2s&swap@500`` plays at 30 frames a second, with
 a fault at each of those frames. A fault may last: ``+60`` for so many frames, ``+2s`` for so long.
@@ -8,22 +8,22 @@ fault       from frame N on                                           without a 
 ==========  ========================================================  ==============================
 ``stall``   ``read()`` blocks, as in a driver that hangs              until the camera is closed
 ``freeze``  the same picture again and again, with new timestamps     until the next freeze or black,
-                                                                      or the camera is opened anew
+                                                                      or the camera is reopened
 ``black``   a dark picture with a sensor's noise                      until the next freeze or black
 ``unplug``  the camera is lost, and cannot be opened for that time    two seconds
 ``swap``    the pictures are turned upside down and negative          for good
 ==========  ========================================================  ==============================
 
-Frames are counted over all openings of the camera, in whatever process, so each fault happens once:
-a camera that was lost at frame 400 goes on with frame 401 when it is opened again. ``repeat=N``
-starts the script over after every N frames.
+Frames are counted over all openings of the camera, in any process, so each fault happens once: a
+camera that was lost at frame 400 continues with frame 401 when it is reopened. ``repeat=N`` restarts
+the script after every N frames.
 
-``queue=100ms`` is no fault, but what drivers with several buffers do: every frame is that old when it
-is delivered, and its timestamp says so.
+``queue=100ms`` is no fault, but imitates a driver with several buffers: every frame has that age when
+it is delivered, and its timestamp shows it.
 
-The memory is 16 bytes in a file in the folder for temporary files, mapped by whoever has the camera
-open: what a process wrote outlives its being killed. The process that made it removes it at its end;
-what one that was killed left behind, the next one removes.
+Its state is 16 bytes in a temporary file, mapped by each process that has the camera open: it survives
+a killed process. The process that created the file removes it at its end; if that process is killed,
+the next one removes it.
 """
 
 from __future__ import annotations
@@ -59,13 +59,13 @@ _MAX_FPS = 10_000.0
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing that goes wrong.
+    """One scripted fault.
 
     Attributes:
-        kind: what.
-        at: number of the first frame that is hit, from 0.
+        kind: of the fault.
+        at: number of the first affected frame, from 0.
         lasts: frames for ``freeze``, ``black`` and ``swap``, seconds for ``stall`` and ``unplug``;
-            None: as the table above says.
+            None: the default in the table above.
     """
 
     kind: FaultKind
@@ -78,11 +78,11 @@ class Replay:
     """How a fake camera plays its pictures.
 
     Attributes:
-        fps: frames a second; None (``max``): as fast as they are read.
-        loop: start over at the end; otherwise the camera ends there.
-        size: ``(width, height)`` that every picture is brought to; None: that of the first.
-        faults: what goes wrong, in any order.
-        repeat: the faults come again after so many frames; None: once.
+        fps: frames per second; None (``max``): as fast as they are read.
+        loop: restart at the end; otherwise the camera ends there.
+        size: ``(width, height)`` that every picture is resized to; None: that of the first.
+        faults: the scripted faults, in any order.
+        repeat: the faults recur after so many frames; None: they happen once.
         queue_ms: age of every frame when it is delivered.
     """
 
@@ -95,15 +95,15 @@ class Replay:
 
 
 class PictureFault(NamedTuple):
-    """What the pictures look like at one frame."""
+    """The faults visible in one frame."""
 
     frozen: bool
     black: bool
     swapped: bool
 
 
-def look_at(replay: Replay, number: int, opened_at: int) -> PictureFault:
-    """What the faults make of frame ``number`` for a camera that was opened at ``opened_at``."""
+def picture_fault(replay: Replay, number: int, opened_at: int) -> PictureFault:
+    """The faults in frame ``number`` of a camera that was opened at frame ``opened_at``."""
     start = number - number % replay.repeat if replay.repeat else 0
     past = [fault for fault in replay.faults if start + fault.at <= number]
     lasting = [f for f in past if f.lasts is None or number < start + f.at + f.lasts]
@@ -117,8 +117,8 @@ def look_at(replay: Replay, number: int, opened_at: int) -> PictureFault:
     )
 
 
-def break_at(replay: Replay, number: int) -> Fault | None:
-    """The stall or the unplugging that happens at exactly this frame."""
+def blocking_fault(replay: Replay, number: int) -> Fault | None:
+    """The stall or unplugging that starts at this frame."""
     place = number % replay.repeat if replay.repeat else number
     broken = (f for f in replay.faults if f.at == place and f.kind in ("stall", "unplug"))
     return next(broken, None)
@@ -128,7 +128,7 @@ def parse_replay(text: str) -> Replay:
     """Reads ``fps=30&stall@100...``; an empty text is the default.
 
     Raises:
-        SourceSpecError: an unknown word, or a value that cannot be.
+        SourceSpecError: an unknown option, or an invalid value.
     """
     words = [word for word in text.split("&") if word]
     values = dict(word.split("=", 1) for word in words if "=" in word)
@@ -141,7 +141,7 @@ def parse_replay(text: str) -> Replay:
     repeat = _count("repeat", values["repeat"]) if "repeat" in values else None
     if repeat is not None and (late := [f for f in faults if f.at >= repeat]):
         raise SourceSpecError(
-            f"repeat={repeat} starts over before {late[0].kind}@{late[0].at} is reached; "
+            f"repeat={repeat} restarts before {late[0].kind}@{late[0].at} is reached; "
             "make repeat larger than every fault's frame"
         )
     return Replay(
@@ -244,17 +244,17 @@ _PREFIX = "edgecls-fake-"
 
 
 class FakeState:
-    """Frames so far, and the time at which the camera is there again.
+    """The number of frames so far, and the time at which the camera is plugged in again.
 
     Args:
-        path: of the file; empty: nothing is kept beyond this object.
+        path: of the file; empty: the state ends with this object.
     """
 
     def __init__(self, path: str = "") -> None:
         if path:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
             try:
-                os.ftruncate(descriptor, _LAYOUT.size)  # zeros where the file is new
+                os.ftruncate(descriptor, _LAYOUT.size)  # zeros in a new file
                 self._map = mmap.mmap(descriptor, _LAYOUT.size)
             finally:
                 os.close(descriptor)
@@ -263,7 +263,7 @@ class FakeState:
 
     @property
     def number(self) -> int:
-        """The number of the frame that comes next."""
+        """The number of the next frame."""
         return int(_LAYOUT.unpack_from(self._map)[0])
 
     @property
@@ -272,19 +272,19 @@ class FakeState:
         return int(_LAYOUT.unpack_from(self._map)[1])
 
     def put(self, number: int, back_at_ns: int) -> None:
-        """Remembers both."""
+        """Stores both."""
         _LAYOUT.pack_into(self._map, 0, number, back_at_ns)
 
     def close(self) -> None:
-        """Lets go of the file."""
+        """Closes the file."""
         self._map.close()
 
 
 def new_memory() -> str:
-    """The path of a memory that is empty until somebody opens it."""
+    """The path of a state file, which is created when it is opened."""
     folder = Path(tempfile.gettempdir())
     processes = Path("/proc")
-    # Without a list of processes nothing says whose memory is left behind.
+    # Stale files can be found only with a list of processes.
     for left in folder.glob(f"{_PREFIX}*-*") if processes.is_dir() else ():
         maker = left.name.removeprefix(_PREFIX).partition("-")[0]
         if maker.isdecimal() and not (processes / maker).exists():

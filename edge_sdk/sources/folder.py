@@ -1,4 +1,4 @@
-"""Files as a source: pictures and videos of folders, in the order of their names, read ahead."""
+"""Files as a source: pictures and videos, in the order of their names, read ahead."""
 
 from __future__ import annotations
 
@@ -27,12 +27,11 @@ class FolderSource:
     """Reads every picture below the given paths once.
 
     Args:
-        paths: folders, searched to the bottom for names that end like a picture's, and files,
-            taken whatever their names.
-        max_pixels: larger pictures are refused unread.
+        paths: folders, searched recursively for picture extensions, and files with any name.
+        max_pixels: larger pictures are refused before decoding.
 
     Raises:
-        SourceNotFoundError: a path does not exist, or there is no picture in any of them.
+        SourceNotFoundError: a path does not exist, or none contains a picture.
     """
 
     def __init__(self, *paths: str | Path, max_pixels: int = MAX_PIXELS) -> None:
@@ -40,7 +39,7 @@ class FolderSource:
         if not self._files:
             raise SourceNotFoundError(
                 f"{', '.join(map(str, paths))}: no pictures there "
-                f"(looked for {' '.join(EXTENSIONS)}, in folders within it too)"
+                f"(looked for {' '.join(EXTENSIONS)}, in subfolders too)"
             )
         self._max_pixels = max_pixels
         self._next = 0
@@ -65,10 +64,10 @@ class FolderSource:
 
 
 def list_images(path: Path) -> Sequence[Path]:
-    """The picture files below a folder, sorted, hidden ones left out; a file is itself.
+    """The picture files in a folder and its subfolders, sorted, without hidden ones; or the file itself.
 
     Raises:
-        SourceNotFoundError: there is nothing at ``path``.
+        SourceNotFoundError: ``path`` does not exist.
     """
     if path.is_dir():
         return sorted(
@@ -84,10 +83,10 @@ def list_images(path: Path) -> Sequence[Path]:
 
 
 class Chain:
-    """Reads each source to its end; frames are numbered through.
+    """Reads each source to its end, with continuous frame numbers.
 
     Args:
-        openers: open a source each, when it is its turn; their errors come out of ``read()``.
+        openers: each opens one source when it is needed; ``read()`` raises their errors.
     """
 
     def __init__(self, openers: Sequence[Callable[[], FrameSource]]) -> None:
@@ -96,10 +95,10 @@ class Chain:
         self._index = 0
 
     def read(self) -> Frame | None:
-        """The next frame of the source whose turn it is, None after the last one's end.
+        """The next frame of the current source, None after the end of the last.
 
         Raises:
-            SourceError: as the source does, or as opening it does.
+            SourceError: from the source, or from opening it.
         """
         while True:
             if self._source is None:
@@ -114,7 +113,7 @@ class Chain:
             self._source = None
 
     def close(self) -> None:
-        """Closes the source whose turn it is; the others are never opened."""
+        """Closes the current source; later ones are never opened."""
         self._openers.clear()
         if self._source is not None:
             self._source.close()
@@ -123,25 +122,24 @@ class Chain:
 
 _log = logging.getLogger("edgecls.sources")
 
-_WAIT_S = 0.4  # the port promises an answer within half a second
+_WAIT_S = 0.4  # the port requires an answer within 0.5 s
 _CLOSE_S = 1.0
-# Four photographs of 5 megapixels; of larger ones fewer are ready, and one of the largest.
+# Four photographs of 5 megapixels; fewer larger ones are kept ready, and one of the largest.
 MOST_BYTES = 64_000_000
 
 
 class ReadAhead:
-    """Reads a source in a thread, up to some frames ahead; every frame comes, in order.
+    """Reads a source in a thread, some frames ahead; delivers every frame, in order.
 
-    Errors come at their place in the order, too. Decoding a file and running a model both leave
-    Python's lock alone, so that two cores do them at the same time. For a camera this would be wrong:
-    its frames would grow old in the queue.
+    Errors are raised at their place in the order. Decoding a file and running a model both release the
+    GIL, so two cores run them at the same time. Not for cameras: their frames would age in the queue.
 
     Args:
-        source: belongs to this one from now on: it is closed with it.
+        source: owned and closed by this object.
         frames: how many to keep ready, at least 1.
-        copies: each frame is copied once, into one of a few buffers that are used again; False: the
-            source gives each frame in an array of its own.
-        most_bytes: of frames that are ready; one is kept ready whatever its size.
+        copies: each frame is copied once, into one of a few reused buffers; False: the source
+            returns each frame in a new array.
+        most_bytes: limit on ready frames; one frame of any size is always allowed.
     """
 
     def __init__(
@@ -160,7 +158,7 @@ class ReadAhead:
         self._ready_bytes = self._last_bytes = 0
         self._ready: queue.Queue[Frame | BaseException | None] = queue.Queue(frames)
         self._free: queue.SimpleQueue[NDArray[np.uint8]] = queue.SimpleQueue()
-        for _ in range(frames + 2):  # one is being filled, one is handed out
+        for _ in range(frames + 2):  # one is being filled, one is in use by the reader
             self._free.put(np.empty(0, np.uint8))
         self._handed_out: NDArray[np.uint8] | None = None
         self._end: Frame | BaseException | None = None
@@ -174,8 +172,8 @@ class ReadAhead:
 
         Raises:
             NoFrameYetError: none was ready within 0.4 s.
-            UnreadableImageError: this one cannot be decoded; the next call goes on behind it.
-            Exception: whatever ended the source, at every call from there on.
+            UnreadableImageError: this one cannot be decoded; the next call continues after it.
+            Exception: the error that ended the source, at every later call.
         """
         if self._handed_out is not None:
             large = self._handed_out.nbytes > self._kept_bytes
@@ -187,12 +185,12 @@ class ReadAhead:
             try:
                 item = self._ready.get(timeout=_WAIT_S)
             except queue.Empty:
-                raise NoFrameYetError(f"no frame within {_WAIT_S:g} s; ask again") from None
+                raise NoFrameYetError(f"no frame within {_WAIT_S:g} s; call read() again") from None
             if isinstance(item, Frame):
                 with self._taken:
                     self._ready_bytes -= _bytes(item)
                     self._taken.notify()
-                # Then it is one of our buffers.
+                # The frame is one of our buffers.
                 self._handed_out = item.pixels if self._copies and _is_picture(item) else None
                 return item
             if isinstance(item, UnreadableImageError):
@@ -221,15 +219,15 @@ class ReadAhead:
                 self._put(frame)
                 del frame
             self._put(None)
-        except BaseException as error:  # noqa: BLE001  # it is raised again, where somebody reads
+        except BaseException as error:  # noqa: BLE001  # read() raises it again
             self._put(error)
         try:
             self._source.close()
-        except Exception as error:  # noqa: BLE001  # nobody is left to raise it to
+        except Exception as error:  # noqa: BLE001  # no reader is left to raise it to
             _log.warning("the source could not be closed: %s", error)
 
     def _wait_for_room(self) -> bool:
-        """Waits until another frame like the last may be ready; False: it is to end."""
+        """Waits until one more frame like the last fits; False: the thread must end."""
         with self._taken:
             while not self._closing.is_set():
                 if (
@@ -242,7 +240,7 @@ class ReadAhead:
 
     def _copy(self, frame: Frame) -> Frame:
         if not _is_picture(frame):
-            return frame  # no picture, which is for others to say
+            return frame  # no picture: the classifier refuses it
         pixels = self._free.get()
         if pixels.shape != frame.pixels.shape:
             pixels = np.empty(frame.pixels.shape, np.uint8)
@@ -258,7 +256,7 @@ class ReadAhead:
             return
 
     def close(self) -> None:
-        """Ends the thread, which closes the source; one that hangs in its driver is left behind."""
+        """Ends the thread, which closes the source; a thread that hangs in its driver is abandoned."""
         self._closing.set()
         if self._thread is not threading.current_thread():
             self._thread.join(_CLOSE_S)
@@ -284,20 +282,19 @@ def _is_picture(frame: Frame) -> bool:
 
 
 def open_files(paths: Sequence[Path], *, max_pixels: int = MAX_PIXELS) -> FrameSource:
-    """Every frame of folders, pictures and videos, in the given order, none lost.
+    """Every frame of folders, pictures and videos, in the given order.
 
-    With more than one processor pictures are decoded in a thread while the model runs. Of videos
-    FFmpeg's own threads decode the next frames meanwhile; a thread of ours and its copy of each frame
-    made them no faster (1280 x 720 to a MobileNetV2: 0.86 of the rate, median of eleven pairs of runs on
-    two busy processors).
+    With more than one core, pictures are decoded in a thread while the model runs. Videos are decoded
+    ahead by FFmpeg's own threads; another thread with a copy of each frame was slower (1280 x 720 to a
+    MobileNetV2: 0.86 of the rate, median of eleven pairs of runs on two busy cores).
 
     Args:
-        paths: at least one. A file whose name does not end like a picture's is a video; one that is
-            no video either is taken for a picture.
-        max_pixels: larger pictures are refused unread.
+        paths: at least one. A file without a picture extension is opened as a video; if it is none,
+            as a picture.
+        max_pixels: larger pictures are refused before decoding.
 
     Raises:
-        SourceNotFoundError: a path does not exist, or no picture is in neighbouring folders.
+        SourceNotFoundError: a path does not exist, or consecutive folders contain no picture.
     """
     openers: list[Callable[[], FrameSource]] = []
     pictures: list[Path] = []
@@ -319,12 +316,12 @@ def open_files(paths: Sequence[Path], *, max_pixels: int = MAX_PIXELS) -> FrameS
 
 
 def _ahead(source: FrameSource) -> FrameSource:
-    # Each picture is decoded into an array of its own.
+    # Each picture is decoded into a new array.
     return ReadAhead(source, copies=False) if (os.cpu_count() or 1) > 1 else source
 
 
 def _is_video(path: Path) -> bool:
-    """Whether it can be opened as one: a picture may have any name."""
+    """Whether a file can be opened as a video: a picture may have any name."""
     from edge_sdk.errors import UnreadableImageError
 
     try:

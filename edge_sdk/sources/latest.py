@@ -1,4 +1,4 @@
-"""The newest frame of a source that does not wait: a thread reads, whoever is slow misses frames."""
+"""The newest frame of a live source: a thread reads, a slow consumer misses frames."""
 
 from __future__ import annotations
 
@@ -18,22 +18,21 @@ from edge_sdk.types import Frame, Health
 
 _log = logging.getLogger("edgecls.sources")
 
-# The port promises an answer within half a second.
+# The port requires an answer within 0.5 s.
 _WAIT_S = 0.4
 _CLOSE_S = 1.0
-# One that is being written, the newest, and the one that was handed out.
+# One being written, the newest one, and the one in use by the reader.
 _BUFFERS = 3
 
 
 class LatestFrame:
-    """Reads a source in a thread and hands out the newest frame; older ones are dropped, counted.
+    """Reads a source in a thread and returns the newest frame; older ones are dropped and counted.
 
-    Each frame is copied once, into one of three buffers: the one handed out stays as it is until
-    the next ``read()``. Where the driver may hang, ``open_camera`` is the better choice: a thread
-    cannot be ended from outside.
+    Each frame is copied once, into one of three buffers; the returned one is unchanged until the next
+    ``read()``. If the driver may hang, use ``open_camera`` instead: a thread cannot be killed.
 
     Args:
-        source: belongs to this one from now on: the thread closes it.
+        source: owned by this object: the thread closes it.
     """
 
     def __init__(self, source: FrameSource) -> None:
@@ -51,20 +50,20 @@ class LatestFrame:
 
     @property
     def dropped(self) -> int:
-        """Frames that a newer one replaced before somebody read them."""
+        """Frames that a newer one replaced before they were read."""
         return self._dropped
 
     def take_health(self) -> Sequence[Health]:
-        """Nothing: what goes wrong here is raised by ``read()``."""
+        """Always empty: ``read()`` raises all errors."""
         return ()
 
     def read(self) -> Frame | None:
-        """The newest frame that has not been read yet; None once the source has ended or is closed.
+        """The newest unread frame; None once the source has ended or is closed.
 
         Raises:
-            NoFrameYetError: none came within 0.4 s.
-            UnreadableImageError: one picture could not be decoded; the next call goes on.
-            Exception: whatever ended the source, at every call.
+            NoFrameYetError: none arrived within 0.4 s.
+            UnreadableImageError: one picture could not be decoded; the next call continues.
+            Exception: the error that ended the source, at every later call.
         """
         with self._changed:
             self._changed.wait_for(self._something, _WAIT_S)
@@ -81,7 +80,7 @@ class LatestFrame:
                 raise self._failure
             if self._ended:
                 return None
-        raise NoFrameYetError(f"no frame within {_WAIT_S:g} s; ask again")
+        raise NoFrameYetError(f"no frame within {_WAIT_S:g} s; call read() again")
 
     def _something(self) -> bool:
         return (
@@ -103,25 +102,25 @@ class LatestFrame:
                 if frame is None:
                     break
                 self._keep(frame)
-        except BaseException as error:  # noqa: BLE001  # it is raised again, where somebody reads
+        except BaseException as error:  # noqa: BLE001  # read() raises it again
             self._failure = error
         with self._changed:
             self._ended = True
             self._changed.notify_all()
         try:
             self._source.close()
-        except Exception as error:  # noqa: BLE001  # nobody is left to raise it to
+        except Exception as error:  # noqa: BLE001  # no reader is left to raise it to
             _log.warning("the source could not be closed: %s", error)
 
     def _keep(self, frame: Frame) -> None:
         if not isinstance(frame.pixels, np.ndarray):
             raise SourceLostError(
-                f"{frame.name}: gave {frame.pixels!r} for a picture; open it again"
+                f"{frame.name}: returned {frame.pixels!r}, expected an array of pixels; open it again"
             )
         with self._changed:
             taken = (self._handed_out, self._newest[0] if self._newest else -1)
         free = next(i for i in range(_BUFFERS) if i not in taken)
-        if frame.pixels.dtype != np.uint8:  # no picture, which is for who classifies it to say
+        if frame.pixels.dtype != np.uint8:  # no picture: the classifier refuses it
             pixels = frame.pixels.copy()
         else:
             if self._buffers[free].shape != frame.pixels.shape:
@@ -134,14 +133,14 @@ class LatestFrame:
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Ends the thread, which closes the source; one that hangs in its driver is left behind."""
+        """Ends the thread, which closes the source; a thread that hangs in its driver is abandoned."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
         if self._thread is not threading.current_thread():
             self._thread.join(_CLOSE_S)
             if self._thread.is_alive():
-                _log.warning("the source hangs in read(); it is closed when it comes back")
+                _log.warning("the source hangs in read(); it is closed when read() returns")
 
     def __enter__(self) -> Self:
         return self

@@ -22,29 +22,29 @@ from edge_sdk.vision.limits import MAX_PIXELS
 
 OPEN_TIMEOUT_MS = 5000
 READ_TIMEOUT_MS = 5000
-# TCP: a frame of a lossy UDP stream is a smeared picture, which a classifier takes for a real one.
+# TCP: a lossy UDP stream gives corrupted pictures, which a classifier cannot recognise as such.
 _ENVIRONMENT = {"OPENCV_FFMPEG_CAPTURE_OPTIONS": "rtsp_transport;tcp"}
 _MAX_EMPTY = 30
-# FFmpeg gives up a frame in which there is nothing of a picture, and goes on with the next; where the
-# stream has ended it gives up each call at once.
+# FFmpeg fails on a frame without picture data and continues with the next; after the end of the stream
+# every call fails at once.
 _MAX_FAILED = 5
 _SILENT_SHARE = 0.9
 
 
 class NetworkStream:
-    """Reads a stream through FFmpeg; frames are ``bgr``, without a time, since none is sent along.
+    """Reads a stream through FFmpeg; frames are ``bgr``, without a timestamp, since none is sent.
 
     FFmpeg's own options can be set in ``$OPENCV_FFMPEG_CAPTURE_OPTIONS``, as in
-    ``rtsp_transport;udp|buffer_size;1024000``. Frames of Motion-JPEG are ``rgb``: they are decoded as
-    picture files are, so that a damaged one is refused by name and the next one is read.
+    ``rtsp_transport;udp|buffer_size;1024000``. Frames of Motion-JPEG are ``rgb``: they are decoded like
+    picture files, so that a damaged one is refused and the next one is read.
 
     Args:
         url: ``rtsp(s)://`` or ``http(s)://``; user and password in it are never printed.
         max_pixels: larger frames are refused.
-        open_timeout_ms, read_timeout_ms: after which an address that says nothing is given up.
+        open_timeout_ms, read_timeout_ms: timeouts for an address that sends nothing.
 
     Raises:
-        CameraNotFoundError: nothing answers there, it wants another password, or it is no stream.
+        CameraNotFoundError: no answer, a wrong password, or no stream.
     """
 
     def __init__(
@@ -68,9 +68,9 @@ class NetworkStream:
         )
         if capture is None:
             raise CameraNotFoundError(
-                f"{self.name}: cannot be opened (tried for up to {open_timeout_ms / 1e3:g} s): nothing "
-                "answers there, the user or password is wrong, or it is no video; try the same URL "
-                "with ffplay, and write %40 for an @ in a password"
+                f"{self.name}: cannot be opened (timeout {open_timeout_ms / 1e3:g} s): no answer, a "
+                "wrong user or password, or no video; try the same URL with ffplay, and write %40 for an "
+                "@ in a password"
             )
         try:
             check_size(capture, self.name, max_pixels)
@@ -89,9 +89,9 @@ class NetworkStream:
         """Waits for the next frame; None after ``close()``, or at the end of a recording.
 
         Raises:
-            NoFrameYetError: FFmpeg had no picture in what came; the next call goes on.
-            UnreadableImageError: a frame of Motion-JPEG is damaged or too large; the next call goes on.
-            SourceLostError: the stream broke off, or was silent for longer than the timeout.
+            NoFrameYetError: FFmpeg found no picture in the data; the next call continues.
+            UnreadableImageError: a Motion-JPEG frame is damaged or too large; the next call continues.
+            SourceLostError: the stream ended, or sent nothing within the timeout.
         """
         if self._lost:
             raise self._gone()
@@ -111,7 +111,7 @@ class NetworkStream:
                 self.close()
                 self._lost = True
                 raise self._gone()
-            raise NoFrameYetError(f"{self.name}: no picture in what came; ask again")
+            raise NoFrameYetError(f"{self.name}: no picture in the data; call read() again")
         self._empty = 0
         index, self._index = self._index, self._index + 1
         if self._encoded:
@@ -136,8 +136,8 @@ class NetworkStream:
 
     def _gone(self) -> SourceLostError:
         return SourceLostError(
-            f"{self.name}: the stream broke off after {self._index} frames (ended, or silent for "
-            f"{self._read_timeout_s:g} s); look whether the camera and the network are up"
+            f"{self.name}: the stream was lost after {self._index} frames (it ended, or sent nothing "
+            f"for {self._read_timeout_s:g} s); check the camera and the network"
         )
 
     def close(self) -> None:

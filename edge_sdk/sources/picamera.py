@@ -1,8 +1,8 @@
-"""The Raspberry Pi's own cameras, through picamera2; the only module that knows it.
+"""Raspberry Pi cameras through picamera2; the only module that uses it.
 
-The image processor scales, but of the whole field of view: a sensor mode is chosen that crops
-nothing, and the size asked for has that mode's shape. What picamera2 made of the request is read
-back, since it adjusts what it cannot do without a word.
+The image processor scales the whole field of view: the chosen sensor mode crops nothing, and the
+requested size has that mode's aspect ratio. The resulting configuration is read back, since picamera2
+silently adjusts what it cannot do.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from edge_sdk.types import Frame, PixelFormat
 def choose_mode(
     modes: Sequence[Mapping[str, Any]], size: tuple[int, int]
 ) -> Mapping[str, Any] | None:
-    """The sensor mode that sees most, then covers ``size``, then is smallest, then fastest.
+    """The sensor mode with the largest view, then one that covers ``size``, then smallest, then fastest.
 
-    None where the sensor tells no modes.
+    None if the sensor reports no modes.
     """
     known = [mode for mode in modes if "size" in mode and "crop_limits" in mode]
     if not known:
@@ -47,7 +47,7 @@ def choose_mode(
 
 
 def covering(size: tuple[int, int], shape: tuple[int, int]) -> tuple[int, int]:
-    """The smallest even size of the sensor's shape that covers ``size``; all ``(width, height)``."""
+    """The smallest even size of the sensor's aspect ratio covering ``size``; all ``(width, height)``."""
     scale = max(size[0] / shape[0], size[1] / shape[1])
     return _even(max(size[0], shape[0] * scale)), _even(max(size[1], shape[1] * scale))
 
@@ -60,23 +60,23 @@ _log = logging.getLogger("edgecls.sources")
 
 _DEFAULT_SIZE = (640, 480)
 _BUFFERS = 4
-# Less of the sensor than this, along one side, is a crop and not a rounding of the size.
+# A smaller fraction of the sensor, along one side, is a crop and not a rounded size.
 _WHOLE = 0.98
-# What libcamera opens; without the right to it, it sees no camera and does not say why.
+# Devices that libcamera opens; without permission it finds no camera and gives no reason.
 _DEVICES = ("/dev/media*", "/dev/video*", "/dev/dma_heap/*")
 _RIGHTS = "type sudo usermod -aG video $USER, then log in again"
 
 
 class _Layout(NamedTuple):
-    """How a picamera2 format lies in memory: what we call it, and channels (0: planes)."""
+    """The memory layout of a picamera2 format: our name for it, and channels (0: planes)."""
 
     format: PixelFormat
     channels: int
 
 
-# libcamera names formats after DRM: the first letter is the highest byte of a little-endian word, so
-# its RGB888 lies in memory as B, G, R (picamera2 manual, "Image formats"). The alpha of XRGB8888
-# lies behind B, G, R and is left out.
+# libcamera uses DRM's format names: the first letter is the highest byte of a little-endian word, so
+# RGB888 is B, G, R in memory (picamera2 manual, "Image formats"). The alpha of XRGB8888 follows B, G, R
+# and is dropped.
 _LAYOUTS = {
     "RGB888": _Layout("bgr", 3),
     "BGR888": _Layout("rgb", 3),
@@ -87,12 +87,12 @@ _LAYOUTS = {
 
 
 class PiCamera:
-    """Reads a camera on the Pi's camera connector; frames carry the sensor's own time.
+    """Reads a camera on the Pi's camera connector; frames have the sensor's timestamp.
 
     Args:
         number: as ``rpicam-hello --list-cameras`` counts; None: the first that is not on USB.
         size: ``(width, height)`` in pixels that a frame must cover; None: 640 x 480.
-        say: is told what is not as it should be: frames too small, or cropped.
+        note: called with a sentence about frames that are too small or cropped.
 
     Raises:
         CameraNotFoundError: picamera2 is missing, there is no such camera, or it is in use.
@@ -103,12 +103,12 @@ class PiCamera:
         number: int | None = None,
         *,
         size: tuple[int, int] | None = None,
-        say: Callable[[str], None] = _log.info,
+        note: Callable[[str], None] = _log.info,
     ) -> None:
         picamera2 = _import()
         number = _choose(picamera2.Picamera2, number)
         self.name = f"picamera:{number}"
-        self._say = say
+        self._note = note
         try:
             self._camera: Any = picamera2.Picamera2(number)
         except Exception as error:
@@ -141,16 +141,16 @@ class PiCamera:
         layout = _LAYOUTS.get(str(got["format"]))
         if layout is None:
             raise CameraNotFoundError(
-                f"{self.name}: gives pictures as {got['format']}; expected one of {' '.join(_LAYOUTS)}. "
-                "If it is a USB camera, name it as --camera webcam"
+                f"{self.name}: has pictures as {got['format']}; expected one of {' '.join(_LAYOUTS)}; "
+                "for a USB camera use --camera webcam"
             )
         self._layout = layout
         self._picamera_format = str(got["format"])
-        if self.size != main["size"]:  # adjusted without a word
-            _log.info("%s: asked for %s pixels, gives %s", self.name, main["size"], self.size)
+        if self.size != main["size"]:  # silently adjusted
+            _log.info("%s: requested %s pixels, got %s", self.name, main["size"], self.size)
         if size is not None and (self.size[0] < size[0] or self.size[1] < size[1]):
-            self._say(
-                f"{self.name} gives {self.size[0]} x {self.size[1]} pixels, less than the model's "
+            self._note(
+                f"{self.name} delivers {self.size[0]} x {self.size[1]} pixels, less than the model's "
                 f"{size[0]} x {size[1]}: its pictures are enlarged"
             )
         camera.start()
@@ -158,9 +158,9 @@ class PiCamera:
     def _modes(self) -> Sequence[Mapping[str, Any]]:
         try:
             modes: Sequence[Mapping[str, Any]] = self._camera.sensor_modes
-        except Exception as error:  # noqa: BLE001  # a driver without raw streams fails in its own way
-            self._say(
-                f"{self.name} does not tell its sensor modes ({error}); its view may be cropped"
+        except Exception as error:  # noqa: BLE001  # drivers without raw streams raise various errors
+            self._note(
+                f"{self.name} does not report its sensor modes ({error}); its view may be cropped"
             )
             return ()
         return modes
@@ -169,7 +169,7 @@ class PiCamera:
         """Waits for the next frame; None after ``close()``.
 
         Raises:
-            SourceLostError: the camera gave an error, or a picture that is not as it was configured.
+            SourceLostError: the camera failed, or a picture does not match the configuration.
         """
         if self._lost:
             raise SourceLostError(f"{self.name}: the camera was lost; open it again")
@@ -185,13 +185,13 @@ class PiCamera:
             raise self._gone(str(error) or type(error).__name__) from error
         pixels = self._pixels(array)
         if self._index == 0:
-            self._look_at_crop(metadata)
+            self._check_crop(metadata)
         index, self._index = self._index, self._index + 1
         stamp_ns = on_monotonic_clock(metadata.get("SensorTimestamp"))
         return Frame(pixels, self._layout.format, index, stamp_ns, self.name)
 
     def _pixels(self, array: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """The picture, if its shape is that of the configuration."""
+        """The picture, if its shape matches the configuration."""
         width, height = self.size
         channels = self._layout.channels
         if not channels:
@@ -202,17 +202,17 @@ class PiCamera:
                 return np.ascontiguousarray(array[:, :, :3])
             return array
         raise self._gone(
-            f"a picture of shape {array.shape} came where {self._picamera_format} of "
-            f"{width} x {height} pixels was configured"
+            f"got a picture of shape {array.shape}, configured are {self._picamera_format} and "
+            f"{width} x {height} pixels"
         )
 
-    def _look_at_crop(self, metadata: Mapping[str, Any]) -> None:
+    def _check_crop(self, metadata: Mapping[str, Any]) -> None:
         crop = metadata.get("ScalerCrop")
         if crop is None or self._field is None:
             return
         if crop[2] < _WHOLE * self._field[0] or crop[3] < _WHOLE * self._field[1]:
-            self._say(
-                f"{self.name} shows {crop[2]} x {crop[3]} of the sensor's {self._field[0]} x "
+            self._note(
+                f"{self.name} uses {crop[2]} x {crop[3]} of the sensor's {self._field[0]} x "
                 f"{self._field[1]} pixels: not its whole field of view"
             )
 
@@ -220,12 +220,12 @@ class PiCamera:
         self.close()
         self._lost = True
         return SourceLostError(
-            f"{self.name}: the camera is lost after {self._index} frames ({reason}); look at its cable "
-            "and at the end of dmesg"
+            f"{self.name}: the camera was lost after {self._index} frames ({reason}); check its cable "
+            "and the end of dmesg"
         )
 
     def close(self) -> None:
-        """Stops the camera and gives it back."""
+        """Stops and releases the camera."""
         camera, self._camera = self._camera, None
         if camera is not None:
             with contextlib.suppress(Exception):  # a camera that is gone cannot be stopped
@@ -235,16 +235,16 @@ class PiCamera:
 
 
 def _sensor_request(camera: Any, mode: Mapping[str, Any]) -> dict[str, Any]:
-    """How this version of picamera2 is asked for a sensor mode."""
+    """The request for a sensor mode, in the form that this version of picamera2 accepts."""
     if "sensor" in inspect.signature(camera.create_video_configuration).parameters:
         return {"sensor": {"output_size": mode["size"], "bit_depth": mode["bit_depth"]}}
     return {"raw": {"size": mode["size"], "format": str(mode["format"])}}
 
 
 def _without_padding(array: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
-    """I420 planes without what pads their rows; ``(H * 3 / 2, width)``.
+    """I420 planes without the padding of their rows; ``(H * 3 / 2, width)``.
 
-    Two rows of a half-width plane lie in one row of the array, each padded to half its stride.
+    One row of the array holds two rows of a half-width plane, each padded to half the stride.
     """
     stride = array.shape[1]
     if stride == width:
@@ -254,7 +254,7 @@ def _without_padding(array: NDArray[np.uint8], width: int, height: int) -> NDArr
 
 
 def _reason(error: BaseException) -> str:
-    """What was first in a chain: picamera2 says of each failure that something did not complete."""
+    """The first error of a chain: picamera2's own says only that something did not complete."""
     while error.__cause__ is not None:
         error = error.__cause__
     return str(error) or type(error).__name__
@@ -268,17 +268,17 @@ def _cannot_be_opened(name: str, number: int, error: Exception) -> str:
         advice = f"this user may not open its device; {_RIGHTS}"
     else:
         advice = f"another program may have it (fuser -v /dev/media*); try rpicam-hello --camera {number}"
-    return f"{name}: is there, but cannot be opened ({reason}): {advice}"
+    return f"{name}: found, but cannot be opened ({reason}): {advice}"
 
 
 def _forbidden(root: Path = Path("/")) -> list[str]:
-    """Devices that libcamera needs, and that this user may not open."""
+    """Devices that libcamera needs and that this user may not open."""
     there = (path for pattern in _DEVICES for path in sorted(root.glob(pattern.lstrip("/"))))
     return [str(path) for path in there if not os.access(path, os.R_OK | os.W_OK)]
 
 
 def _import() -> Any:
-    # libcamera writes a dozen lines for every opening; warnings and errors are still told.
+    # libcamera logs a dozen lines for every opening; warnings and errors are still logged.
     os.environ.setdefault("LIBCAMERA_LOG_LEVELS", "*:WARN")
     try:
         return importlib.import_module("picamera2")
@@ -290,13 +290,13 @@ def _import() -> Any:
         ) from error
     except Exception as error:  # apt's simplejpeg, built for numpy 1, beside pip's numpy 2
         raise CameraNotFoundError(
-            f"picamera2 is installed, but cannot be imported ({error}): a package beside it does not "
-            "fit. Type: pip install 'edgecls[pi]'"
+            f"picamera2 is installed, but cannot be imported ({error}): another package is "
+            "incompatible. Type: pip install 'edgecls[pi]'"
         ) from error
 
 
 def _choose(picamera2: Any, number: int | None) -> int:
-    """The camera's number, if there is such a one."""
+    """The number of the selected camera."""
     cameras = picamera2.global_camera_info()
     on_usb = ["usb" in str(camera.get("Id", "")).lower() for camera in cameras]
     if number is None:
@@ -314,6 +314,6 @@ def _choose(picamera2: Any, number: int | None) -> int:
         for i, (camera, usb) in enumerate(zip(cameras, on_usb, strict=True))
     )
     raise CameraNotFoundError(
-        f"there is no Pi camera{'' if number is None else f' {number}'}; libcamera sees: "
+        f"there is no Pi camera{'' if number is None else f' {number}'}; libcamera finds: "
         f"{found or 'none'}. Switch the Pi off, seat the cable, and try rpicam-hello --list-cameras"
     )

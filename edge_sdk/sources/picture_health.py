@@ -1,17 +1,17 @@
-"""Whether a camera's pictures are what a camera gives: frozen, black, or of something else.
+"""Checks a camera's pictures: frozen, black, or of another scene.
 
-Pure arithmetic on a few thousand pixels of a frame, ten times a second at most. Each finding is told
-once, and told to be over; none of them is a fault by itself, and night is none at all.
+Pure arithmetic on a few thousand pixels of a frame, ten times a second at most. Each finding is
+reported once, and so is its end. None of them alone means a fault; night is normal.
 
-* **frozen**: the very same pixels for ``frozen_s`` seconds. A sensor's noise never repeats, so one
-  frame in a thousand of a still life differs from the last. Where nothing can differ, since all is
-  black or all is white, nothing is said.
-* **black**: hardly anything brighter than 16 of 255 for two seconds. A sensor that amplifies its
-  noise at night is brighter.
-* **changed**: the picture had stood still for ``changed_s`` seconds, and now another one has: the
-  camera was moved, turned or covered. Compared are pictures averaged over two seconds, coarse and
-  freed from brightness and contrast, so whoever walks by, the sun and the lamps change nothing; a
-  picture that never stands still is not judged, nor is a dark one.
+* **frozen**: identical pixels for ``frozen_s`` seconds. A sensor's noise never repeats, so even in a
+  static scene one frame in a thousand differs from the last. An all-black or all-white picture cannot
+  differ and is not reported.
+* **black**: hardly any pixel brighter than 16 of 255 for two seconds. A sensor that amplifies its noise
+  at night is brighter.
+* **changed**: after ``changed_s`` seconds of one still picture there are as many of another one: the
+  camera was moved, turned or covered. It compares coarse pictures, averaged over two seconds and
+  normalised in brightness and contrast, so that people walking by, sun and lamps have no effect. A
+  picture that is never still is not checked, nor is a dark one.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ _PERIOD_S = 0.1
 _MIN_LOOKS = 10  # at one frame a second, ten seconds
 _FLAT_RANGE = 3
 
-# Black in the digital video standards, ITU-R BT.601; a share of stuck pixels is allowed.
+# Black level of digital video, ITU-R BT.601; a fraction of stuck pixels is allowed.
 _BLACK_MAX, _SEEN_MIN = 16, 24
 _BLACK_SHARE = 0.01
 _BLACK_S = 2.0
 
 _MEAN_S = 2.0
-_REFERENCE_S = 60.0  # the light of a day moves more slowly
+_REFERENCE_S = 60.0  # daylight changes more slowly
 _DARK_MEAN = 20.0
 _FLAT_STD = 3.0
 _STEADY, _ALIKE = 0.8, 0.5
@@ -50,10 +50,10 @@ _DAMAGED_S = 60.0
 
 
 def sample(frame: Frame) -> NDArray[np.uint8]:
-    """An even grid of a frame's pixels, ``(48, 64) uint8``: brightness, or green in its place."""
+    """An even grid of a frame's pixels, ``(48, 64) uint8``: brightness, or green instead."""
     pixels = frame.pixels
     if frame.format == "i420":
-        pixels = pixels[: max(1, pixels.shape[0] * 2 // 3)]  # no camera has one row, a driver might
+        pixels = pixels[: max(1, pixels.shape[0] * 2 // 3)]  # a faulty driver may deliver one row
     elif pixels.ndim == 3:
         pixels = pixels[:, :, min(1, pixels.shape[2] - 1)]
     height, width = pixels.shape
@@ -69,11 +69,11 @@ def _places(height: int, width: int) -> tuple[NDArray[np.intp], NDArray[np.intp]
 
 
 class PictureHealth:
-    """Looks at frames as they come.
+    """Checks the frames of a camera.
 
     Args:
-        frozen_s: seconds of the same picture that make it frozen; None: a still picture is fine.
-        changed_s: seconds that a picture must stand still to count as one; None: it may change.
+        frozen_s: seconds of identical pictures that count as frozen; None: no check.
+        changed_s: seconds that a picture must be still to be compared; None: no check.
     """
 
     def __init__(self, frozen_s: float | None = 5.0, changed_s: float | None = 20.0) -> None:
@@ -84,17 +84,17 @@ class PictureHealth:
 
     @property
     def moving(self) -> bool:
-        """The last two pictures that were looked at differ."""
+        """Whether the last two sampled pictures differ."""
         return self._frozen.moving
 
     def restart(self) -> None:
-        """The camera was opened anew: what is going on has to last anew before it is told."""
+        """Resets the durations after the camera was reopened: findings are reported only afterwards."""
         self._frozen.restart()
         self._black.restart()
         self._changed.restart()
 
     def see(self, frame: Frame, now_s: float) -> Sequence[Health]:
-        """What is new about the pictures; mostly nothing.
+        """New findings about the pictures; usually none.
 
         Args:
             frame: the newest; it is not kept.
@@ -124,7 +124,7 @@ class DamagedFrames:
         self._reported_s = -math.inf
 
     def see(self, reason: str, now_s: float) -> Health | None:
-        """Counts one; what is to be reported about it and those before, mostly nothing.
+        """Counts a damaged frame; returns a report when one is due.
 
         Args:
             reason: what is wrong with the frame.
@@ -135,10 +135,10 @@ class DamagedFrames:
             return None
         new, self._reported = self.count - self._reported, self.count
         self._reported_s = now_s
-        reason = reason.split(";")[0]  # what follows is advice about a file
+        reason = reason.split(";")[0]  # the rest is advice about a file
         frames = "1 frame" if new == 1 else f"{new} frames"
         return Health(
-            "damaged", f"{frames} dropped, {self.count} in all: {reason}; the stream goes on"
+            "damaged", f"{frames} dropped, {self.count} in all: {reason}; the stream continues"
         )
 
 
@@ -160,7 +160,7 @@ class _Frozen:
         last, self._last = self._last, grid
         same = last is not None and np.array_equal(grid, last)
         self.moving = last is not None and not same
-        if not same or int(np.ptp(grid)) < _FLAT_RANGE:  # the range only where it matters
+        if not same or int(np.ptp(grid)) < _FLAT_RANGE:  # the range only if needed
             lasted_s, was = now_s - self._since_s, self._told
             self._since_s, self._looks, self._told = now_s, 0, False
             return [_over("frozen", lasted_s)] if was else []
@@ -171,8 +171,8 @@ class _Frozen:
         return [
             Health(
                 "frozen",
-                f"the very same picture for {now_s - self._since_s:.1f} s; a camera's noise never "
-                "repeats, so it hangs, or shows a recording",
+                f"identical pictures for {now_s - self._since_s:.1f} s; a sensor's noise never repeats, "
+                "so the camera hangs or plays a recording",
             )
         ]
 
@@ -202,8 +202,7 @@ class _Black:
         return [
             Health(
                 "black",
-                f"nothing in the picture is brighter than {_BLACK_MAX} of 255: night, a cover on the "
-                "lens, or a sensor that sees nothing",
+                f"no pixel is brighter than {_BLACK_MAX} of 255: night, a covered lens or a sensor fault",
             )
         ]
 
@@ -256,7 +255,7 @@ class _Changed:
             Health(
                 "changed",
                 f"another picture than before for {now_s - self._since_s:.0f} s (correlation "
-                f"{likeness:.2f}): was the camera moved, turned or covered?",
+                f"{likeness:.2f}): check whether the camera was moved, turned or covered",
             )
         ]
 
@@ -268,7 +267,7 @@ def _coarse(grid: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def _likeness(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
-    """Pearson's correlation, -1..1; a picture without structure is like another such, and no other."""
+    """Pearson's correlation, -1..1; between uniform pictures 1, between a uniform and another one 0."""
     a, b = one.ravel(), other.ravel()
     a, b = a - np.add.reduce(a) / a.size, b - np.add.reduce(b) / b.size
     a_power, b_power = float(a @ a), float(b @ b)

@@ -1,13 +1,13 @@
-"""Frames in memory that two processes share: one writes, one reads the newest without copying it.
+"""Frames in shared memory: one process writes, another reads the newest without copying it.
 
-There are three slots: one that is being written, the newest complete one, and the one that the
-reader holds. Each belongs to one side at any time, so a frame is never torn, the writer never waits
-for the reader, and what the reader was given stays as it is until it asks for the next. Which slot
-is whose is said in a file of its own, under a record lock: the kernel gives the lock
-back when its holder is killed, as no semaphore does.
+There are three slots: one being written, the newest complete one, and the one that the reader holds.
+Each belongs to one side at any time, so no frame is ever half overwritten, the writer never waits for
+the reader, and the reader's frame is unchanged until it takes the next. The owners of the slots are
+stored in a separate file under a record lock: unlike a semaphore, the kernel releases it when its
+holder is killed.
 
-The memory has no name (``memfd_create``): it is gone with the last process that has it, however that
-ends. Slots lie far apart in a sparse file, so a larger picture needs no more than a longer mapping.
+The memory has no name (``memfd_create``): it is freed with the last process that holds it, however that
+ends. Slots are far apart in a sparse file, so a larger picture only needs a longer mapping.
 """
 
 from __future__ import annotations
@@ -29,31 +29,31 @@ from edge_sdk.types import Frame, PixelFormat
 
 _SLOTS = 3
 _FORMATS: tuple[PixelFormat, ...] = ("rgb", "bgr", "rgba", "gray", "i420")
-# Room for a picture of 178 megapixels; only what is written takes memory.
+# Holds a picture of 178 megapixels; only written pages take memory.
 _STRIDE_BYTES = 1 << 29
 
 _NOBODY = -1
 # Newest slot, slot that the reader holds, frames published so far.
 _STATE = struct.Struct("=iiq")
-# Number of publication, index, timestamp, presentation time (-1: none), format, dimensions, shape,
-# length of the name.
+# Sequence number, index, timestamp, presentation time (-1: none), format, dimensions, shape, length of
+# the name.
 _FRAME = struct.Struct("=qqqqii3iH")
 _NAME_BYTES = 4096  # PATH_MAX
 _FRAME_AT, _FRAME_STEP = 64, 8192
 _CONTROL_BYTES = _FRAME_AT + _SLOTS * _FRAME_STEP
-# More frames than a camera gives in a year, between two that are read; and the largest JSON integer.
+# Limit on frames between two reads, more than a camera delivers in a year; and the largest JSON integer.
 _AHEAD_MAX, _INDEX_MAX = 1 << 32, 1 << 53
 _LOCK_WAIT_S, _LOCK_TRY_S = 0.1, 0.0001
 
 
 class Descriptors(NamedTuple):
-    """What the two sides share, as file descriptors.
+    """The file descriptors that both sides share.
 
     Attributes:
-        control: a few pages that say which slot is whose.
+        control: a few pages with the owners of the slots.
         pixels: the slots.
-        published: an eventfd, raised by every new frame.
-        taken: an eventfd, raised by every frame that the reader takes.
+        published: an eventfd, set by every new frame.
+        taken: an eventfd, set by every frame that the reader takes.
     """
 
     control: int
@@ -63,10 +63,10 @@ class Descriptors(NamedTuple):
 
     @classmethod
     def new(cls) -> Descriptors:
-        """Memory without a frame in it, closed by ``close()``.
+        """Creates empty shared memory; release it with ``close()``.
 
         Raises:
-            OSError: no memory, no descriptors left.
+            OSError: no memory or no descriptors left.
         """
         with contextlib.ExitStack() as undo:
             made = []
@@ -77,7 +77,7 @@ class Descriptors(NamedTuple):
             return cls(*made)
 
     def close(self) -> None:
-        """Closes them; what is mapped stays mapped."""
+        """Closes the descriptors; existing mappings stay valid."""
         for descriptor in self:
             os.close(descriptor)
 
@@ -93,8 +93,8 @@ def _pixels() -> int:
 
 
 def _memory(name: str, size_bytes: int) -> int:
-    """Memory whose size is sealed: a side that cut it off would end the other one with SIGBUS."""
-    import fcntl  # Windows imports this module, and has none
+    """Memory of sealed size: if one side truncated it, the other would get SIGBUS."""
+    import fcntl  # missing on Windows, which imports this module too
 
     seals = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
     descriptor = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
@@ -112,7 +112,7 @@ def _event() -> int:
 
 
 class _Shared:
-    """What both sides do: the state under its lock, and the slots mapped as far as needed."""
+    """Common to both sides: the state under its lock, and the mapped slots."""
 
     def __init__(self, descriptors: Descriptors, access: int) -> None:
         self._descriptors = descriptors
@@ -122,10 +122,10 @@ class _Shared:
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
-        """Nobody else looks at the state meanwhile.
+        """Holds the lock on the state.
 
         Raises:
-            TimeoutError: the other side has held the lock for 0.1 s: it was stopped just then.
+            TimeoutError: the other side has held the lock for 0.1 s: its process is stopped.
         """
         import fcntl
 
@@ -145,7 +145,7 @@ class _Shared:
             fcntl.lockf(descriptor, fcntl.LOCK_UN, 1)
 
     def _slot(self, slot: int, size_bytes: int) -> mmap.mmap:
-        """A mapping of at least so many bytes; a shorter one lives on in the views of it."""
+        """A mapping of at least so many bytes; a replaced shorter one stays valid in its views."""
         mapped = self._slots[slot]
         if mapped is None or len(mapped) < size_bytes:
             mapped = self._slots[slot] = mmap.mmap(
@@ -158,10 +158,10 @@ class _Shared:
 
 
 class FrameWriter(_Shared):
-    """The side that captures.
+    """The capturing side.
 
     Args:
-        descriptors: what ``Descriptors.new`` made, in this process.
+        descriptors: from ``Descriptors.new``, in this process.
     """
 
     def __init__(self, descriptors: Descriptors) -> None:
@@ -177,7 +177,7 @@ class FrameWriter(_Shared):
         pixels = frame.pixels
         if pixels.dtype != np.uint8 or pixels.ndim > 3 or not 0 < pixels.nbytes <= _STRIDE_BYTES:
             raise FrameError(
-                f"{frame.name} gave a picture of {pixels.dtype} {pixels.shape}; expected uint8, two "
+                f"{frame.name} returned a picture of {pixels.dtype} {pixels.shape}; expected uint8, two "
                 f"or three dimensions, and at most {_STRIDE_BYTES >> 20} MiB: set a smaller size"
             )
         slot = self._slot(self._free, pixels.nbytes)
@@ -185,7 +185,7 @@ class FrameWriter(_Shared):
         self._publish(frame)
 
     def wait_until_taken(self) -> None:
-        """Returns when the newest frame has been taken, for sources of which none may be lost."""
+        """Waits until the newest frame is taken, for sources whose frames must all be delivered."""
         wait = select.poll()
         wait.register(self._descriptors.taken, select.POLLIN)
         while _STATE.unpack_from(self._control)[0] != _NOBODY:
@@ -202,7 +202,7 @@ class FrameWriter(_Shared):
                     _STATE.pack_into(self._control, 0, written, held, published + 1)
                     self._free = next(s for s in range(_SLOTS) if s not in (written, held))
                 break
-            except TimeoutError:  # the reader was stopped, perhaps for a while
+            except TimeoutError:  # the reader's process is stopped
                 continue
         _raise(self._descriptors.published)
 
@@ -226,10 +226,10 @@ class FrameWriter(_Shared):
 
 
 class FrameReader(_Shared):
-    """The side that classifies.
+    """The classifying side.
 
     Args:
-        descriptors: what ``Descriptors.new`` made, in this process; its owner closes them.
+        descriptors: from ``Descriptors.new``, in this process; their owner closes them.
     """
 
     def __init__(self, descriptors: Descriptors) -> None:
@@ -238,16 +238,16 @@ class FrameReader(_Shared):
         self.dropped = 0
 
     def take(self, first_index: int = 0) -> Frame | None:
-        """The newest frame where it has not been taken yet, else None.
+        """The newest frame if it has not been taken yet, else None.
 
-        ``pixels`` is a view of the shared memory that cannot be written to. It stays as it is until
-        the next call, and valid memory for as long as anybody has it.
+        ``pixels`` is a read-only view of the shared memory. It is unchanged until the next call, and
+        stays valid memory while it is referenced.
 
         Args:
-            first_index: is added to the frame's own index.
+            first_index: added to the frame's own index.
 
         Raises:
-            SourceLostError: what stands there cannot be a frame; the writer's memory is damaged.
+            SourceLostError: the shared memory holds no valid frame; the writer has damaged it.
         """
         _lower(self._descriptors.published)
         try:
@@ -288,13 +288,13 @@ class FrameReader(_Shared):
 
 def _damaged() -> SourceLostError:
     return SourceLostError(
-        "the shared memory of the capture process is damaged: its driver has written where it should "
-        "not; update the camera's driver"
+        "the shared memory of the capture process is damaged, probably by the camera's driver; update "
+        "the driver"
     )
 
 
 def _raise(event: int) -> None:
-    with contextlib.suppress(BlockingIOError):  # it is up already, 2**64 times
+    with contextlib.suppress(BlockingIOError):  # the counter is at its maximum, 2**64 - 2
         os.eventfd_write(event, 1)
 
 

@@ -1,7 +1,7 @@
-"""Sources by name: what stands behind ``--camera`` and ``--source``, as a value and as the source.
+"""Source specifications of ``--camera`` and ``--source``: parsed into a value, and opened.
 
-A specification is a small frozen value that can be sent to another process and opened there, as
-often as need be. It may hold a password (in a URL); whatever prints it prints it without.
+A specification is a small frozen value that can be sent to another process and opened there, any
+number of times. It may contain a password (in a URL), which is never printed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ FORMS = (
     "fake:PATH?fps=30&stall@100, or an existing video, picture or folder"
 )
 STREAM_SCHEMES = ("rtsp", "rtsps", "http", "https")
-# Pictures are what images.EXTENSIONS names; the list is repeated since that module loads OpenCV.
+# The same list as images.EXTENSIONS, repeated because that module loads OpenCV.
 _PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 
 _log = logging.getLogger("edgecls.sources")
@@ -38,14 +38,14 @@ _log = logging.getLogger("edgecls.sources")
 class SourceSpec:
     """Where frames come from, before anything is opened.
 
-    ``str()`` and ``repr()`` leave user names, passwords and tokens out; ``target`` has them.
+    ``str()`` and ``repr()`` omit user names, passwords and tokens; ``target`` contains them.
 
     Attributes:
-        kind: which source opens it.
-        target: a camera's number (empty: the first there is), a device, a URL, a path.
-        replay: how a fake camera plays; None for the others.
-        memory: a file in which a fake camera remembers between its openings what has happened, so
-            that faults happen once; empty: it does not. Not part of the comparison.
+        kind: the kind of source.
+        target: a camera's number (empty: the first one), a device, a URL, a path.
+        replay: the script of a fake camera; None for other kinds.
+        memory: a file that keeps a fake camera's state between openings, so that faults happen
+            once; empty: none. Not compared.
     """
 
     kind: SourceKind
@@ -64,12 +64,12 @@ class SourceSpec:
 
     @property
     def live(self) -> bool:
-        """Whether it is a camera or a stream, whose frames go on whether somebody reads or not."""
+        """Whether it is a camera or a stream, which produces frames whether or not they are read."""
         return self.kind not in ("video", "folder")
 
 
 def parse_source(text: str) -> SourceSpec:
-    """Reads a source's name; nothing is opened, and OpenCV is not loaded.
+    """Parses a source specification; opens nothing and does not load OpenCV.
 
     Args:
         text: ``auto``, ``picamera[:N]``, ``webcam[:N]``, ``/dev/videoN``, an ``rtsp`` or ``http``
@@ -77,7 +77,7 @@ def parse_source(text: str) -> SourceSpec:
             picture or a folder.
 
     Raises:
-        SourceSpecError: it is none of these.
+        SourceSpecError: none of these.
     """
     kind, colon, rest = text.partition(":")
     if text == "auto":
@@ -114,7 +114,7 @@ def _fake(text: str, rest: str) -> SourceSpec:
 def _stream(text: str, scheme: str) -> SourceSpec:
     if scheme not in STREAM_SCHEMES:
         raise SourceSpecError(
-            f"{redact(text)}: {scheme}:// is no kind of source; expected one of {FORMS}"
+            f"{redact(text)}: {scheme}:// is no supported scheme; expected one of {FORMS}"
         )
     if not re.match(r"[a-z]+://[^/?#\s]+", text, re.IGNORECASE) or re.search(r"[\x00-\x20]", text):
         raise SourceSpecError(
@@ -143,38 +143,38 @@ def open_source(
     size: tuple[int, int] | None = None,
     *,
     max_pixels: int | None = None,
-    say: Callable[[str], None] = _log.info,
+    note: Callable[[str], None] = _log.info,
 ) -> FrameSource:
-    """Opens a source in this process, as it is: a driver that hangs hangs the reader.
+    """Opens a source in this process, without supervision: if its driver hangs, so does the reader.
 
     Args:
-        spec: what to open, a text as for ``parse_source``, or its result.
-        size: ``(width, height)`` of the model's input in pixels. A camera is asked for at least
-            that, over its whole field of view; None: for about 640 x 480.
-        max_pixels: larger pictures and frames are refused; None: those of more than 64 megapixels.
-        say: is told in a sentence what was found, where something was to be chosen.
+        spec: text as for ``parse_source``, or its result.
+        size: ``(width, height)`` of the model's input in pixels. A camera is set to at least that,
+            over its whole field of view; None: about 640 x 480.
+        max_pixels: limit on the pixels of pictures and frames; None: 64 megapixels.
+        note: called with a sentence about the choice of a camera, if there was one.
 
     Raises:
-        SourceSpecError: the text names no source.
+        SourceSpecError: the text is invalid.
         CameraNotFoundError: no such camera, or its package is missing.
-        SourceNotFoundError: no such file, or nothing to read in it.
+        SourceNotFoundError: no such file, or no picture in it.
         UnreadableImageError: a file that is no video.
     """
     if isinstance(spec, str):
         spec = parse_source(spec)
     if spec.kind == "auto":
-        return _open_first(size, max_pixels, say)
+        return _open_first(size, max_pixels, note)
     if spec.kind == "picamera":
         from edge_sdk.sources.picamera import PiCamera
 
-        return PiCamera(int(spec.target) if spec.target else None, size=size, say=say)
+        return PiCamera(int(spec.target) if spec.target else None, size=size, note=note)
     from edge_sdk.vision.limits import MAX_PIXELS
 
     most = MAX_PIXELS if max_pixels is None else max_pixels
     if spec.kind == "webcam":
         from edge_sdk.sources.webcam import Webcam
 
-        return Webcam(spec.target, size=size, max_pixels=most, say=say)
+        return Webcam(spec.target, size=size, max_pixels=most, note=note)
     if spec.kind == "stream":
         from edge_sdk.sources.network import NetworkStream
 
@@ -193,22 +193,22 @@ def open_source(
 
 
 def _open_first(
-    size: tuple[int, int] | None, max_pixels: int | None, say: Callable[[str], None]
+    size: tuple[int, int] | None, max_pixels: int | None, note: Callable[[str], None]
 ) -> FrameSource:
-    """The Pi camera, or else the first webcam."""
+    """The Pi camera, else the first webcam."""
     reasons = []
     for kind in ("picamera", "webcam"):
         try:
-            source = open_source(SourceSpec(kind), size, max_pixels=max_pixels, say=say)
+            source = open_source(SourceSpec(kind), size, max_pixels=max_pixels, note=note)
         except CameraNotFoundError as error:
             reasons.append(f"{kind}: {error}")
             continue
         with contextlib.suppress(AttributeError):
-            say(f"camera: {source.name}")  # type: ignore[attr-defined]
+            note(f"camera: {source.name}")  # type: ignore[attr-defined]
         return source
     raise CameraNotFoundError(
-        "found no camera.\n  "
+        "no camera was found.\n  "
         + "\n  ".join(reasons)
-        + "\n  Plug one in, or name it: --camera SPEC "
+        + "\n  Plug one in, or name one: --camera SPEC "
         f"with one of {FORMS}"
     )

@@ -1,7 +1,7 @@
-"""A source in a child process, watched: a driver that hangs or crashes costs frames, nothing else.
+"""A supervised source in a child process: a driver that hangs or crashes only costs frames.
 
-``SupervisedSource`` is a state machine that ``read()`` moves on; there is no thread. It has a child
-that delivers, a child that is opening, or none and a time for the next attempt.
+``SupervisedSource`` is a state machine that ``read()`` advances; there is no thread. It has a child that
+delivers, a child that is opening, or no child and a time for the next attempt.
 """
 
 from __future__ import annotations
@@ -26,7 +26,14 @@ from edge_sdk.errors import (
 )
 from edge_sdk.machine.load import shortage
 from edge_sdk.retry import BackOff, Silence
-from edge_sdk.sources.capture_process import CaptureChild, Ended, Failed, Leaving, Opened, Remark
+from edge_sdk.sources.capture_process import (
+    CaptureChild,
+    Ended,
+    Failed,
+    KilledChildren,
+    Opened,
+    Remark,
+)
 from edge_sdk.sources.picture_health import DamagedFrames, PictureHealth
 from edge_sdk.sources.specification import SourceKind, SourceSpec
 from edge_sdk.systems import require_linux
@@ -34,43 +41,43 @@ from edge_sdk.types import Frame, Health, HealthKind
 
 _log = logging.getLogger("edgecls.sources")
 
-_ANSWER_S = 0.4  # the port promises one within half a second
-_FILE_STALL_S = 60.0  # a large picture may take long to decode; nobody has to be quick there
+_ANSWER_S = 0.4  # the port requires an answer within 0.5 s
+_FILE_STALL_S = 60.0  # a large picture may take long to decode, and files have no deadline
 _CLOSE_S = 0.7
 _KEPT = 100
-_SIZED = ("auto", "picamera", "webcam")  # the others have one size
-_HEALTHY = ("frozen", "resized")  # ended by us, and opened again at once
+_SIZED = ("auto", "picamera", "webcam")  # other kinds have one size
+_HEALTHY = ("frozen", "resized")  # ended on purpose, and reopened at once
 _AUTO: dict[str, SourceKind] = {"PiCamera": "picamera", "Webcam": "webcam"}
 
 
 class SupervisedSource:
-    """Captures in a child process, hands out its newest frame, and opens the source anew as needed.
+    """Captures in a child process, returns its newest frame, and reopens the source as needed.
 
-    Files (``spec.live`` is false) are delivered whole and in order instead, one picture decoded
-    ahead, and not opened again: there the child only keeps a decoder's crash out of this process.
+    Of files (``spec.live`` is false) every frame is delivered in order, one decoded ahead, and they are
+    not reopened: there the child only isolates this process from a decoder's crash.
 
     Args:
-        spec: what to open.
-        size: ``(width, height)`` of the model's input in pixels; a camera gives at least that.
-        stall_s: without a frame for so long, a camera counts as hanging: its process is killed and
-            started anew.
+        spec: the source.
+        size: ``(width, height)`` of the model's input in pixels; frames are at least that large.
+        stall_s: seconds without a frame after which a camera counts as stalled: its process is
+            killed and restarted.
         give_up_s: seconds without a camera after which it is lost for good; None: never.
-        frozen_s: seconds of the very same picture that make it frozen; None: it may stand still.
-        changed_s: seconds that a picture must stand still before another one counts as changed;
-            None: it may change.
-        open_s: seconds that opening may take, and the first frame after it: a sensor starts, a
-            stream waits for a whole picture (key frames are up to ten seconds apart).
-        max_pixels: larger pictures and frames are refused; None: those of more than 64 megapixels.
-        say: is told in a sentence what was found, where something was to be chosen.
+        frozen_s: seconds of identical frames after which the camera counts as frozen; None: no check.
+        changed_s: seconds that a picture must be still before another one counts as changed;
+            None: no check.
+        open_s: timeout in seconds for opening, and for the first frame after it: a sensor starts, a
+            stream waits for a key frame (up to ten seconds apart).
+        max_pixels: limit on the pixels of pictures and frames; None: 64 megapixels.
+        note: called with a sentence about the choice of a camera, if there was one.
 
     Attributes:
-        name: what a person would call the source, without credentials.
-        reopenings: how often it was opened anew and delivered again.
+        name: the source's name for users, without credentials.
+        reopenings: how often it was reopened and delivered frames again.
 
     Raises:
         UnsupportedSystemError: this is not Linux.
-        SourceError: the first opening failed, with the class and words of ``open_source``; nothing
-            is tried again.
+        SourceError: the first opening failed, with the class and message of ``open_source``; there
+            is no retry.
     """
 
     def __init__(
@@ -84,15 +91,15 @@ class SupervisedSource:
         changed_s: float | None = 20.0,
         open_s: float = 15.0,
         max_pixels: int | None = None,
-        say: Callable[[str], None] = _log.info,
+        note: Callable[[str], None] = _log.info,
     ) -> None:
         require_linux(
-            "a source in a process of its own",
+            "a source in a child process",
             "Pictures and videos work here: edgecls run MODEL --source PATH; or run it on the device",
         )
         self.name = str(spec)
         self.reopenings = 0
-        self._spec, self._size, self._say = spec, size, say
+        self._spec, self._size, self._note = spec, size, note
         self._max_pixels = max_pixels
         self._stall_s = stall_s if spec.live else max(stall_s, _FILE_STALL_S)
         self._open_s = open_s
@@ -106,17 +113,17 @@ class SupervisedSource:
         self._idle = select.poll()
         self._idle.register(self._wake, select.POLLIN)
         self._child: CaptureChild | None = None
-        self._leaving = Leaving()
+        self._killed = KilledChildren()
         self._health: deque[Health] = deque(maxlen=_KEPT)
-        self._unreadable: deque[UnreadableImageError] = deque()  # of files, each one is reported
-        self._final: EdgeClsError | None = None  # what every read() raises from now on
+        self._unreadable: deque[UnreadableImageError] = deque()  # of files: each one is raised
+        self._final: EdgeClsError | None = None  # raised by every later read()
         self._ended = self._opened_once = False
-        self._last_word: EdgeClsError | Literal["ended"] | None = None  # of the child there is
+        self._final_message: EdgeClsError | Literal["ended"] | None = None  # of the current child
         self._silence = Silence(open_s)
-        self._down_s: float | None = None  # since when there is no camera
-        self._why = ""  # as of the last failure
+        self._down_s: float | None = None  # when the camera was lost
+        self._why = ""  # reason of the last failure
         self._retry_s = 0.0
-        self._thawed = False  # opening it anew was tried for this frozen picture
+        self._reopened_frozen = False  # it was reopened for this frozen picture
         self._first_index = self._next_index = 0
         self._dropped = 0
         self._given: tuple[int, int] | None = None  # width and height of the newest frame
@@ -128,30 +135,30 @@ class SupervisedSource:
 
     @property
     def dropped(self) -> int:
-        """Frames so far that nobody read because a newer one had come; always 0 for files."""
+        """Frames so far that a newer one replaced before they were read; always 0 for files."""
         child = self._child
         return self._dropped + (child.frames.dropped if child else 0)
 
     @property
     def damaged(self) -> int:
-        """Frames of a camera so far that were damaged, and dropped; always 0 for files."""
+        """Damaged frames of a camera dropped so far; always 0 for files."""
         return self._damaged.count
 
     def take_health(self) -> Sequence[Health]:
-        """What has happened since the last call, oldest first: the last 100 at most."""
+        """The health records since the last call, oldest first: the last 100 at most."""
         taken, self._health = self._health, deque(maxlen=_KEPT)
         return tuple(taken)
 
     def read(self) -> Frame | None:
         """The newest frame; None after the end of a file, or after ``close()`` in any thread.
 
-        ``pixels`` are a view of shared memory that cannot be written to, as it is until the next
-        ``read()``. ``index`` counts on over reopenings, dropped frames included.
+        ``pixels`` is a read-only view of shared memory, unchanged until the next ``read()``. ``index``
+        continues over reopenings, dropped frames included.
 
         Raises:
-            NoFrameYetError: none came within 0.4 s; the source may be about to be opened anew.
-            UnreadableImageError: one picture of a folder or a video is bad; the next call goes on.
-            SourceLostError: the source was away for ``give_up_s``, or a file's decoder crashed.
+            NoFrameYetError: none arrived within 0.4 s; the source may be about to be reopened.
+            UnreadableImageError: one picture of a folder or a video is bad; the next call continues.
+            SourceLostError: the source was missing for ``give_up_s``, or a file's decoder crashed.
         """
         with self._reading:
             until_s = time.monotonic() + _ANSWER_S
@@ -166,28 +173,30 @@ class SupervisedSource:
                 if self._ended:
                     break
                 if self._final is None and time.monotonic() >= until_s:
-                    raise NoFrameYetError(f"{self.name}: no frame for {_ANSWER_S:g} s; ask again")
+                    raise NoFrameYetError(
+                        f"{self.name}: no frame for {_ANSWER_S:g} s; call read() again"
+                    )
             return None
 
     def ask_for(self, size: tuple[int, int]) -> bool:
-        """Sees to it that frames cover ``(width, height)`` pixels, see ``SizedSource``.
+        """Requests frames that cover ``(width, height)`` pixels, see ``SizedSource``.
 
-        Where the frames so far do not, a camera is opened again: a moment passes without frames.
+        If the current frames do not, a camera is reopened, with a short gap between frames.
         """
         with self._reading:
             asked, self._size = self._size, size
             if self._spec.kind not in _SIZED or self._given is None or self._closed:
                 return False
             if _covers(self._given, size) or (asked is not None and _covers(asked, size)):
-                return False  # there are enough pixels, or as many as the camera can give
+                return False  # enough pixels already, or as many as the camera has
             if self._child is not None:
                 self._fail(
-                    "resized", f"a model of {size[0]} x {size[1]} pixels needs larger pictures"
+                    "resized", f"a model of {size[0]} x {size[1]} pixels needs larger frames"
                 )
             return True
 
     def close(self) -> None:
-        """Ends the child and gives back everything; a ``read()`` in another thread returns None."""
+        """Ends the child and releases all resources; a ``read()`` in another thread returns None."""
         if self._closed:
             return
         self._closed = True
@@ -215,7 +224,7 @@ class SupervisedSource:
             raise self._final
 
     def _step(self, until_s: float) -> Frame | None:
-        """Moves on by one event, waiting for it until then; the newest frame if there is one."""
+        """Waits for one event until then and handles it; returns the newest frame, if any."""
         now_s = time.monotonic()
         child = self._child
         if child is None:
@@ -225,12 +234,14 @@ class SupervisedSource:
             return None  # read() raises one of them first
         events = child.wait(min(until_s - now_s, self._silence.patience(now_s)))
         try:
-            if events.spoke:
+            if events.readable:
                 was_open = self._opened_once
                 self._listen(child)
                 if not was_open and self._opened_once:
-                    return None  # the constructor waits for no more
-            frame = child.frames.take(self._first_index)  # the last may come before a last word
+                    return None  # the constructor waits only for this
+            frame = child.frames.take(
+                self._first_index
+            )  # the last frame may precede a final message
         except SourceLostError as error:
             self._fail("lost", str(error))
             return None
@@ -238,11 +249,11 @@ class SupervisedSource:
         if frame is not None:
             return self._deliver(frame, now_s)
         self._silence.listened(now_s - began_s)
-        if self._last_word == "ended":
+        if self._final_message == "ended":
             self._ended = True
-        elif self._last_word is not None:
-            self._fail("lost", str(self._last_word).rstrip("."), self._last_word)
-        elif events.hung_up and (ending := child.ending()) is not None:
+        elif self._final_message is not None:
+            self._fail("lost", str(self._final_message).rstrip("."), self._final_message)
+        elif events.closed and (ending := child.ending()) is not None:
             self._fail("lost", ending)
         elif self._silence.too_long(now_s):
             self._fail("stalled", f"no frame for {self._silence.seconds(now_s):.1f} s")
@@ -253,8 +264,8 @@ class SupervisedSource:
         give_up_s = self._down_s + self._give_up_s
         if now_s >= give_up_s:
             self._final = SourceLostError(
-                f"{self.name}: gone for {now_s - self._down_s:.0f} s (the last attempt: {self._why}); "
-                "mend that, see edgecls doctor, and start again, or wait longer with another give_up_s "
+                f"{self.name}: missing for {now_s - self._down_s:.0f} s (last attempt: {self._why}); "
+                "fix that, see edgecls doctor, and start again, or wait longer with another give_up_s "
                 "(--give-up)"
             )
         elif now_s >= self._retry_s:
@@ -264,16 +275,16 @@ class SupervisedSource:
 
     def _start(self) -> None:
         self._silence = Silence(self._open_s)
-        self._first_index, self._last_word = self._next_index, None
+        self._first_index, self._final_message = self._next_index, None
         try:
-            self._leaving.check()
+            self._killed.check()
             self._child = CaptureChild(self._spec, self._size, self._wake, self._max_pixels)
         except OSError as error:
             why = f"the capture process cannot be started ({error.strerror or error}"
             lacking = shortage(error)
             why += f": {lacking.what}; {lacking.fix})" if lacking else ")"
-            if self._down_s is not None and self._why != why:  # the camera is not to blame any more
-                self._health.append(Health("lost", f"{why}; trying again"))
+            if self._down_s is not None and self._why != why:  # the camera is no longer the cause
+                self._health.append(Health("lost", f"{why}; retrying"))
             self._fail("lost", why)
 
     def _listen(self, child: CaptureChild) -> None:
@@ -281,24 +292,26 @@ class SupervisedSource:
             match message:
                 case Opened(name, kind):
                     self.name = name
-                    if self._spec.kind == "auto":  # the same kind again, whatever is plugged in
+                    if (
+                        self._spec.kind == "auto"
+                    ):  # reopen the same kind, whatever is plugged in by then
                         self._spec = SourceSpec(_AUTO.get(kind, "auto"))
                     self._silence, self._opened_once = Silence(self._open_s), True
                 case Remark(text) if not self._opened_once:
-                    self._say(text)
+                    self._note(text)
                 case UnreadableImageError() if not self._spec.live:
                     self._unreadable.append(message)
                 case UnreadableImageError():
                     if health := self._damaged.see(message.reason, time.monotonic()):
                         self._health.append(health)
                 case Failed(error):
-                    self._last_word = error
+                    self._final_message = error
                 case Ended():
-                    self._last_word = "ended"
+                    self._final_message = "ended"
 
     @property
     def _is_full(self) -> bool:
-        """So many bad files are still to be reported that the child waits."""
+        """Whether so many unreadable files are pending that the child must wait."""
         return not self._spec.live and len(self._unreadable) >= _KEPT
 
     def _deliver(self, frame: Frame, now_s: float) -> Frame:
@@ -312,29 +325,28 @@ class SupervisedSource:
             self._health.append(Health("reopened", f"frames again after {away_s:.1f} s"))
         if self._pictures is not None:
             for health in self._pictures.see(frame, now_s):
-                self._note(health)
-            self._thawed = self._thawed and not self._pictures.moving
+                self._add_health(health)
+            self._reopened_frozen = self._reopened_frozen and not self._pictures.moving
         return frame
 
-    def _note(self, health: Health) -> None:
+    def _add_health(self, health: Health) -> None:
         if health.what != "frozen":
             self._health.append(health)
-        elif self._thawed:
-            self._health.append(Health("frozen", f"opened anew, and still {health.detail}"))
+        elif self._reopened_frozen:
+            self._health.append(Health("frozen", f"reopened, and still {health.detail}"))
         else:
-            self._thawed = True
+            self._reopened_frozen = True
             self._fail("frozen", health.detail)
 
     def _fail(self, what: HealthKind, why: str, error: EdgeClsError | None = None) -> None:
-        """The child is of no use any more: ends it, and sees to the next, or to the end."""
+        """Ends a failed child, and schedules the next attempt or the final error."""
         self._end_child(0.0)
         self._why = why
         _log.info("%s: %s: %s", self.name, what, why)
         now_s = time.monotonic()
         if not self._opened_once:
             self._final = error or SourceNotFoundError(
-                f"{self.name}: could not be opened ({why}); see what was printed before, and try "
-                "another source"
+                f"{self.name}: could not be opened ({why}); see the messages above, try another source"
             )
         elif not self._spec.live:
             self._final = SourceLostError(f"{self.name}: {why}; leave this file out")
@@ -342,7 +354,7 @@ class SupervisedSource:
             self._retry_s = now_s + (0.0 if what in _HEALTHY else self._back_off.failed())
             if self._down_s is None:
                 self._down_s = now_s
-                self._health.append(Health(what, f"{why}; opening it anew"))
+                self._health.append(Health(what, f"{why}; reopening"))
                 if self._pictures is not None:
                     self._pictures.restart()
 
@@ -351,7 +363,7 @@ class SupervisedSource:
         if child is not None:
             self._dropped += child.frames.dropped
             child.close(grace_s)
-            self._leaving.add(child)
+            self._killed.add(child)
 
 
 def _covers(given: tuple[int, int], size: tuple[int, int]) -> bool:

@@ -13,26 +13,26 @@ from edge_sdk.types import Frame
 from edge_sdk.vision.images import decode_image
 from edge_sdk.vision.limits import MAX_PIXELS
 
-# The count in a container's head is an estimate in some formats; a file is called cut off only
-# where more than this is missing.
+# The count in a container's header is an estimate in some formats; a file counts as cut off only if
+# more than this is missing.
 _MISSING_SHARE = 0.02
 _MISSING_FRAMES = 5
 
 
 class VideoSource:
-    """Reads each frame of a video once, losslessly and as fast as it is asked.
+    """Reads each frame of a video once, as fast as ``read()`` is called; none is dropped.
 
-    Frames are ``bgr``, as OpenCV decodes them, with ``presentation_ns`` as the file has it;
-    ``timestamp_ns`` is None, since no sensor saw them now. Frames of Motion-JPEG are ``rgb``: they are
-    decoded as picture files are, so that damaged ones are refused by name.
+    Frames are ``bgr``, as OpenCV decodes them, with the file's ``presentation_ns``; ``timestamp_ns`` is
+    None, since they were not captured now. Frames of Motion-JPEG are ``rgb``: they are decoded like
+    picture files, so that damaged ones are refused.
 
     Args:
-        path: anything that FFmpeg decodes.
+        path: a file that FFmpeg can decode.
         max_pixels: larger frames are refused.
 
     Raises:
         SourceNotFoundError: there is no such file.
-        UnreadableImageError: it is no video, nothing in it can be decoded, or its frames are too large.
+        UnreadableImageError: no video, no decodable frame, or frames that are too large.
     """
 
     def __init__(self, path: str | Path, *, max_pixels: int = MAX_PIXELS) -> None:
@@ -44,7 +44,7 @@ class VideoSource:
             raise UnreadableImageError(
                 self.name,
                 "no video that can be decoded (damaged, cut off, or another kind of file); "
-                "look at it with ffprobe, or copy it again",
+                "check it with ffprobe, or copy it again",
             )
         try:
             check_size(capture, self.name, max_pixels)
@@ -52,7 +52,7 @@ class VideoSource:
             capture.release()
             raise
         self._max_pixels = max_pixels
-        # A picture that is stored on its side is turned by OpenCV, which decodes it then.
+        # For rotated videos OpenCV decodes and turns the pictures.
         upright = not capture.get(cv2.CAP_PROP_ORIENTATION_META)
         self._shape = tuple(
             int(capture.get(side)) for side in (cv2.CAP_PROP_FRAME_HEIGHT, cv2.CAP_PROP_FRAME_WIDTH)
@@ -66,8 +66,8 @@ class VideoSource:
         """The next frame, None after the last one or after ``close()``.
 
         Raises:
-            UnreadableImageError: a frame of Motion-JPEG is damaged, and the next call goes on behind it;
-                or once, at the end of a file that ends long before it should.
+            UnreadableImageError: a Motion-JPEG frame is damaged, and the next call continues after it;
+                or once, at the end of a truncated file.
         """
         if self._capture is None:
             return None
@@ -81,7 +81,9 @@ class VideoSource:
             frame = decode_image(
                 picture.tobytes(), name=self.name, index=index, max_pixels=self._max_pixels
             )
-            if frame.pixels.shape[:2] != self._shape:  # one field of two: FFmpeg knows how to weave
+            if (
+                frame.pixels.shape[:2] != self._shape
+            ):  # one field of two: FFmpeg can interleave them
                 self._reopen_decoded(index)
                 return self.read()
             return dataclasses.replace(frame, presentation_ns=max(0, shown_ns))
@@ -89,7 +91,7 @@ class VideoSource:
         return Frame(pixels, format_, index, None, self.name, max(0, shown_ns))
 
     def _reopen_decoded(self, index: int) -> None:
-        """Has FFmpeg decode, from frame ``index`` on."""
+        """Reopens the file from frame ``index`` on, decoded by FFmpeg."""
         self.close()
         self._encoded, self._index = False, index
         self._capture = open_capture(self.name, cv2.CAP_FFMPEG, {})

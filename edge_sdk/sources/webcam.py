@@ -27,7 +27,7 @@ from edge_sdk.sources.capture import (
     quiet,
 )
 from edge_sdk.types import Frame
-from edge_sdk.vision.jpeg import damage, decode_heard
+from edge_sdk.vision.jpeg import damage, decode_with_warning
 from edge_sdk.vision.limits import MAX_PIXELS
 
 # linux/videodev2.h: struct v4l2_capability is driver[16], card[32], bus_info[32], version,
@@ -36,20 +36,20 @@ _CAPABILITY = struct.Struct("=16s32s32sIII12x")
 _QUERYCAP = 2 << 30 | _CAPABILITY.size << 16 | ord("V") << 8
 _VIDEO_CAPTURE = 0x1
 _DEVICE_CAPS = 0x80000000
-# What stands in /dev/video* on a Raspberry Pi beside webcams: the raw ends of its camera, its image
-# processor and its codecs. Their pictures are for libcamera and the decoder, not for us.
+# Other devices in /dev/video* on a Raspberry Pi: the raw camera interface, the image processor and the
+# codecs. Only libcamera and the decoder use them.
 _NOT_WEBCAMS = ("unicam", "rp1-cfe", "bcm2835-isp", "bcm2835-codec", "pispbe", "rpi-hevc", "rpivid")
 
 
 class V4L2Device(NamedTuple):
-    """A device file, and what its driver calls the camera."""
+    """A device file, and the driver's name for the camera."""
 
     path: str
     card: str
 
 
 def list_webcams(folder: str = "/dev") -> list[V4L2Device]:
-    """The webcams, by their numbers."""
+    """The webcams, sorted by number."""
     found = sorted(
         (int(match[1]), str(path))
         for path in Path(folder).glob("video*")
@@ -59,7 +59,7 @@ def list_webcams(folder: str = "/dev") -> list[V4L2Device]:
 
 
 def _webcam(path: str) -> V4L2Device | None:
-    import fcntl  # Linux's, as the whole of V4L2: this module loads everywhere
+    import fcntl  # Linux only, as V4L2 is; this module can be imported anywhere
 
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK)
@@ -89,27 +89,27 @@ def _text(field: bytes) -> str:
 
 _log = logging.getLogger("edgecls.sources")
 
-# Sizes that every webcam knows; the first that covers the model's input is asked for.
+# Sizes that every webcam supports; the first that covers the model's input is requested.
 _SIZES = ((640, 480), (1280, 720), (1920, 1080))
-# Uncompressed pictures above this come at 10 or 5 a second over USB 2 (640 * 480 * 2 bytes * 30 fps
-# are 18 of its 35 MB/s); as JPEGs they keep their rate.
+# Larger uncompressed pictures reach only 10 or 5 fps over USB 2 (640 * 480 * 2 bytes * 30 fps are 18 of
+# its 35 MB/s); as JPEGs they keep their rate.
 _UNCOMPRESSED_MAX = 640 * 480
 _MAX_EMPTY = 30
 
 
 class Webcam:
-    """Reads a V4L2 camera; frames are ``bgr`` or ``gray``, with the driver's time if it is known.
+    """Reads a V4L2 camera; frames are ``bgr`` or ``gray``, with the driver's timestamp if known.
 
-    OpenCV waits ten seconds for a camera that is silent (``$OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT``).
+    OpenCV's timeout for a frame is ten seconds (``$OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT``).
 
     Args:
-        device: a path, a number N for ``/dev/videoN``, or empty: the first webcam there is.
+        device: a path, a number N for ``/dev/videoN``, or empty: the first webcam.
         size: ``(width, height)`` in pixels that a frame must cover; None: 640 x 480.
         max_pixels: larger frames are refused.
-        say: is told which camera it is where none was named, and where its frames are too small.
+        note: called with a sentence about the camera chosen, and about frames that are too small.
 
     Raises:
-        CameraNotFoundError: there is none, or it may not be opened, or another program has it.
+        CameraNotFoundError: no such camera, no permission, or another program uses it.
     """
 
     def __init__(
@@ -118,14 +118,14 @@ class Webcam:
         *,
         size: tuple[int, int] | None = None,
         max_pixels: int = MAX_PIXELS,
-        say: Callable[[str], None] = _log.info,
+        note: Callable[[str], None] = _log.info,
     ) -> None:
-        path = _find(str(device), say)
+        path = _find(str(device), note)
         self.name = path
         capture = open_capture(path, cv2.CAP_V4L2, {})
         if capture is None:
             raise CameraNotFoundError(
-                f"{path}: is there, but cannot be opened: another program has it, or it is no camera; "
+                f"{path}: found, but cannot be opened: another program uses it, or it is no camera; "
                 f"find the program with fuser -v {path}, see all cameras with v4l2-ctl --list-devices"
             )
         self._capture: cv2.VideoCapture | None = capture
@@ -140,8 +140,8 @@ class Webcam:
             int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT)),
         )
         if size is not None and (self.size[0] < size[0] or self.size[1] < size[1]):
-            say(
-                f"{path} gives {self.size[0]} x {self.size[1]} pixels at most, less than the model's "
+            note(
+                f"{path} delivers at most {self.size[0]} x {self.size[1]} pixels, less than the model's "
                 f"{size[0]} x {size[1]}: its pictures are enlarged"
             )
         self._lost = False
@@ -151,21 +151,21 @@ class Webcam:
         """Waits for the next frame; None after ``close()``.
 
         Raises:
-            NoFrameYetError: the driver gave an empty picture; the next call goes on.
-            UnreadableImageError: a frame that the camera sent as JPEG is damaged; the next call goes on.
-            SourceLostError: the camera was unplugged, or is silent.
-            FrameError: pictures in a format that cannot be used.
+            NoFrameYetError: the driver returned an empty picture; the next call continues.
+            UnreadableImageError: a JPEG frame is damaged; the next call continues.
+            SourceLostError: the camera was unplugged, or sends nothing.
+            FrameError: pictures in an unsupported format.
         """
         if self._lost:
             raise self._gone()
         if self._capture is None:
             return None
         capture = self._capture
-        (ok, picture), warning = decode_heard(lambda: grab(capture))
+        (ok, picture), warning = decode_with_warning(lambda: grab(capture))
         if ok and picture is None:
             self._empty += 1
             if self._empty < _MAX_EMPTY:
-                raise NoFrameYetError(f"{self.name}: an empty picture; ask again")
+                raise NoFrameYetError(f"{self.name}: an empty picture; call read() again")
             ok = False
         if not ok or picture is None:
             self.close()
@@ -183,26 +183,26 @@ class Webcam:
     def _gone(self) -> SourceLostError:
         there = "silent" if Path(self.name).exists() else "unplugged"
         return SourceLostError(
-            f"{self.name}: the camera is {there} after {self._index} frames; look at its cable and "
-            "power supply, and at the end of dmesg"
+            f"{self.name}: the camera is {there} after {self._index} frames; check its cable, the "
+            "power supply, and the end of dmesg"
         )
 
     def close(self) -> None:
-        """Gives the camera back."""
+        """Releases the camera."""
         if self._capture is not None:
             self._capture.release()
             self._capture = None
 
 
-def _find(device: str, say: Callable[[str], None]) -> str:
+def _find(device: str, note: Callable[[str], None]) -> str:
     if not device:
         webcams = list_webcams()
         if not webcams:
             raise CameraNotFoundError(
                 "there is no webcam (no /dev/videoN that captures and may be opened); plug one in, and "
-                "if it is there: sudo usermod -aG video $USER, then log in again"
+                "if one is plugged in: sudo usermod -aG video $USER, then log in again"
             )
-        say(f"webcam: {webcams[0].path} ({webcams[0].card})")
+        note(f"webcam: {webcams[0].path} ({webcams[0].card})")
         return webcams[0].path
     path = f"/dev/video{device}" if device.isdecimal() else device
     if not Path(path).exists():
@@ -219,13 +219,13 @@ def _find(device: str, say: Callable[[str], None]) -> str:
 
 
 def _configure(capture: cv2.VideoCapture, want: tuple[int, int]) -> None:
-    """Asks for the size, one setting after the other: V4L2 takes none at opening.
+    """Requests the size, one setting after the other: V4L2 accepts none at opening.
 
-    What the driver refuses stays as it was; the size is read back by whoever asked.
+    Settings that the driver refuses are unchanged; the caller reads the size back.
     """
     with quiet():
         capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # the newest frame, not the oldest of four
-        if want[0] * want[1] > _UNCOMPRESSED_MAX:  # before the size: the driver adjusts that to it
+        if want[0] * want[1] > _UNCOMPRESSED_MAX:  # before the size: it depends on the format
             capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*"MJPG"))
         capture.set(cv2.CAP_PROP_FRAME_WIDTH, want[0])
         capture.set(cv2.CAP_PROP_FRAME_HEIGHT, want[1])

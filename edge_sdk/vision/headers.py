@@ -1,8 +1,8 @@
-"""What an image file says of itself before it is decoded.
+"""Reads the header of an image file before it is decoded.
 
-A picture of 236 kB can decode to hundreds of megabytes, and OpenCV fills the missing half of a
-cut JPEG with gray in silence: so size and completeness are read from the bytes first. Layouts
-follow the public specifications of the six formats.
+A picture of 236 kB can decode to hundreds of megabytes, and OpenCV silently fills the missing half
+of a truncated JPEG with gray: so size and completeness are read from the bytes first. Layouts follow
+the public specifications of the six formats.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ Kind = Literal["JPEG", "PNG", "WebP", "BMP", "GIF", "TIFF"]
 
 
 class ImageHeader(NamedTuple):
-    """What the bytes say without being decoded.
+    """Properties of an image file, read without decoding.
 
     Attributes:
         kind: the format.
         width, height: in pixels, as stored, before EXIF rotation.
-        complete: whether the end is there.
-        open_ended: a JPEG without its end mark, in which every scan has begun: the pixels may be
-            complete all the same, which only decoding shows. ``complete`` is then False.
-        bytes_per_pixel: memory that decoding takes at its peak, the ``(H, W, 3)`` result included.
-        passes: how often the decoder goes over all samples of the picture: 1, but for JPEGs of
-            several scans. A sample that is stored for every fourth pixel counts as a quarter.
+        complete: whether the end of the file is present.
+        open_ended: a JPEG without its end mark, in which every scan has begun: the pixels may still
+            be complete, which only decoding shows. ``complete`` is then False.
+        bytes_per_pixel: peak memory of decoding, the ``(H, W, 3)`` result included.
+        passes: how often the decoder passes over all samples of the picture: 1, except for JPEGs of
+            several scans. A sample stored for every fourth pixel counts as a quarter.
     """
 
     kind: Kind
@@ -40,18 +40,18 @@ class ImageHeader(NamedTuple):
 
     @property
     def memory_bytes(self) -> int:
-        """Memory that decoding takes at its peak."""
+        """Peak memory of decoding."""
         return round(self.width * self.height * self.bytes_per_pixel)
 
 
-# Peak of a process that decodes 24 megapixels with OpenCV 5.0: 6.0 for JPEG, PNG, BMP and TIFF of 8 or
-# 16 bits, as tests/fuzz/pictures.py measures it.
+# Peak bytes per pixel of a process that decodes 24 megapixels with OpenCV 5.0, measured by
+# tests/fuzz/pictures.py: 6.0 for JPEG, PNG, BMP and TIFF of 8 or 16 bits.
 _WEBP_BYTES = 7.1
 _GIF_BYTES = 12.2
 # Coefficients of a JPEG with several scans are kept until the end, two bytes for each sample.
 _COEFFICIENT_BYTES = 2
 _RESULT_BYTES = 3
-# More than any encoder writes, few enough to be walked through in a fraction of a second.
+# More than any encoder writes, and few enough to read in a fraction of a second.
 _MAX_SEGMENTS = 20_000
 _MAX_CHUNKS = 200_000
 
@@ -60,7 +60,7 @@ def read_header(data: bytes, name: str) -> ImageHeader:
     """Reads the header of an image file.
 
     Raises:
-        UnreadableImageError: empty, no known format, or the header itself is damaged.
+        UnreadableImageError: empty, no known format, or a damaged header.
     """
     if not data:
         raise UnreadableImageError(name, "the file is empty")
@@ -74,12 +74,12 @@ def read_header(data: bytes, name: str) -> ImageHeader:
         else:
             raise UnreadableImageError(
                 name,
-                f"not a picture; JPEG, PNG, WebP, BMP, GIF and TIFF are read, "
-                f"whatever the file's name ends in (this one starts with {data[:8]!r})",
+                f"not a picture; JPEG, PNG, WebP, BMP, GIF and TIFF are supported, "
+                f"whatever the file's extension (this one starts with {data[:8]!r})",
             )
     except (struct.error, IndexError, StopIteration) as error:
         raise UnreadableImageError(name, "its header is cut off or damaged") from error
-    raise UnreadableImageError(name, "its header names a picture without pixels")
+    raise UnreadableImageError(name, "its header declares a picture without pixels")
 
 
 # In entropy-coded data FF is followed by 00; FF FF is a fill byte, D0 to D7 restart an interval.
@@ -104,7 +104,7 @@ def _jpeg(data: bytes) -> ImageHeader:
         # SOF0..SOF15 but for DHT (C4), JPG (C8) and DAC (CC), which share the range.
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
             frame = _jpeg_frame(data, position)
-        if marker == 0xDA:  # entropy-coded data, in which FF D9 can only be the end of the image
+        if marker == 0xDA:  # entropy-coded data, where FF D9 can only be the end of the image
             if frame is None:
                 raise IndexError(position)
             return _jpeg_scans(data, position, frame)
@@ -113,7 +113,7 @@ def _jpeg(data: bytes) -> ImageHeader:
 
 
 class _JpegFrame(NamedTuple):
-    """What a SOF segment says; ``shares``: samples per pixel of each component, by its number."""
+    """A SOF segment; ``shares``: samples per pixel of each component, by its number."""
 
     width: int
     height: int
@@ -133,10 +133,10 @@ def _jpeg_frame(data: bytes, at: int) -> _JpegFrame:
 
 
 def _jpeg_scans(data: bytes, at: int, frame: _JpegFrame) -> ImageHeader:
-    """Goes through the scans of a JPEG, the first of which begins at ``at``.
+    """Reads the scans of a JPEG, the first of which begins at ``at``.
 
-    Each one has the decoder go over the picture, whether it holds data or not. One that is missing
-    leaves a progressive picture coarser than it was, which decoders accept.
+    Each scan is one pass of the decoder over the picture, with or without data. A missing scan makes a
+    progressive picture coarser, which decoders accept.
     """
     coefficients = 64 if frame.progressive else 1
     missing = {(number, k) for number in frame.shares for k in range(coefficients)}
@@ -159,7 +159,7 @@ def _jpeg_scans(data: bytes, at: int, frame: _JpegFrame) -> ImageHeader:
             numbers = data[at + 3 : at + 3 + 2 * data[at + 2] : 2]
             samples += sum(frame.shares.get(number, 1.0) for number in numbers)
             first, last, low_bit = data[at + length - 3 : at + length]
-            # Later bits of these coefficients are to come where the low four bits are not 0.
+            # If the low four bits are not 0, later scans refine these coefficients.
             if not frame.progressive:
                 missing -= {(number, 0) for number in numbers}
             elif low_bit & 15 == 0:
@@ -180,7 +180,7 @@ def _jpeg_scans(data: bytes, at: int, frame: _JpegFrame) -> ImageHeader:
 
 def _png(data: bytes) -> ImageHeader:
     width, height = struct.unpack_from(">II", data, 16)
-    # Chunk by chunk: one that claims to be longer than the file would have OpenCV reserve gigabytes.
+    # Chunk by chunk: for one that declares more bytes than the file has, OpenCV would reserve gigabytes.
     position = 8
     for _ in range(_MAX_CHUNKS):
         if position + 12 > len(data):
@@ -219,7 +219,7 @@ def _bmp(data: bytes) -> ImageHeader:
     else:
         width, height = struct.unpack_from("<ii", data, 18)
         (bits, compression) = struct.unpack_from("<HI", data, 28)
-        packed = compression in (1, 2)  # run lengths: the size of the rows is not known beforehand
+        packed = compression in (1, 2)  # run lengths: the size of the rows is unknown in advance
     width, height = abs(width), abs(height)
     row_bytes = (width * bits + 31) // 32 * 4
     needed = file_bytes if packed else pixels_at + row_bytes * height
@@ -248,7 +248,7 @@ def _tiff(data: bytes) -> ImageHeader:
             )
     if len(sides) != 2:
         raise IndexError(directory)
-    # OpenCV itself refuses a TIFF whose strips reach past the end.
+    # OpenCV itself refuses a TIFF with strips past the end.
     return ImageHeader("TIFF", sides[256], sides[257], complete=True)
 
 

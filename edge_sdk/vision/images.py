@@ -1,9 +1,9 @@
-"""Image files into frames: the one decoder of the project.
+"""Decodes image files into frames; the only decoder of the project.
 
-Every picture anywhere (training, calibration, validation, the device) is decoded here, so that
-all see the same pixels: EXIF orientation applied, 16 bits reduced to 8, palettes and CMYK expanded,
-gray spread over three channels, alpha dropped as Pillow's ``convert("RGB")`` and Keras do (but for
-TIFF and GIF, whose transparent pixels come as OpenCV makes them).
+Training, calibration, validation and the device all decode here, so that they see the same pixels:
+EXIF orientation applied, 16 bits reduced to 8, palettes and CMYK expanded, gray repeated in three
+channels, alpha dropped as Pillow's ``convert("RGB")`` and Keras do (except in TIFF and GIF, whose
+transparent pixels are as OpenCV decodes them).
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from edge_sdk.errors import UnreadableImageError
 from edge_sdk.files import read_file
 from edge_sdk.types import Frame
 from edge_sdk.vision.headers import ImageHeader, read_header
-from edge_sdk.vision.jpeg import damage, decode_heard
+from edge_sdk.vision.jpeg import damage, decode_with_warning
 from edge_sdk.vision.limits import MAX_PIXELS as MAX_PIXELS
 from edge_sdk.vision.limits import DecodingRoom, file_bytes
 
-# The formats whose headers we read, by the endings people give them.
+# The usual extensions of the supported formats.
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 
 _ROOM = DecodingRoom()
@@ -35,8 +35,8 @@ def read_image(path: str | Path, *, index: int = 0, max_pixels: int = MAX_PIXELS
     Args:
         path: a JPEG, PNG, WebP, BMP, GIF (first picture) or TIFF file.
         index: becomes ``Frame.index``.
-        max_pixels: width times height above which the file is refused unread; limits on memory and
-            work follow from it, see ``edge_sdk.vision.limits``.
+        max_pixels: limit on width times height, checked before decoding; limits on memory and work
+            follow from it, see ``edge_sdk.vision.limits``.
 
     Returns:
         A frame of ``(H, W, 3)`` uint8 pixels in RGB order, ``name`` set to the path.
@@ -69,23 +69,26 @@ def decode_image(
         name: becomes ``Frame.name``.
         index: becomes ``Frame.index``.
         max_pixels: as for ``read_image``.
-        most_bytes: memory that decoding may take; None: 9 bytes for each of ``max_pixels``.
-        live: it is a camera's frame, whose end may be padded with anything.
+        most_bytes: limit on decoding memory; None: 9 bytes for each of ``max_pixels``.
+        live: a camera's frame, whose padding at the end may have any value.
     """
     header = read_header(data, name)
     with _ROOM.take(header, name, max_pixels, most_bytes):
-        if header.open_ended:  # as every viewer does; that a pixel is missing is heard
+        if header.open_ended:  # as every viewer does; libjpeg warns if a pixel is missing
             data += _END_OF_IMAGE
         elif not header.complete:
             raise UnreadableImageError(name, f"the {header.kind} file is cut off; copy it again")
         pixels, harm = _decode(data, header, name, live)
     if pixels is None:
-        raise UnreadableImageError(name, f"a {header.kind} file by its head, but damaged inside")
+        raise UnreadableImageError(
+            name,
+            f"the {header.kind} file is damaged inside; copy it again",
+        )
     if harm and header.open_ended:
         raise UnreadableImageError(name, f"the {header.kind} file is cut off; copy it again")
     if harm:
         raise UnreadableImageError(
-            name, f"a {header.kind} file that is damaged inside ({harm}); copy it again"
+            name, f"the {header.kind} file is damaged inside ({harm}); copy it again"
         )
     return Frame(pixels.astype(np.uint8, copy=False), "rgb", index, None, name)
 
@@ -93,18 +96,18 @@ def decode_image(
 def _decode(
     data: bytes, header: ImageHeader, name: str, live: bool
 ) -> tuple[NDArray[np.uint8] | None, str]:
-    """The pixels, None where there are none, and what the decoder says about damage."""
+    """The pixels, None if decoding failed, and the decoder's warning about damage."""
     content = np.frombuffer(data, np.uint8)
 
     def decode() -> NDArray[np.uint8] | None:
-        # cv2's stubs know no None, which it gives for what it cannot decode.
+        # cv2's stubs omit None, which it returns for undecodable data.
         pixels: NDArray[np.uint8] | None = cv2.imdecode(content, cv2.IMREAD_COLOR_RGB)  # type: ignore[assignment]
         return pixels
 
     try:
         if header.kind != "JPEG":
             return decode(), ""
-        pixels, warning = decode_heard(decode)
+        pixels, warning = decode_with_warning(decode)
     except cv2.error as error:
         raise UnreadableImageError(name, f"OpenCV cannot decode it ({error.err})") from error
     return pixels, damage(warning, None if live else data) if warning else ""

@@ -1,8 +1,8 @@
-"""From a frame to a model's input pixels: the only crop, resize and colour conversion there is.
+"""From a frame to a model's input pixels: the project's only crop, resize and colour conversion.
 
 Crop, then halve each side by area averaging while it is at least twice the target, then resize
-linearly, then convert the colours of what is left. Averaging keeps fine stripes from aliasing (one
-halving is not enough for a 720p frame), and doing colours last touches the fewest pixels.
+linearly, then convert the colours. Averaging prevents aliasing of fine stripes (one halving is not
+enough for a 720p frame), and converting colours last touches the fewest pixels.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ _TO_GRAY: dict[PixelFormat, int] = {
 
 @dataclass(frozen=True, slots=True)
 class Preprocessing:
-    """How pictures become a model's input.
+    """How a picture is converted to a model's input.
 
     Attributes:
         width, height: of the model's input, in pixels.
         channels: 3 (RGB) or 1 (gray).
-        crop: ``center`` cuts the largest centred region of the target's shape; ``squash`` ignores
-            the picture's shape; ``letterbox`` fits all of it in and fills up with black.
+        crop: ``center`` cuts the largest centred region of the target's aspect ratio; ``squash``
+            ignores the aspect ratio; ``letterbox`` fits the whole picture in and pads with black.
     """
 
     width: int
@@ -53,7 +53,7 @@ class Preprocessing:
 
 
 def preprocess(frame: Frame | NDArray[np.uint8], how: Preprocessing) -> Pixels:
-    """The model's input pixels for one frame.
+    """Computes the model's input pixels for one frame.
 
     Args:
         frame: a frame in any format, or an array taken as RGB ``(H, W, 3)`` uint8.
@@ -71,9 +71,9 @@ def preprocess(frame: Frame | NDArray[np.uint8], how: Preprocessing) -> Pixels:
 
 
 class Preprocessor:
-    """``preprocess`` for a stream of frames: its buffers are kept from one frame to the next.
+    """``preprocess`` for a stream of frames; buffers are reused from frame to frame.
 
-    What a call returns is overwritten by the next call.
+    The result of a call is overwritten by the next call.
     """
 
     def __init__(self, how: Preprocessing) -> None:
@@ -134,9 +134,9 @@ class Preprocessor:
         height, width = pixels.shape[:2]
         channels = self.how.channels
         code = (_TO_RGB if channels == 3 else _TO_GRAY).get(format_)
-        if code is None:  # already as wanted
+        if code is None:  # already in the target format
             return np.ascontiguousarray(pixels).reshape(height, width, channels)
-        # Keyed by -1, and -2 above: a step of the resize must never write into what it reads.
+        # Keys -1, and -2 above: a resize step must never write into its own input.
         out = self._buffer(-1, height, width, *((3,) if channels == 3 else ()))
         converted = cv2.cvtColor(pixels, code, dst=out)
         return _uint8(converted).reshape(height, width, channels)
@@ -152,8 +152,8 @@ class Preprocessor:
 def _halving(width: int, height: int, size: tuple[int, int]) -> int:
     """OpenCV's fastest way to average by two.
 
-    Its fast area path halves both sides at once; where an even side is halved alone, linear
-    interpolation is the same mean of two pixels, five times as fast.
+    Its fast area path halves both sides at once; if one even side is halved alone, linear
+    interpolation gives the same mean of two pixels, five times as fast.
     """
     one_side = (width == size[0]) != (height == size[1])
     even = width % size[0] == 0 and height % size[1] == 0
@@ -193,5 +193,5 @@ def _center_crop(pixels: Pixels, width: int, height: int) -> Pixels:
 
 
 def _uint8(array: NDArray[Any]) -> Pixels:
-    # OpenCV's stubs promise "integer or floating"; uint8 in is uint8 out.
+    # OpenCV's stubs return "integer or floating"; uint8 in gives uint8 out.
     return array

@@ -1,4 +1,4 @@
-"""Pixels to what a model stores, and what it stores to probabilities: pure arithmetic.
+"""Pixels to stored input tensors, and stored output tensors to probabilities: pure arithmetic.
 
 There are only 256 pixel values, so normalisation and quantisation together are one table per
 channel: exact, fast, and testable in full.
@@ -27,14 +27,14 @@ RAW = Normalization((0.0,), (1.0,))  # 0..255
 UNIT = Normalization((0.0,), (255.0,))  # 0..1
 SYMMETRIC = Normalization((127.5,), (127.5,))  # -1..1
 
-# Temperatures that scores may have. Trained networks want 0.5 to 5 (Guo et al. 2017, table S2);
-# far beyond, every answer is certain, or none is, whatever the picture.
+# Allowed temperatures. Trained networks need 0.5 to 5 (Guo et al. 2017, table S2); far outside that
+# range all answers are certain, or none is.
 TEMPERATURES = (0.01, 100.0)
 NO_TEMPERATURE = 1.0
 
 
 class Encoder:
-    """Turns input pixels into the tensor a model stores.
+    """Converts input pixels to a model's stored input tensor.
 
     Args:
         spec: the model's input, of dtype uint8, int8 or float32.
@@ -45,7 +45,7 @@ class Encoder:
         self._dtype = np.dtype(spec.dtype)
         table = encoding_table(spec, normalization)
         self._identity = self._dtype == np.uint8 and bool((table == np.arange(256)[:, None]).all())
-        # OpenCV looks up 8-bit patterns; int8 is stored through its bits and viewed back.
+        # OpenCV looks up 8-bit patterns; int8 values are written as their bit patterns.
         bits = table.view(np.uint8) if self._dtype == np.int8 else table
         self._table = np.ascontiguousarray(bits).reshape(1, 256, -1)
 
@@ -61,9 +61,9 @@ def encoding_table(spec: TensorSpec, normalization: Normalization) -> Tensor:
     """The stored value of each pixel value, ``(256, 1)`` or ``(256, C)``, of the spec's dtype.
 
     A float input stores ``(pixel - mean) / std``, an integer one
-    ``round(real / scale) + zero_point`` limited to its range (TFLite's quantisation scheme). Where
-    that is within one count of the plain pixel (or pixel - 128 for int8), the plain value is taken:
-    it is what such models were tested with everywhere, and it costs nothing.
+    ``round(real / scale) + zero_point`` clipped to its range (TFLite's quantisation scheme). If that
+    is within one count of the plain pixel (or pixel - 128 for int8), the plain value is used: it is
+    how such models are usually tested, and it costs nothing.
     """
     pixels = np.arange(256, dtype=np.float64)[:, np.newaxis]
     real = (pixels - np.array(normalization.mean)) / np.array(normalization.std)
@@ -82,10 +82,10 @@ def encoding_table(spec: TensorSpec, normalization: Normalization) -> Tensor:
 
 
 def implied_normalization(quantization: Quantization, dtype: str) -> Normalization | None:
-    """The pixel range that a quantised input's own range stands for, None if it is none we know.
+    """The normalization implied by a quantised input's range, None if it is none of the usual ones.
 
-    The stored integers reach from ``real(min)`` to ``real(max)``; within 2 % of 0..255, 0..1 or
-    -1..1 they mean that (converters that average ranges come out up to 1.3 % wide).
+    The stored integers cover ``real(min)`` to ``real(max)``; within 2 % of 0..255, 0..1 or -1..1 that
+    range is assumed (converters that average ranges are off by up to 1.3 %).
     """
     limits = np.iinfo(dtype)
     scale, zero_point = quantization
@@ -118,29 +118,31 @@ def decode(
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     """Softmax over the last axis, shifted by its maximum so that it cannot overflow."""
-    with np.errstate(over="ignore"):  # the whole float range apart: -inf, whose power is 0
+    with np.errstate(
+        over="ignore"
+    ):  # logits as far apart as the float range: -inf, whose exponential is 0
         powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
     result: NDArray[np.float32] = powers / powers.sum(axis=-1, keepdims=True)
     return result
 
 
 def temper(scores: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
-    """Scores as they would be, had the logits been divided by a temperature (Guo et al. 2017).
+    """Scores with the logits divided by a temperature (Guo et al. 2017).
 
-    ``softmax(log p / T)``: the logits are log p up to a constant, which the softmax does not see.
-    Above 1 answers become less certain, below 1 more; the order of a picture's scores stays, though
-    scores that float32 can hardly tell apart may become equal. A score of 0 stays 0.
+    ``softmax(log p / T)``: the logits are log p up to a constant, which the softmax cancels.
+    Above 1 answers become less certain, below 1 more. The order of a picture's scores stays, except
+    that scores close to float32's resolution may become equal. A score of 0 stays 0.
 
     Args:
         scores: ``(C,)`` or ``(N, C)`` float32 probabilities.
-        temperature: within ``TEMPERATURES``. At 1 ``scores`` itself comes back, untouched.
+        temperature: within ``TEMPERATURES``. At 1 ``scores`` itself is returned, unchanged.
 
     Returns:
-        float32 probabilities of the same shape; NaN where scores are all 0, negative or no numbers.
+        float32 probabilities of the same shape; NaN where scores are all 0, negative or NaN.
     """
     if temperature == NO_TEMPERATURE:
         return scores
-    with np.errstate(divide="ignore", invalid="ignore"):  # log 0 = -inf, whose power is 0
+    with np.errstate(divide="ignore", invalid="ignore"):  # log 0 = -inf, whose exponential is 0
         logits = np.log(scores)
         logits /= np.float32(temperature)
         return softmax(logits)

@@ -28,7 +28,7 @@ def main(model: str, camera: str = "picamera") -> int:
         with Classifier.open(model, threads=2) as classifier:
             # The image processor scales at no cost, so the camera gets the model's size.
             needs = classifier.artifact.preprocessing
-            with open_camera(camera, size=(needs.width, needs.height), say=print) as source:
+            with open_camera(camera, size=(needs.width, needs.height), note=print) as source:
                 threading.Thread(target=print_statistics, args=(live, stop), daemon=True).start()
                 done = run(source, classifier, [], stop=stop, statistics=live)
     except EdgeClsError as error:

@@ -217,4 +217,4 @@ def test_what_takes_linux_is_refused_by_name(
     )
     assert done.returncode == 5
     assert f"this is {'macOS' if system == 'darwin' else 'Windows'}; " in done.stderr
-    assert " takes Linux. " in done.stderr
+    assert " needs Linux. " in done.stderr

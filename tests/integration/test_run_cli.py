@@ -60,7 +60,7 @@ def test_people_see_a_line_when_the_answer_changes(
         (["{model}", "--camera", "{pictures}"], "for files it is edgecls run MODEL --source"),
         (["{model}", "--camera", "webcm"], "expected one of auto, picamera"),
         (["{model}", "--camera", "webcam:x"], "the order is: edgecls run MODEL --camera [SPEC]"),
-        (["{model}", "--camera", "ftp://host/x"], "ftp:// is no kind of source"),
+        (["{model}", "--camera", "ftp://host/x"], "ftp:// is no supported scheme"),
         (["{model}", "--camera", "fake:{pictures}?fsp=3"], "fps"),
         (["{model}"], "Missing option '--camera' or '--source'"),
         (["--camera"], "Missing argument 'MODEL'"),

@@ -144,7 +144,7 @@ def test_a_model_that_is_refused_is_told_once(
         process.send_signal(signal.SIGTERM)
         _, errors, _ = _ended(process)
     assert process.returncode == 0
-    assert errors.count("the old model goes on") == 1, errors
+    assert errors.count("the old model stays active") == 1, errors
 
 
 def test_a_model_that_was_refused_does_not_stop_the_next_start(
@@ -164,7 +164,7 @@ def test_a_model_that_was_refused_does_not_stop_the_next_start(
     again = start("run", model, *_camera(digit_pictures, 20), "--json", "--limit", 3)
     lines, errors = again.communicate(timeout=60)
     assert again.returncode == 0
-    assert "model.tflite: bad, answers come from the last good copy" in errors
+    assert "model.tflite: bad model, using the last good copy" in errors
     told = whole_lines(lines)
     assert [line["what"] for line in told if line["type"] == "health"] == ["last good model"]
     assert [line["label"] for line in told if line["type"] == "frame"] == ["0", "1", "2"]

@@ -298,7 +298,7 @@ def test_weights_that_are_no_numbers_are_found(
     )
     result = edgecls("validate", *models, *words, "--data", digit_pictures, "--split", "all")
     assert result.exit_code == 1
-    assert "nan.tflite: the model answered with NaN" in result.stderr
+    assert "nan.tflite: the model returned NaN" in result.stderr
 
 
 @pytest.mark.parametrize(

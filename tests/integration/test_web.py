@@ -685,7 +685,7 @@ def test_the_command_shows_its_page_and_ends_within_two_seconds(
         connection.close()
     assert process.returncode == 0, errors
     assert "Traceback" not in errors
-    assert "left where it is" not in errors
+    assert "is abandoned" not in errors
     whole_lines(output)
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from edge_sdk import last_good
 from edge_sdk.errors import WriteError
-from edge_sdk.last_good import Keeping, LastGood
+from edge_sdk.last_good import CopyWriter, LastGood
 
 
 def _keep(copy: LastGood, data: bytes) -> None:
@@ -96,7 +96,7 @@ def test_on_a_full_disk_the_older_copy_stays(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
-    keeping = Keeping(copy, b"new", hashlib.sha256(b"new").hexdigest())
+    keeping = CopyWriter(copy, b"new", hashlib.sha256(b"new").hexdigest())
     assert keeping.done(10)
     assert "No space left" in keeping.problem
     assert _contents(copy) == [b"old"]
@@ -139,8 +139,8 @@ def test_the_later_of_two_copies_stays(copy: LastGood, monkeypatch: pytest.Monke
         sync(descriptor)
 
     monkeypatch.setattr(os, "fsync", slow)
-    first = Keeping(copy, b"first", hashlib.sha256(b"first").hexdigest())
-    second = Keeping(copy, b"second", hashlib.sha256(b"second").hexdigest(), after=first)
+    first = CopyWriter(copy, b"first", hashlib.sha256(b"first").hexdigest())
+    second = CopyWriter(copy, b"second", hashlib.sha256(b"second").hexdigest(), after=first)
     release.set()
     assert second.done(30)
     assert first.problem == second.problem == ""

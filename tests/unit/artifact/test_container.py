@@ -94,7 +94,7 @@ def test_a_model_without_anything_behind_it_has_no_files(public_data: Path) -> N
 def test_a_stripped_zip_is_named(golden: Container, tmp_path: Path) -> None:
     path = _write(tmp_path / "stripped.tflite", _model(golden))
     with pytest.raises(
-        CorruptArtifactError, match=r"stripped.*should carry edgecls\.json, labels\.txt"
+        CorruptArtifactError, match=r"stripped.*edgecls\.json, labels\.txt should be in it"
     ):
         read_container(path)
 
@@ -105,14 +105,14 @@ def test_a_file_missing_from_the_zip_is_named(
 ) -> None:
     files = {name: content for name, content in golden.files.items() if name != missing}
     path = _write(tmp_path / "x.tflite", _model(golden) + _zip(files))
-    with pytest.raises(CorruptArtifactError, match=rf"should carry {missing} and does not"):
+    with pytest.raises(CorruptArtifactError, match=rf"{missing} should be in it and is missing"):
         read_container(path)
 
 
 def test_edited_labels_are_refused(golden: Container, tmp_path: Path) -> None:
     files = {**golden.files, "labels.txt": golden.files["labels.txt"].replace(b"7", b"1")}
     path = _write(tmp_path / "x.tflite", _model(golden) + _zip(files))
-    with pytest.raises(CorruptArtifactError, match=r"labels\.txt is not what the manifest"):
+    with pytest.raises(CorruptArtifactError, match=r"labels\.txt does not match the manifest"):
         read_container(path)
 
 
@@ -121,7 +121,7 @@ def test_another_model_under_the_same_manifest_is_refused(
 ) -> None:
     path = _write(tmp_path / "x.tflite", _model(read_container(float16_artifact)))
     path.write_bytes(path.read_bytes() + _zip(golden.files))
-    with pytest.raises(CorruptArtifactError, match="the model is not what the manifest"):
+    with pytest.raises(CorruptArtifactError, match="the model does not match the manifest"):
         read_container(path)
 
 

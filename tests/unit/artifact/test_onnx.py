@@ -237,7 +237,7 @@ _EXTERNAL = _integer(14, 1) + encode_field(8, b"w")
     ids=["initializer", "location", "attribute", "inner graph"],
 )
 def test_weights_in_other_files_are_refused(model: bytes, tmp_path: Path) -> None:
-    with pytest.raises(UnsupportedArtifactError, match=r"weights in another file.*onnx\.save"):
+    with pytest.raises(UnsupportedArtifactError, match=r"weights are in another file.*onnx\.save"):
         Artifact.open(_at(tmp_path, model))
 
 

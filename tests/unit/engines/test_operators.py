@@ -38,7 +38,7 @@ def test_a_model_of_which_little_runs_inside_is_noted() -> None:
     share = Delegated(13, 1, 1, ("QUANTIZE", "CONV_2D", "A", "B", "C", "D", "E"))
     assert share.used
     assert share.note == (
-        "XNNPACK runs 1 of 13 operators; with the slower kernels of the interpreter: "
+        "XNNPACK runs 1 of 13 operators; the interpreter's slower kernels run the rest: "
         "QUANTIZE, CONV_2D, A, B, C, D, …"
     )
 

@@ -22,7 +22,7 @@ def test_messages_are_read() -> None:
     assert read_message(_line({"opened": "picamera:0", "kind": "PiCamera"})) == Opened(
         "picamera:0", "PiCamera"
     )
-    assert read_message(_line({"say": "found one"})) == Remark("found one")
+    assert read_message(_line({"note": "found one"})) == Remark("found one")
     assert read_message(_line({"ended": True})) == Ended()
     bad = read_message(_line({"unreadable": ["a.jpg", "cut off"]}))
     assert isinstance(bad, UnreadableImageError)
@@ -49,7 +49,7 @@ def test_messages_are_read() -> None:
                 {},
                 {"opened": 1},
                 {"opened": "x"},
-                {"say": 1},
+                {"note": 1},
                 {"ended": False},
                 {"unreadable": [1]},
                 {"unreadable": [1, 2]},
@@ -67,7 +67,7 @@ def test_messages_are_read() -> None:
     ],
 )
 def test_anything_else_is_one_kind_of_error(line: bytes) -> None:
-    with pytest.raises(SourceLostError, match="no message of it"):
+    with pytest.raises(SourceLostError, match="no valid message"):
         read_message(line)
 
 
@@ -75,7 +75,7 @@ _JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
 )
-_WORDS = st.sampled_from(["opened", "kind", "say", "unreadable", "failed", "ended"])
+_WORDS = st.sampled_from(["opened", "kind", "note", "unreadable", "failed", "ended"])
 
 
 @given(st.binary(max_size=200) | st.dictionaries(_WORDS, _JSON).map(_line))

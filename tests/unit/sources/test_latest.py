@@ -180,7 +180,7 @@ def test_a_frame_without_pixels_is_a_lost_source_and_no_bug() -> None:
     broken = Frame(None, "bgr", 0, None, "cam")  # type: ignore[arg-type]
     latest = LatestFrame(FakeSource([broken]))
     _until(lambda: latest._ended)
-    with pytest.raises(SourceLostError, match="cam: gave None for a picture"):
+    with pytest.raises(SourceLostError, match="cam: returned None, expected an array"):
         latest.read()
     latest.close()
 

@@ -119,26 +119,26 @@ def test_a_camera_without_modes_is_asked_for_its_own_shape(pi: type[Picamera2]) 
 
 def test_the_size_that_came_of_it_is_what_counts(pi: type[Picamera2]) -> None:
     pi.largest = (320, 240)
-    said: list[str] = []
-    camera = PiCamera(size=(512, 512), say=said.append)
+    notes: list[str] = []
+    camera = PiCamera(size=(512, 512), note=notes.append)
     assert camera.size == (320, 240)
     assert _read(camera).pixels.shape == (240, 320, 3)
-    assert any("less than the model's" in sentence for sentence in said)
+    assert any("less than the model's" in sentence for sentence in notes)
 
 
 def test_a_cropped_view_is_said(pi: type[Picamera2]) -> None:
     pi.cropped = True
-    said: list[str] = []
-    camera = PiCamera(say=said.append)
+    notes: list[str] = []
+    camera = PiCamera(note=notes.append)
     _read(camera), _read(camera)
-    assert len(said) == 1
-    assert "not its whole field of view" in said[0]
+    assert len(notes) == 1
+    assert "not its whole field of view" in notes[0]
 
 
 def test_a_whole_view_is_not_worth_a_word(pi: type[Picamera2]) -> None:
-    said: list[str] = []
-    _read(PiCamera(size=(224, 224), say=said.append))
-    assert said == []
+    notes: list[str] = []
+    _read(PiCamera(size=(224, 224), note=notes.append))
+    assert notes == []
 
 
 def test_a_format_that_is_no_picture_is_refused_and_the_camera_given_back(
@@ -225,12 +225,12 @@ def test_no_padding_of_a_row_is_in_the_picture(
 
 def test_a_size_that_the_driver_adjusts_is_read_back(pi: type[Picamera2]) -> None:
     pi.multiple_of = (64, 16)
-    said: list[str] = []
-    camera = PiCamera(size=(230, 230), say=said.append)
+    notes: list[str] = []
+    camera = PiCamera(size=(230, 230), note=notes.append)
     assert pi.last.asked["main"]["size"] == (410, 230)
     assert camera.size == (448, 240)
     assert _read(camera).pixels.shape == (240, 448, 3)
-    assert said == []  # it covers the model: nobody need know
+    assert notes == []  # it covers the model: nobody need know
 
 
 def test_a_camera_that_does_not_start_is_given_back(pi: type[Picamera2]) -> None:
@@ -271,9 +271,9 @@ def test_after_close_there_are_no_more_frames(pi: type[Picamera2]) -> None:
 
 
 def test_auto_takes_the_pi_camera_and_says_so(pi: type[Picamera2]) -> None:
-    said: list[str] = []
-    assert isinstance(open_source("auto", say=said.append), PiCamera)
-    assert said == ["camera: picamera:0"]
+    notes: list[str] = []
+    assert isinstance(open_source("auto", note=notes.append), PiCamera)
+    assert notes == ["camera: picamera:0"]
 
 
 def test_without_picamera2_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -318,9 +318,9 @@ def test_a_camera_that_does_not_tell_its_modes_is_used_all_the_same(
         raise RuntimeError("no raw stream")
 
     monkeypatch.setattr(pi, "sensor_modes", property(fail))
-    said: list[str] = []
-    assert _read(PiCamera(size=(224, 224), say=said.append)).pixels.shape == (224, 400, 3)
-    assert "no raw stream" in said[0]
+    notes: list[str] = []
+    assert _read(PiCamera(size=(224, 224), note=notes.append)).pixels.shape == (224, 400, 3)
+    assert "no raw stream" in notes[0]
 
 
 _side = st.integers(1, 3000)

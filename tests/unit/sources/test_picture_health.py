@@ -216,10 +216,10 @@ def test_damaged_frames_are_reported_at_once_and_then_once_a_minute() -> None:
     first = damaged.see("premature end", 100.0)
     assert first is not None
     assert first.what == "damaged"
-    assert first.detail == "1 frame dropped, 1 in all: premature end; the stream goes on"
+    assert first.detail == "1 frame dropped, 1 in all: premature end; the stream continues"
     assert [damaged.see("again", 100.0 + i) for i in range(1, 60)] == [None] * 59
     later = damaged.see("bad Huffman code", 160.0)
     assert later is not None
-    assert later.detail == "60 frames dropped, 61 in all: bad Huffman code; the stream goes on"
+    assert later.detail == "60 frames dropped, 61 in all: bad Huffman code; the stream continues"
     assert damaged.see("x", 219.9) is None
     assert damaged.count == 62

@@ -146,7 +146,7 @@ def test_the_error_lists_the_forms(text: str) -> None:
         ("size=640", "WIDTHxHEIGHT"),
         ("size=0x480", "WIDTHxHEIGHT"),
         ("repeat=0", "number of frames"),
-        ("repeat=10&stall@10", "starts over before"),
+        ("repeat=10&stall@10", "restarts before"),
         ("fps=max&freeze@1+2s", "frames, as in"),
         ("fps=max&stall@1+2", "seconds, as in"),
     ],
@@ -277,9 +277,9 @@ def _cameras(monkeypatch: pytest.MonkeyPatch, present: tuple[str, ...]) -> None:
 
 def test_auto_takes_a_webcam_where_there_is_no_pi_camera(monkeypatch: pytest.MonkeyPatch) -> None:
     _cameras(monkeypatch, ("webcam",))
-    said: list[str] = []
-    assert isinstance(open_source("auto", say=said.append), FakeSource)
-    assert said == ["camera: /dev/video3"]
+    notes: list[str] = []
+    assert isinstance(open_source("auto", note=notes.append), FakeSource)
+    assert notes == ["camera: /dev/video3"]
 
 
 def test_auto_without_any_camera_says_why_for_each(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -206,9 +206,9 @@ def test_a_size_that_covers_the_model_s_is_asked_for(
 
 def test_a_camera_that_gives_less_says_so(plug: _Plug, device: str) -> None:
     plug(largest=(320, 240))
-    said: list[str] = []
-    assert Webcam(device, size=(512, 512), say=said.append).size == (320, 240)
-    assert "less than the model's 512 x 512" in said[0]
+    notes: list[str] = []
+    assert Webcam(device, size=(512, 512), note=notes.append).size == (320, 240)
+    assert "less than the model's 512 x 512" in notes[0]
 
 
 def test_the_driver_s_time_is_used_where_it_is_ours(plug: _Plug, device: str) -> None:
@@ -271,9 +271,9 @@ def test_the_first_webcam_is_taken_and_named(
 ) -> None:
     plug(_picture(3))
     monkeypatch.setattr(webcam, "list_webcams", lambda: [V4L2Device(device, "C920")])
-    said: list[str] = []
-    assert _read(Webcam(say=said.append)).name == device
-    assert said == [f"webcam: {device} (C920)"]
+    notes: list[str] = []
+    assert _read(Webcam(note=notes.append)).name == device
+    assert notes == [f"webcam: {device} (C920)"]
 
 
 def test_what_is_no_v4l2_device_is_no_webcam(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from edge_sdk.errors import UnreadableImageError
 from edge_sdk.vision import jpeg as jpegwarnings
 from edge_sdk.vision.images import decode_image, read_image
-from edge_sdk.vision.jpeg import damage, decode_heard, warnings_are_heard
+from edge_sdk.vision.jpeg import damage, decode_with_warning, warnings_are_captured
 
 _PROGRESSIVE = (cv2.IMWRITE_JPEG_PROGRESSIVE, 1)
 _RESTARTS = (cv2.IMWRITE_JPEG_RST_INTERVAL, 2)
@@ -60,7 +60,7 @@ _KINDS = {
 
 
 def test_the_decoder_is_heard_here() -> None:
-    assert warnings_are_heard()
+    assert warnings_are_captured()
 
 
 @pytest.mark.parametrize("kind", _KINDS)
@@ -158,7 +158,7 @@ def test_threads_that_decode_at_once_are_told_apart() -> None:
     jobs = [torn if k % 7 == 3 else sound[k % 4] for k in range(600)]
 
     def judge(data: NDArray[np.uint8]) -> bool:
-        return bool(damage(decode_heard(lambda: cv2.imdecode(data, cv2.IMREAD_COLOR))[1]))
+        return bool(damage(decode_with_warning(lambda: cv2.imdecode(data, cv2.IMREAD_COLOR))[1]))
 
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(judge, jobs)) == [data is torn for data in jobs]
@@ -170,8 +170,8 @@ def test_a_decoder_that_raises_leaves_the_next_one_its_turn() -> None:
 
     for _ in range(3):
         with pytest.raises(ZeroDivisionError):
-            decode_heard(fail)
-    assert decode_heard(lambda: 5) == (5, "")
+            decode_with_warning(fail)
+    assert decode_with_warning(lambda: 5) == (5, "")
 
 
 def test_a_warning_while_another_picture_is_being_decoded_is_not_its_own() -> None:
@@ -187,11 +187,13 @@ def test_a_warning_while_another_picture_is_being_decoded_is_not_its_own() -> No
         return 7
 
     results = []
-    thread = threading.Thread(target=lambda: results.append(decode_heard(slow)))
+    thread = threading.Thread(target=lambda: results.append(decode_with_warning(slow)))
     thread.start()
     assert started.wait(30)
     other = threading.Thread(
-        target=lambda: results.append(decode_heard(lambda: cv2.imdecode(torn, 1) is not None))
+        target=lambda: results.append(
+            decode_with_warning(lambda: cv2.imdecode(torn, 1) is not None)
+        )
     )
     other.start()
     # The other one has printed by now, or waits for its turn alone; both are told apart.
@@ -206,7 +208,7 @@ def test_a_warning_while_another_picture_is_being_decoded_is_not_its_own() -> No
 _ELSEWHERE = """
 import ctypes, os, sys, threading
 import cv2, numpy as np
-from edge_sdk.vision.jpeg import decode_heard
+from edge_sdk.vision.jpeg import decode_with_warning
 libc = ctypes.CDLL(None)
 stderr = ctypes.c_void_p.in_dll(libc, "stderr")
 before = stderr.value
@@ -214,35 +216,35 @@ def decode():
     libc.fprintf(ctypes.c_void_p(stderr.value), b"a driver speaks\\n")
     print("Python speaks", file=sys.stderr, flush=True)
     return 1
-assert decode_heard(decode) == (1, "")
+assert decode_with_warning(decode) == (1, "")
 assert ctypes.c_void_p.in_dll(libc, "stderr").value == before
 half = cv2.imencode(".jpg", np.arange(4096, dtype=np.uint8).reshape(64, 64))[1]
 half = np.concatenate([half[: half.size // 2], np.array([255, 217], np.uint8)])
-print(decode_heard(lambda: cv2.imdecode(half, 1).shape)[1])
+print(decode_with_warning(lambda: cv2.imdecode(half, 1).shape)[1])
 if (child := os.fork()) == 0:
-    print("child:", decode_heard(lambda: cv2.imdecode(half, 1).shape)[1], flush=True)
+    print("child:", decode_with_warning(lambda: cv2.imdecode(half, 1).shape)[1], flush=True)
     os._exit(0)
 assert os.waitpid(child, 0)[1] == 0
 """
 
 
 @pytest.mark.parametrize("error", [AttributeError, OSError, TypeError])
-def test_without_that_c_library_pictures_are_read_and_it_is_said_once(
+def test_without_that_c_library_pictures_are_read_and_one_warning_is_logged(
     error: type[Exception], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def refuse() -> None:
         raise error
 
-    monkeypatch.setattr(jpegwarnings, "_Ear", refuse)
-    jpegwarnings._ear.cache_clear()
+    monkeypatch.setattr(jpegwarnings, "_StderrCapture", refuse)
+    jpegwarnings._stderr_capture.cache_clear()
     try:
-        assert not warnings_are_heard()
+        assert not warnings_are_captured()
         assert decode_image(_KINDS["baseline"](), name="a").pixels.shape == (120, 160, 3)
         assert [r.getMessage()[:40] for r in caplog.records] == [
-            "JPEGs that are damaged inside are not re"
+            "damage inside JPEG files cannot be detec"
         ]
     finally:
-        jpegwarnings._ear.cache_clear()
+        jpegwarnings._stderr_capture.cache_clear()
 
 
 def test_what_others_print_to_standard_error_is_still_printed_and_the_warning_is_not() -> None:

@@ -108,7 +108,7 @@ def test_a_foreign_model_has_no_temperature(int8_artifact: Path) -> None:
 @pytest.mark.parametrize("bad", [np.zeros((1, 10)), -_SCORES, np.full((1, 10), np.nan)])
 def test_what_has_no_logarithm_is_no_answer(bad: Any, int8_artifact: Path) -> None:
     classifier = _classifier(int8_artifact, bad.astype(np.float32), 2.0)
-    with pytest.raises(EngineError, match="answered with NaN"):
+    with pytest.raises(EngineError, match="returned NaN"):
         classifier.classify(_FRAME)
 
 
