@@ -450,8 +450,8 @@ def _capture(
         messages.send(wait=True, failed=["SourceLostError", f"{spec}: {reason}"])
         return 1
     except EdgeClsError as error:
-        told = [str(argument)[: _TEXT_MAX // len(error.args)] for argument in error.args]
-        messages.send(wait=True, failed=[type(error).__name__, *told])
+        texts = [str(argument)[: _TEXT_MAX // len(error.args)] for argument in error.args]
+        messages.send(wait=True, failed=[type(error).__name__, *texts])
         return 1
     finally:
         signal.signal(STOP, signal.SIG_IGN)

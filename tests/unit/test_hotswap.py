@@ -35,7 +35,7 @@ class _Clock:
 
 
 class _Watched:
-    """A classifier at a path, and a clock that goes only when it is told to."""
+    """A classifier at a path, and a clock that advances only on request."""
 
     def __init__(
         self, path: Path, open_model: Callable[[Path], Classifier] = Classifier.open
@@ -48,7 +48,7 @@ class _Watched:
         return self.classifier.artifact.sha256
 
     def frames(self, count: int = 1) -> list[str]:
-        """So many frames a second apart; the words of what was told meanwhile."""
+        """So many frames a second apart; the health words reported meanwhile."""
         words = []
         for _ in range(count):
             self.clock.now_s += 1.01
@@ -145,11 +145,11 @@ def test_a_model_that_fails_its_self_test_is_refused_by_name(model: Path) -> Non
     with watched.classifier:
         watched.classifier.reload()
         watched.classifier.classify(_PIXELS)
-        told: list[Health] = []
+        reported: list[Health] = []
         deadline_s = time.monotonic() + 30
-        while not told and time.monotonic() < deadline_s:
-            told += watched.classifier.take_health()
-        (health,) = told
+        while not reported and time.monotonic() < deadline_s:
+            reported += watched.classifier.take_health()
+        (health,) = reported
         assert health.what == "model refused"
         assert "golden self-test" in health.detail
 
@@ -283,8 +283,8 @@ def test_in_a_run_the_swap_is_a_record_between_two_frames(
     with ReloadingClassifier(model, interval_s=0.05) as classifier:
         _replace(model, float16_artifact.read_bytes())
         run(Slow(frames()), classifier, [sink])
-    told = [record for record in sink.records if isinstance(record, HealthRecord)]
-    assert [health.what for health in told] == ["model swapped"]
+    reported = [record for record in sink.records if isinstance(record, HealthRecord)]
+    assert [health.what for health in reported] == ["model swapped"]
     indices = [record.frame for record in sink.records if isinstance(record, FrameRecord)]
     assert indices == list(range(400))
 
@@ -298,13 +298,13 @@ def test_a_model_whose_labels_will_not_do_is_refused(model: Path) -> None:
     with ReloadingClassifier(model, fits=fits, clock=clock) as classifier:
         before = classifier.artifact
         classifier.reload()
-        told: list[Health] = []
+        reported: list[Health] = []
         deadline_s = time.monotonic() + 30
-        while not told and time.monotonic() < deadline_s:
-            told += classifier.take_health()
+        while not reported and time.monotonic() < deadline_s:
+            reported += classifier.take_health()
             time.sleep(0.01)
-        assert [health.what for health in told] == ["model refused"]
-        assert "no label 'cat'" in told[0].detail
+        assert [health.what for health in reported] == ["model refused"]
+        assert "no label 'cat'" in reported[0].detail
         assert classifier.artifact is before
         classifier.classify(_PIXELS)
 
@@ -321,13 +321,13 @@ def _start(model: Path, copy: LastGood, **options: Any) -> tuple[str, list[str]]
     """The digest of the model that answers, and the words of health."""
     with ReloadingClassifier(model, last_good=copy, **options) as classifier:
         classifier.classify(_PIXELS)
-        told = [health.what for health in classifier.take_health()]
-        return classifier.artifact.sha256, told
+        reported = [health.what for health in classifier.take_health()]
+        return classifier.artifact.sha256, reported
 
 
 def test_a_start_with_a_bad_model_uses_the_last_good_copy(model: Path, copy: LastGood) -> None:
-    good, told = _start(model, copy)
-    assert told == []
+    good, reported = _start(model, copy)
+    assert reported == []
     for garbage in (b"", b"garbage", model.read_bytes()[:40_000]):
         _replace(model, garbage)
         assert _start(model, copy) == (good, ["last good model"])
@@ -343,13 +343,13 @@ def test_a_model_that_took_over_is_the_last_good_one(
             (b"garbage", "model refused"),
         ):
             _replace(model, content)
-            told: list[str] = []
+            reported: list[str] = []
             deadline_s = time.monotonic() + 30
-            while not told:
+            while not reported:
                 assert time.monotonic() < deadline_s
                 clock.now_s += 1.01
-                told = [health.what for health in classifier.take_health()]
-            assert told == [word]
+                reported = [health.what for health in classifier.take_health()]
+            assert reported == [word]
         swapped = classifier.artifact.sha256
     assert _start(model, copy) == (swapped, ["last good model"])
 
@@ -403,9 +403,9 @@ def test_a_model_that_answers_with_nan_is_replaced_by_the_last_good_one(
         if path != model:
             return classifier
         answer = np.full((1, 10), np.nan, np.float32)
-        foreign = replace(classifier.artifact, manifest=None)
+        third_party = replace(classifier.artifact, manifest=None)
         classifier.close()
-        return Classifier(foreign, FakeEngine(lambda _: answer))
+        return Classifier(third_party, FakeEngine(lambda _: answer))
 
     assert _start(model, copy, open_model=open_model) == (good, ["last good model"])
 
@@ -414,10 +414,10 @@ def test_a_copy_that_cannot_be_kept_is_told(model: Path, tmp_path: Path) -> None
     (tmp_path / "file").touch()
     copy = LastGood(model, tmp_path / "file" / "last-good")
     with ReloadingClassifier(model, last_good=copy) as classifier:
-        told: list[str] = []
+        reported: list[str] = []
         deadline_s = time.monotonic() + 30
-        while not told:
+        while not reported:
             assert time.monotonic() < deadline_s
-            told = [health.what for health in classifier.take_health()]
-        assert told == ["model not kept"]
+            reported = [health.what for health in classifier.take_health()]
+        assert reported == ["model not kept"]
         classifier.classify(_PIXELS)

@@ -1,4 +1,4 @@
-"""Opening model files: ours, strangers', and ours after an accident."""
+"""Opening model files: ours, third-party ones, and damaged ones."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def _with_manifest(source: Path, target: Path, change: Callable[[dict[str, Any]]
 
 
 def _foreign(source: Path, target: Path, change: Callable[[Any], None] = lambda _: None) -> Path:
-    """The model of an artifact of ours as a stranger's: no metadata, nothing behind it."""
+    """The model of an artifact as a third-party file: no metadata, no appended files."""
     pytest.importorskip("ai_edge_litert", reason="the extra [host] is not installed")
     from host_tools.tflite import pack_model, unpack_model
 
@@ -109,7 +109,7 @@ def test_other_labels_than_ours_are_refused(int8_artifact: Path) -> None:
         Artifact.open(int8_artifact, labels=[f"digit {d}" for d in _DIGITS])
 
 
-# What a stranger's file leaves open.
+# What a third-party file lacks.
 
 
 def test_a_foreign_file_without_labels_asks_for_them(foreign_int8: Path) -> None:
@@ -174,9 +174,9 @@ def test_a_foreign_file_answers_like_ours(
     picture = read_image(next((digit_pictures / "7").glob("*.png")))
     with (
         Classifier.open(int8_artifact) as ours,
-        Classifier.open(foreign_int8, labels=_DIGITS, crop="center") as foreign,
+        Classifier.open(foreign_int8, labels=_DIGITS, crop="center") as third_party,
     ):
-        assert (ours.classify(picture).scores == foreign.classify(picture).scores).all()
+        assert (ours.classify(picture).scores == third_party.classify(picture).scores).all()
 
 
 @pytest.mark.parametrize(
@@ -521,7 +521,7 @@ def test_no_flipped_bit_in_the_headers_of_the_zip_goes_further_than_a_refusal(
     data, path = int8_artifact.read_bytes(), tmp_path / "x.tflite"
     whole = Artifact.open(int8_artifact)
     assert whole.manifest is not None
-    strangers = []
+    unexpected = []
     for at in _zip_structure(data):
         for bit in range(8):
             path.write_bytes(_flipped(data, at, bit))
@@ -530,13 +530,13 @@ def test_no_flipped_bit_in_the_headers_of_the_zip_goes_further_than_a_refusal(
             except CorruptArtifactError:
                 continue
             except Exception as error:  # noqa: BLE001  every one of them is to be seen
-                strangers.append(f"bit {bit} of byte {at}: {error!r}")
+                unexpected.append(f"bit {bit} of byte {at}: {error!r}")
                 continue
             assert artifact.data[: artifact.model_bytes] == whole.data[: whole.model_bytes]
             assert artifact.labels == whole.labels
             assert artifact.manifest is not None
             assert artifact.manifest.to_json() == whole.manifest.to_json()
-    assert strangers == []
+    assert unexpected == []
 
 
 def test_a_model_of_millions_of_classes_is_no_classifier(

@@ -1,4 +1,4 @@
-"""Reading flatbuffers that nobody vouches for."""
+"""Reading untrusted flatbuffers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TFLite Metadata: ours, strangers', and damaged."""
+"""TFLite Metadata: ours, third-party, and damaged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ONNX files read without a runtime: ours, strangers', and after an accident."""
+"""ONNX files read without a runtime: ours, third-party, and damaged."""
 
 from __future__ import annotations
 

@@ -207,7 +207,7 @@ def test_what_was_passed_in_stays_open(int8_artifact: Path) -> None:
 
 
 class _Camera(FakeSource):
-    """A fake that drops frames and tells of its troubles."""
+    """A fake that drops frames and reports its health."""
 
     name = "camera 0"
 
@@ -264,8 +264,8 @@ class _Ailing(MemorySink):
         self.health = [Health("delivery stuck", "nobody there")]
 
     def take_health(self) -> Sequence[Health]:
-        told, self.health = self.health, []
-        return told
+        reported, self.health = self.health, []
+        return reported
 
 
 def test_what_a_sink_tells_of_itself_reaches_every_sink_once(classifier: Classifier) -> None:
@@ -275,8 +275,8 @@ def test_what_a_sink_tells_of_itself_reaches_every_sink_once(classifier: Classif
     run(FakeSource([_frame(), _frame(1)]), classifier, [other, ailing], statistics=live)
     for sink in (other, ailing):
         assert [record.to_json()["type"] for record in sink.records] == ["health", "frame", "frame"]
-    (told,) = [record for record in other.records if isinstance(record, HealthRecord)]
-    assert (told.source, told.what) == ("mqtt://broker:1883", "delivery stuck")
+    (reported,) = [record for record in other.records if isinstance(record, HealthRecord)]
+    assert (reported.source, reported.what) == ("mqtt://broker:1883", "delivery stuck")
     assert live.now().troubles == 1
 
 
@@ -524,8 +524,8 @@ def test_what_was_there_leaves_when_the_camera_goes_away(int8_artifact: Path) ->
     camera.read = losing  # type: ignore[method-assign]
     with Classifier(Artifact.open(int8_artifact), FakeEngine(_answer)) as classifier:
         run(camera, classifier, [sink], threshold=0.0, decisions=Decisions(events=True))
-    told = [record.what for record in sink.records if not isinstance(record, FrameRecord)]
-    assert told == ["appeared", "lost", "left", "appeared", "left"]
+    reported = [record.what for record in sink.records if not isinstance(record, FrameRecord)]
+    assert reported == ["appeared", "lost", "left", "appeared", "left"]
 
 
 def _interrupted() -> Iterator[Frame]:

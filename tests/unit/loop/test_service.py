@@ -32,7 +32,7 @@ def test_states_arrive_one_per_datagram(listener: tuple[str, socket.socket]) -> 
     received = [receiver.recv(1000) for _ in range(3)]
     assert received == [b"READY=1\nSTATUS=10 frames", b"WATCHDOG=1", b"STOPPING=1"]
     notifier.close()
-    notifier.alive()  # to nobody
+    notifier.alive()  # without a receiver
     notifier.close()
 
 

@@ -168,8 +168,8 @@ def test_scores_may_be_written_over_after_the_call(how: Smoothing) -> None:
 
 @pytest.mark.parametrize("how", _KINDS, ids=str)
 def test_with_nothing_left_to_answer_the_answer_is_unknown(how: Smoothing) -> None:
-    nobody = candidates(("a", "b", "c"), ("x",))
-    answer = how.start().update(_array((1.0, 0.0, 0.0)), nobody, 3, 0.0)
+    no_label = candidates(("a", "b", "c"), ("x",))
+    answer = how.start().update(_array((1.0, 0.0, 0.0)), no_label, 3, 0.0)
     assert (answer.chosen, answer.ranking) == (None, ())
 
 

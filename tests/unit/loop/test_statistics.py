@@ -1,4 +1,4 @@
-"""What a run tells of itself while it goes on."""
+"""The statistics of a run while it runs."""
 
 from __future__ import annotations
 

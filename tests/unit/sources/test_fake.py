@@ -1,4 +1,4 @@
-"""The fake camera behaves like a camera, and goes wrong when it is told to."""
+"""The fake camera behaves like a camera, and plays its scripted faults."""
 
 from __future__ import annotations
 

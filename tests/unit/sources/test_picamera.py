@@ -230,7 +230,7 @@ def test_a_size_that_the_driver_adjusts_is_read_back(pi: type[Picamera2]) -> Non
     assert pi.last.asked["main"]["size"] == (410, 230)
     assert camera.size == (448, 240)
     assert _read(camera).pixels.shape == (240, 448, 3)
-    assert notes == []  # it covers the model: nobody need know
+    assert notes == []  # it covers the model: no note
 
 
 def test_a_camera_that_does_not_start_is_given_back(pi: type[Picamera2]) -> None:

@@ -71,11 +71,11 @@ def test_a_still_picture_may_be_allowed() -> None:
 def test_after_a_restart_frozen_is_told_again() -> None:
     health = PictureHealth(frozen_s=2.0, changed_s=None)
     frame = Frame(_noisy(_scene(0), 0), "gray")
-    told = [i for i in range(40) if health.see(frame, i / 10)]
+    reported = [i for i in range(40) if health.see(frame, i / 10)]
     assert not health.moving
     health.restart()
-    told += [i for i in range(40, 80) if health.see(frame, i / 10)]
-    assert told == [pytest.approx(20, abs=1), pytest.approx(60, abs=1)]
+    reported += [i for i in range(40, 80) if health.see(frame, i / 10)]
+    assert reported == [pytest.approx(20, abs=1), pytest.approx(60, abs=1)]
     health.see(Frame(_noisy(_scene(0), 1), "gray"), 9.0)
     assert health.moving
 

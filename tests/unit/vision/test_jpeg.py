@@ -196,7 +196,7 @@ def test_a_warning_while_another_picture_is_being_decoded_is_not_its_own() -> No
         )
     )
     other.start()
-    # The other one has printed by now, or waits for its turn alone; both are told apart.
+    # The other one has printed by now, or waits for its turn alone; both are distinguished.
     go_on.set()
     thread.join(30)
     other.join(30)
