@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,8 +17,9 @@ from edge_sdk.artifact.description import parse_normalization, read_labels
 from edge_sdk.classifier import Classifier
 from edge_sdk.errors import ArtifactNotFoundError, UndescribedArtifactError, ValidationError
 from edge_sdk.files import write_atomically
+from edge_sdk.plain import from_plain, to_plain
 from edge_sdk.types import Frame
-from edge_sdk.vision.preprocess import CROPS, Crop, Preprocessing, preprocess
+from edge_sdk.vision.preprocess import Crop, Preprocessing, preprocess
 from edge_sdk.vision.tensors import RAW, Normalization
 from host_tools.arrays_file import read_arrays
 from host_tools.data.load import split_rule
@@ -62,7 +63,7 @@ def save_scores(path: Path, saved: SavedScores) -> None:
     """
     how = saved.preprocessing
     more: dict[str, Any] = (
-        {} if how is None else {"preprocessing": np.array(json.dumps(asdict(how)))}
+        {} if how is None else {"preprocessing": np.array(json.dumps(to_plain(how)))}
     )
     buffer = io.BytesIO()
     np.savez_compressed(
@@ -97,7 +98,11 @@ def load_scores(path: Path) -> SavedScores:
             labels=tuple(str(label) for label in file["labels"]),
             files=tuple(str(digest) for digest in file["files"]),
             scores=np.asarray(file["scores"], np.float32),
-            preprocessing=_preprocessing(file.get("preprocessing")),
+            preprocessing=(
+                from_plain(Preprocessing, json.loads(str(file["preprocessing"])))
+                if "preprocessing" in file
+                else None
+            ),
         )
     except ValidationError:
         raise
@@ -113,18 +118,6 @@ def load_scores(path: Path) -> SavedScores:
     if not np.isfinite(saved.scores).all():
         raise ValidationError(f"{path}: holds scores that are no numbers; save them again")
     return saved
-
-
-def _preprocessing(text: NDArray[Any] | None) -> Preprocessing | None:
-    if text is None:
-        return None
-    read = json.loads(str(text))
-    how = Preprocessing(
-        int(read["width"]), int(read["height"]), int(read["channels"]), read["crop"]
-    )
-    if how.crop not in CROPS:
-        raise ValueError(f"no crop is called {how.crop!r}")
-    return how
 
 
 @dataclass(frozen=True, slots=True)

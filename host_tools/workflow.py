@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from edge_sdk.errors import DatasetError, TrainingError
 from edge_sdk.files import write_atomically
+from edge_sdk.plain import to_plain
 from host_tools.conversion import convert_run
 from host_tools.data.load import DataPlace, Dataset, load_for
 from host_tools.evaluate.robustness import Predict
@@ -121,8 +122,8 @@ def _trained(
         },
         "architecture": {
             "parameters": sum(layer.parameters for layer in layers),
-            "stages": [asdict(stage) for stage in stages_of_network(layers)],
-            "layers": [asdict(layer) for layer in layers],
+            "stages": to_plain(stages_of_network(layers)),
+            "layers": to_plain(layers),
         },
         "validation": None,
         "evaluation": None,

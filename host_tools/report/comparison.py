@@ -5,11 +5,12 @@ from __future__ import annotations
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from edge_sdk.errors import ValidationError
+from edge_sdk.plain import to_plain
 from host_tools.recipe import literal
 from host_tools.report.runs import FIGURES, ComparedRun, read_run
 
@@ -94,7 +95,7 @@ class RunComparison:
                     "n": run.n,
                     "data_fingerprint": run.fingerprint,
                     "accuracy_ci95": run.accuracy_ci95,
-                    **asdict(run.figures),
+                    **to_plain(run.figures),
                 }
                 for name, run in zip(self.names, self.runs, strict=True)
             ],
@@ -103,7 +104,7 @@ class RunComparison:
                     "name": group.name,
                     "runs": [str(self.runs[member].path) for member in group.members],
                     "seeds": [self.runs[member].seed for member in group.members],
-                    **{key: spread and asdict(spread) for key, spread in group.figures.items()},
+                    **to_plain(group.figures),
                 }
                 for group in self.groups
             ],

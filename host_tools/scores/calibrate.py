@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from edge_sdk.artifact import Artifact
 from edge_sdk.classifier import Classifier
 from edge_sdk.errors import ConversionError, ValidationError
+from edge_sdk.plain import to_plain
 from edge_sdk.vision.images import MAX_PIXELS
 from host_tools.data.layouts import find_pictures
 from host_tools.data.load import Dataset
@@ -41,7 +42,7 @@ def artifact_json(path: Path, format_: str, fitted: Fitted, *, written: bool) ->
         "format": format_,
         "temperature": {
             "value": temperature.value,
-            "ci95": list(temperature.ci95) if temperature.ci95 else None,
+            "ci95": to_plain(temperature.ci95),
             "n": temperature.n,
             "mistakes": temperature.mistakes,
             "reason": temperature.reason,
@@ -144,12 +145,12 @@ def _too_few(fitted: Fitted) -> str:
 
 
 def _score_fit_json(measured: ScoreFit) -> dict[str, Any]:
-    return {"nll": _plain(measured.nll), "ece": _plain(measured.ece)}
+    return {"nll": to_plain(measured.nll), "ece": to_plain(measured.ece)}
 
 
 def _figures(figures: ScoreFigures) -> dict[str, Any]:
     return {
-        name: _plain(getattr(figures, name))
+        name: to_plain(getattr(figures, name))
         for name in (
             "accuracy",
             "coverage",
@@ -158,13 +159,6 @@ def _figures(figures: ScoreFigures) -> dict[str, Any]:
             "false_accepts",
         )
     }
-
-
-def _plain(measured: Share | Mean | None) -> dict[str, Any] | None:
-    if measured is None:
-        return None
-    plain = asdict(measured)
-    return plain | {"ci95": list(plain["ci95"]) if plain["ci95"] else None}
 
 
 Note = Callable[[str], None]

@@ -10,7 +10,7 @@ import contextlib
 import io
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from edge_sdk.errors import TrainingError
 from edge_sdk.files import write_atomically
+from edge_sdk.plain import to_plain
 from host_tools.arrays_file import read_arrays
 
 Arrays = list[NDArray[Any]]
@@ -76,7 +77,7 @@ def save_checkpoint(path: Path, model: Any, best: Arrays, progress: TrainingProg
     # A zip's directory has no checksum: a lost entry is found by counting.
     counts = np.array([len(members) for members in groups.values()])
     buffer = io.BytesIO()
-    np.savez(buffer, progress=np.array(json.dumps(asdict(progress))), counts=counts, **arrays)
+    np.savez(buffer, progress=np.array(json.dumps(to_plain(progress))), counts=counts, **arrays)
     write_atomically(path, buffer.getvalue())
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
+from edge_sdk.plain import to_plain
 from edge_sdk.types import Frame
 from edge_sdk.vision.images import MAX_PIXELS
 from edge_sdk.vision.preprocess import Preprocessing, preprocess
@@ -82,7 +83,7 @@ def to_json(seen: Examination, found: Sequence[DataFinding]) -> dict[str, Any]:
         },
         "pairs": _named([_pair(seen, pair) for pair in every]),
         "straddling_groups": _named(straddling(seen)),
-        "findings": [asdict(finding) for finding in found],
+        "findings": to_plain(found),
     }
 
 
