@@ -128,7 +128,7 @@ def write_artifact(path: Path, converted: bytes, description: Description) -> No
     for label in description.labels:
         if "\n" in label or "\r" in label or not label:
             raise ConversionError(
-                f"the label {label!r} cannot stand on a line of labels.txt; rename it"
+                f"the label {label!r} cannot be written as a line of labels.txt; rename it"
             )
     title = f"{description.name}, made by edgecls {edge_sdk.__version__}"
     model = converted

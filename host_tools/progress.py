@@ -43,7 +43,7 @@ class Meter:
         self._what, self._total, self._unit = printable(what), total, unit
         self._stream = own(stream or sys.stderr or io.StringIO())  # none where it was closed
         self._clock = clock
-        self._began = self._said = clock()
+        self._began = self._logged_at = clock()
         self._bar: Any = None
         if self._stream.isatty():
             from tqdm import tqdm
@@ -64,15 +64,15 @@ class Meter:
             self._bar.update(by)
             return
         now = self._clock()
-        if now - self._said >= EVERY_S:
-            self._said = now
+        if now - self._logged_at >= EVERY_S:
+            self._logged_at = now
             self._line(self._standing(now - self._began))
 
     def close(self) -> None:
         """Removes the bar; a log that has lines about the work gets a last one."""
         if self._bar is not None:
             self._bar.close()
-        elif self._said > self._began:
+        elif self._logged_at > self._began:
             took = _duration(self._clock() - self._began)
             self._line(f"{self._amount(self.done)}{self._of_total()} in {took}")
 

@@ -290,7 +290,7 @@ def _intact(parts: Sequence[NDArray[np.uint8]], checksums: NDArray[np.uint32]) -
 
 
 _SCHEMA = 2
-# A digest; what is being built has an ending of its own.
+# A digest; an unfinished cache has another ending.
 _CACHE_NAME = re.compile(r"[0-9a-f]{32}(\.unfinished)?")
 _SPARE_BYTES = 64 * 2**20  # left free on the disk for other programs
 

@@ -34,7 +34,7 @@ class Picture:
             ``data_batch_1/00042``.
         label: index of its class.
         split: where the data set itself has splits, else None.
-        group: pictures of one group (a patient, a scene) never stand on both sides of a split.
+        group: pictures of one group (a patient, a scene) are never on both sides of a split.
         pixels: ``(H, W, 3)`` uint8 RGB of a picture that is no file of its own, else None.
     """
 
@@ -110,7 +110,7 @@ def check_found(root: Path, classes: Sequence[str], pictures: Sequence[Picture])
     odd = [name for name in classes if "\n" in name or "\r" in name or not name.strip()]
     if odd:
         raise DatasetError(
-            f"{root}: the class {odd[0]!r} cannot stand on a line of labels; rename it"
+            f"{root}: the class {odd[0]!r} cannot be written as a line of labels; rename it"
         )
     train = {picture.label for picture in pictures if picture.split == "train"}
     unknown = [name for i, name in enumerate(classes) if train and i not in train]

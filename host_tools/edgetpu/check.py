@@ -170,7 +170,7 @@ def _too_new(operator: EdgeTpuOperator) -> Refusal | None:
 
 
 def _refusal(operator: EdgeTpuOperator, computed: set[int]) -> Refusal | None:
-    """Why the Edge TPU cannot compute an operator, wherever it stands.
+    """Why the Edge TPU cannot compute an operator, at any position.
 
     Args:
         operator: to examine.

@@ -306,5 +306,5 @@ def _checked(compiled: bytes, model: bytes, compiler: Path, report: CompilerRepo
 
 
 def _borders(tensors: tuple[TensorSpec, ...]) -> list[tuple[object, ...]]:
-    """What must stay as it is; tensors may be renamed."""
+    """The properties of inputs and outputs that must not change; tensors may be renamed."""
     return [(t.shape, t.dtype, t.quantization) for t in tensors]

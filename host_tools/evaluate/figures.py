@@ -18,7 +18,7 @@ BINS = 15
 
 @dataclass(frozen=True, slots=True)
 class Bin:
-    """The answers whose score lies in ``low`` < score <= ``high``.
+    """The answers with ``low`` < score <= ``high``.
 
     Attributes:
         low, high: 0..1.

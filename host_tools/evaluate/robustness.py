@@ -265,9 +265,9 @@ def _seconds_each(predict: Predict, pixels: NDArray[np.uint8]) -> float:
         predict(_all_corrupted(pixels, kind)[-1])
     made = time.perf_counter()
     predict(pixels)
-    asked = time.perf_counter() - made
+    predicted_s = time.perf_counter() - made
     # Pictures are corrupted at all levels at once, and classified one level at a time.
-    spent = made - start + asked * (1 + len(KINDS) * (LEVELS - 1))
+    spent = made - start + predicted_s * (1 + len(KINDS) * (LEVELS - 1))
     return max(1e-9, spent / len(pixels))
 
 

@@ -357,7 +357,7 @@ def write_page(
         models=subjects,
         legend={method: words for method, words in _LEGEND.items() if method in used},
         seconds=seconds,
-        asked=label,
+        requested=label,
         signed=css_gradient(SIGNED),
         difference=css_gradient(DIFFERENCE),
         picture=lambda file: pages.data_url(file.read_bytes(), "png"),

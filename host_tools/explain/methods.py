@@ -53,7 +53,7 @@ class Methods:
 
 
 def choose_methods(
-    asked: Sequence[Method],
+    requested: Sequence[Method],
     subjects: Sequence[Subject],
     note: Callable[[str], None] = lambda _: None,
 ) -> Methods:
@@ -63,19 +63,19 @@ def choose_methods(
         ExplanationError: a requested method does not support every model.
         MissingExtraError: SHAP was requested and is not installed.
     """
-    wanted: Sequence[Method] = [method for method in METHODS if method in (asked or METHODS)]
+    wanted: Sequence[Method] = [method for method in METHODS if method in (requested or METHODS)]
     grad_cams: dict[str, GradCam] = {}
     names: list[Method] = []
     for method in wanted:
         if method == "grad-cam":
-            grad_cams = _grad_cams(subjects, note, required=bool(asked))
+            grad_cams = _grad_cams(subjects, note, required=bool(requested))
             if not grad_cams:
                 continue
         elif method == "shap":
             try:
                 require("shap")
             except MissingExtraError as error:
-                if asked:
+                if requested:
                     raise
                 note(f"shap is left out: {error}")
                 continue

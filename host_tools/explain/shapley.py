@@ -27,7 +27,7 @@ _MOST_CELLS = 64
 # shap's own examples take 500 to 5000; beyond a thousand, maps of 224 pixels hardly change.
 MOST_EVALUATIONS = 1000
 FEWEST_EVALUATIONS = 34
-# What is left of the time for shap's own work and for batches slower than the first.
+# The share of time reserved for shap's own work and for batches slower than the first.
 _SHARE_FOR_THE_MODEL = 0.85
 
 

@@ -19,7 +19,7 @@ def resnet8(recipe: ModelRecipe, inputs: Any) -> Any:
     """One residual block per stage: ``(N, H / 4, W / 4, 64 * width)`` of pixels in 0..255.
 
     Raises:
-        RecipeError: pretrained weights were asked for; there are none.
+        RecipeError: pretrained weights were requested; there are none.
     """
     return _residual(recipe, inputs, blocks=1)
 

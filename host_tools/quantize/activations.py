@@ -184,7 +184,7 @@ class RangeGrowth:
 
 
 def range_growth(observed: Mapping[str, Observed]) -> tuple[RangeGrowth, ...]:
-    """How much of each range the second half of the pictures added.
+    """The growth of each range by the second half of the pictures.
 
     The black and the white picture at the end count for both halves.
 

@@ -28,7 +28,7 @@ from host_tools.extras import require
 from host_tools.progress import progress
 from host_tools.quantize.activations import Observed, RangeMethod
 
-# Layers whose kernel is multiplied with what they read.
+# Layers whose kernel is multiplied with their input.
 MATRICES = ("Conv2D", "DepthwiseConv2D", "Dense")
 # TensorFlow Lite computes ReLU and ReLU6 together with what comes before them, if it is one of these.
 _FUSING = (*MATRICES, "BatchNormalization", "Add", "Subtract", "Multiply", "AveragePooling2D")
@@ -426,7 +426,7 @@ def _rounding_of(limits: Any, place: int, norm: Any = None) -> Any:
     base: Any = keras.Operation
 
     class Rounding(base):  # type: ignore[misc]  # Keras has no types
-        # Reads variables as it is called: those of the layer may be replaced for that call.
+        # Reads the variables at the call: they may be replaced for it.
         def call(self, value: Any) -> Any:
             low, high = limits.value[place, 0], limits.value[place, 1]
             summand = 0.0 if norm is None else _summand(norm)

@@ -124,7 +124,7 @@ class Graph:
         return len(users) > 1
 
     def set_constant(self, tensor: int, values: NDArray[np.float32]) -> None:
-        """Replaces the values of a weight or bias; what others share stays as it is for them."""
+        """Replaces the values of a weight or bias; values shared by other operators are unchanged."""
         record = self._graph.tensors[tensor]
         if self.is_shared(tensor):
             record.buffer = len(self._model.buffers)

@@ -2,17 +2,17 @@
 
 An activation has one scale for all its channels, so one channel a hundred times larger than the
 others takes their resolution away. Where an operator's output, through nothing but ReLU, padding or
-pooling, goes into one other operator, channel c may be divided by any positive s_c as it is made
-and multiplied again as it is read (Nagel et al. 2019, "Data-Free Quantization Through Weight
-Equalization and Bias Correction"). With weights per channel the scale of what is made costs
-nothing; what is read shares a scale per output channel, unless it is depthwise. So s_c brings the
+pooling, goes into one other operator, channel c may be divided by any positive s_c in the producer
+and multiplied again in the reader (Nagel et al. 2019, "Data-Free Quantization Through Weight
+Equalization and Bias Correction"). With a scale per channel the producer's weights lose
+nothing; the reader's weights share a scale per output channel, unless it is depthwise. So s_c brings the
 activation's observed peak and the reader's weights to the same size, as Xiao et al. 2023
 ("SmoothQuant") choose it with an exponent of a half.
 
 Nagel et al. 2019, section 4.2: rounding changes the weights by dW, so that the mean of the output
-moves by dW times the mean of the input. That mean is observed on calibration pictures here, place by
-place: what a weight of a window sees on average depends on where it stands, since beyond the border
-there are zeros; on small maps that is a good part of all.
+moves by dW times the mean of the input. That mean is observed on calibration pictures here, per
+position: the mean input of a weight of a window depends on its position, since there are zeros
+beyond the border, a large share of a small map.
 
 LiteRT Quantizer does the arithmetic; ``docs/adr`` has the reasons.
 """
@@ -53,8 +53,8 @@ def equalize(graph: Graph, observed: Mapping[str, Observed]) -> frozenset[str]:
         observed: of the same graph, before.
 
     Returns:
-        Names of the operators whose output has other channels now: what was observed of these no
-        longer fits, of all others it does.
+        Names of the operators whose output channels were scaled: their observed activations are
+        no longer valid; those of all others are.
     """
     changed: set[str] = set()
     for producer in graph.operators:

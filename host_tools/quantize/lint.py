@@ -410,7 +410,7 @@ def checked_calibration(
         return range_growth(observed())
 
     result = lint(chosen, LintReference(len(labels), training, evaluated, growth))
-    for line in _said(result, request, chosen):
+    for line in _messages(result, request, chosen):
         note(line)
     fatal = [
         finding
@@ -426,7 +426,9 @@ def checked_calibration(
     return CheckedCalibration(pixels, observed(), _record(chosen, training, result, request))
 
 
-def _said(result: LintResult, request: CalibrationRequest, chosen: CalibrationSet) -> Iterator[str]:
+def _messages(
+    result: LintResult, request: CalibrationRequest, chosen: CalibrationSet
+) -> Iterator[str]:
     for finding in result.findings:
         if finding.code in request.ignored:
             yield f"calibration: {finding.code} ignored: {finding.reason}"

@@ -152,7 +152,7 @@ def _quantised(model: Any, calibration: NDArray[np.uint8], folder: Path) -> Any:
 
 
 def _reader(name: str, calibration: NDArray[np.uint8]) -> Any:
-    """The pictures as ONNX Runtime's quantiser asks for them."""
+    """The pictures in the reader interface of ONNX Runtime's quantiser."""
     base: Any = require("onnxruntime.quantization").CalibrationDataReader
 
     class Reader(base):  # type: ignore[misc]  # of a package without types

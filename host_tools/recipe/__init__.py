@@ -256,8 +256,8 @@ def _named(source: str | Path) -> tuple[str | Path, str | None]:
     """A recipe and the requested variant."""
     name, colon, variant = str(source).rpartition(":")
     # A Windows path has a colon too, and a file may have any name.
-    asked = bool(colon) and all(c.isalnum() or c in "-_" for c in variant)
-    return (name, variant) if asked and not Path(source).exists() else (source, None)
+    has_variant = bool(colon) and all(c.isalnum() or c in "-_" for c in variant)
+    return (name, variant) if has_variant and not Path(source).exists() else (source, None)
 
 
 def _merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -126,7 +126,7 @@ class ModelRecipe:
     )
     trainable: str = key(
         "all",
-        "all; head: the backbone stays as it is; last-20: the head and the backbone's last 20 "
+        "all; head: the backbone is frozen; last-20: the head and the backbone's last 20 "
         "layers; or names of layers to train beside the head, as in block5_*,conv_7b",
     )
     batch_norm: bool = key(

@@ -74,7 +74,7 @@ COLUMNS = (
     Column("top5", "Top-5", _PERCENT),
     Column("macro_f1", "Macro F1", _always(1, "{:.3f}"), "mean of the classes' F1"),
     Column("ece", "ECE", _always(1, "{:.3f}"), "expected calibration error"),
-    Column("corruption_accuracy", "Corrupted", _PERCENT, "mean accuracy on worse pictures"),
+    Column("corruption_accuracy", "Corrupted", _PERCENT, "mean accuracy on corrupted pictures"),
     Column("int8_accuracy", "int8", _PERCENT, "accuracy of the int8 artifact"),
     Column(
         "int8_drop_points",

@@ -28,7 +28,7 @@ class RunFigures:
         top5: share of pictures whose truth is among the five highest scores, 0..1.
         macro_f1: mean of the classes' F1, 0..1.
         ece: expected calibration error, 0..1.
-        corruption_accuracy: mean accuracy on worse pictures, 0..1.
+        corruption_accuracy: mean accuracy on corrupted pictures, 0..1.
         int8_accuracy: of the int8 artifact on the test split, 0..1.
         int8_drop_points: 100 x (float accuracy - int8 accuracy) there.
         int8_size_bytes: of that file.
@@ -214,7 +214,7 @@ def _flat(recipe: Mapping[str, Any]) -> dict[str, Any]:
     return flat
 
 
-# What is read of a report.json. An earlier version wrote less: what is absent or null is None.
+# The parts of a report.json that are read. Keys absent in an earlier version, or null, are None.
 
 
 def _share() -> Any:

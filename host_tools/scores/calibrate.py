@@ -195,7 +195,7 @@ def calibrate_scores(
         data: labelled pictures.
         request: what to fit.
         unknown: folders and files of pictures of other things than the model's classes.
-        layout: how ``data`` lies there, see ``find_pictures``.
+        layout: of ``data``, see ``find_pictures``.
         fresh: the models were not trained on any of ``data``: one half is to fit on, the other to
             report on. Otherwise the splits are those of the training.
         opening: the backend, and its threads.
@@ -206,7 +206,7 @@ def calibrate_scores(
     Raises:
         ArtifactError: a model that does not open.
         ConversionError: a model that edgecls did not make: there is no manifest to write into.
-        ValidationError: classes that are no labels, or a model that does not know its splits.
+        ValidationError: classes that are not labels, or a model without recorded splits.
         DatasetError: a folder that is no data set, or has no pictures to fit or report on.
         MissingExtraError: SciPy is not installed.
         WriteError: the disk is full; the artifact stays as it was.

@@ -440,7 +440,7 @@ class Fitted:
         fit, report: what temperature and threshold do to the pictures they were chosen by, and to
             the others.
         verdict: *inconclusive* where the goal cannot be guaranteed, *fail* where the 95 %
-            interval on the pictures reported on lies beyond the goal, else *pass*.
+            interval on the pictures reported on is beyond the goal, else *pass*.
     """
 
     request: FitRequest

@@ -107,10 +107,10 @@ def gather(
         return [_SIDES_OF.get(split) for split in splits_of(read, digests, ready, rule)]
 
     candidates = _candidates(pictures)
-    asking: Iterator[tuple[Decoded | Unreadable, Side | None]] = decoded_parts(
+    decoded: Iterator[tuple[Decoded | Unreadable, Side | None]] = decoded_parts(
         candidates, sides, pictures.max_pixels, "scoring"
     )
-    for item, side in asking:
+    for item, side in decoded:
         if isinstance(item, Unreadable):
             unreadable += 1
             continue

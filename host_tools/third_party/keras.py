@@ -33,10 +33,10 @@ _NO_LAYERS = (
     *("keras.src.callbacks", "keras.src.datasets", "keras.src.distribution", "keras.src.export"),
     *("keras.src.backend", "keras.src.saving", "keras.src.trainers", "keras.src.utils"),
 )
-# The description of the largest network in Keras takes less than a megabyte.
+# The configuration of the largest network in Keras takes less than a megabyte.
 _CONFIG_LIMIT_BYTES = 64 << 20
 # Keras keeps its weights uncompressed; loading them takes twice their size, building the network some
-# hundred megabytes. A description of a few hundred bytes may ask for layers of any size.
+# hundred megabytes. A configuration of a few hundred bytes may define layers of any size.
 _LEAST_BYTES = 1_000_000_000
 _TIMES = 8
 

@@ -60,15 +60,15 @@ def interrupt_kept() -> Iterator[Callable[[], None]]:
         A function that raises ``KeyboardInterrupt`` if one was lost. It does nothing outside of the
         main thread, and where another handler is installed.
     """
-    asked = False
+    interrupted = False
 
     def handle(_number: int, _frame: object) -> None:
-        nonlocal asked
-        asked = True
+        nonlocal interrupted
+        interrupted = True
         raise KeyboardInterrupt
 
     def check() -> None:
-        if asked:
+        if interrupted:
             raise KeyboardInterrupt
 
     ours = (

@@ -156,12 +156,12 @@ def _flip(comparison: Validation, row: int, scores: NDArray[np.float32], root: P
         _from_root(picture.path, root),
         comparison.labels[truth],
         way,
-        _said(before, comparison.labels, truth),
-        _said(scores, comparison.labels, truth),
+        _given_answer(before, comparison.labels, truth),
+        _given_answer(scores, comparison.labels, truth),
     )
 
 
-def _said(scores: NDArray[np.float32], labels: tuple[str, ...], truth: int) -> GivenAnswer:
+def _given_answer(scores: NDArray[np.float32], labels: tuple[str, ...], truth: int) -> GivenAnswer:
     best = [Ranked(labels[i], float(scores[i])) for i in top_k(scores, _TOP)]
     return GivenAnswer(tuple(best), best[0].score - best[1].score, float(scores[truth]))
 

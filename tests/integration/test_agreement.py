@@ -215,7 +215,11 @@ def test_a_temperature_is_no_difference_of_runtimes(
 @pytest.mark.parametrize(
     ("words", "code", "part"),
     [
-        (("--backend", "litert", "--backend", "onnx"), 1, "--backend onnx: runs none of the files"),
+        (
+            ("--backend", "litert", "--backend", "onnx"),
+            1,
+            "--backend onnx: runs none of the given files",
+        ),
         (("--backend", "litert", "--backend", "edgetpu"), 1, "--backend edgetpu: runs none"),
         (("--backend", "litert", "--backend", "gpu"), 2, "no backend is called 'gpu'"),
         (

@@ -123,7 +123,7 @@ def test_too_few_pictures_are_inconclusive_and_change_nothing(artifact: Path, di
     assert (entry["verdict"], entry["written"]) == ("inconclusive", False)
     assert entry["threshold"]["value"] is None
     assert entry["threshold"]["needed"] == 299
-    assert "too few to promise at least 99 % of known pictures answered" in words
+    assert "too few to guarantee at least 99 % of known pictures answered" in words
     assert artifact.read_bytes() == data
 
 

@@ -233,7 +233,7 @@ def test_one_picture_of_two_patients_is_said(digits: Path, tmp_path: Path) -> No
     shutil.copy(tmp_path / "4_1.png", tmp_path / "4_again.png")
     (tmp_path / "table.csv").write_text("\n".join([*rows, "4_again,4,IP_46"]))
     report = _check(tmp_path)[1]
-    assert _found(report, "1 picture stands in several groups, copy for copy") == ["warning"]
+    assert _found(report, "1 picture has exact copies in several groups") == ["warning"]
     assert any("IP_41 and IP_46" in finding["what"] for finding in report["findings"])
     (tmp_path / "table.csv").write_text("\n".join([*rows, "4_again,4,IP_41"]))
     assert not _found(_check(tmp_path)[1], "in several groups")

@@ -416,7 +416,7 @@ def test_what_the_check_foresaw_is_told_with_the_failure(
     from host_tools.edgetpu import check as check_module
 
     monkeypatch.setitem(check_module.NEWEST_VERSION, "CONV_2D", 1)
-    with pytest.raises(ConversionError, match=r"edgetpu check sees it: CONV_2D: version 3"):
+    with pytest.raises(ConversionError, match=r"edgetpu check: CONV_2D: version 3"):
         _compile(artifact, write_compiler("raise SystemExit(1)"))
 
 

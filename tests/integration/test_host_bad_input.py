@@ -505,7 +505,7 @@ def test_a_folder_beside_the_splits_is_not_passed_over(digits: Path, tmp_path: P
 
     some_digits(digits, tmp_path / "data" / "train", (0, 1), 3)
     some_digits(digits, tmp_path / "data" / "holdout", (0, 1), 3)
-    with pytest.raises(DatasetError, match="holdout stands beside the splits"):
+    with pytest.raises(DatasetError, match="holdout is beside the splits"):
         find_pictures(tmp_path / "data")
 
 

@@ -547,7 +547,7 @@ _TWO = "training.stages=[{trainable='head'},{trainable='last-2'}]"
     [
         (["model.trainable=head"], "needs pretrained weights"),
         (["model.trainable=last-3"], "needs pretrained weights"),
-        (["scores.coverage=0.9", "scores.accuracy=0.9"], "one threshold serves one goal"),
+        (["scores.coverage=0.9", "scores.accuracy=0.9"], "a threshold has one goal"),
         (["training.stages=[{trainable='head'},{}]"], "needs pretrained weights"),
         ([*_PRETRAINED, "model.trainable=head"], "first pass is not augmented"),
         (

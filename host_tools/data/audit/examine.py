@@ -95,7 +95,7 @@ def true_kind(path: Path) -> Kind | None:
 
     Only the head is read, as the picture has been decoded before.
     """
-    said = _KINDS.get(path.suffix.lower())
+    claimed = _KINDS.get(path.suffix.lower())
     try:
         with path.open("rb") as file:
             head = file.read(_HEAD_BYTES)
@@ -105,7 +105,7 @@ def true_kind(path: Path) -> Kind | None:
                 kind = read_header(head + file.read(), str(path)).kind
     except (OSError, UnreadableImageError):
         return None
-    return None if kind == said else kind
+    return None if kind == claimed else kind
 
 
 def _belongs(path: Path, folder: PictureFolder) -> bool:

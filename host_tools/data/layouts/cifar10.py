@@ -111,7 +111,7 @@ _MAX_BYTES = 64_000_000
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Batch:
-    """A batch: where it lies, ``(N, 32, 32, 3)`` uint8 RGB pixels and as many class indices."""
+    """A batch: its path, ``(N, 32, 32, 3)`` uint8 RGB pixels and as many class indices."""
 
     path: Path
     pixels: NDArray[np.uint8]

@@ -48,8 +48,8 @@ def read(root: Path) -> PictureFolder:
         ]
         if beside:
             raise DatasetError(
-                f"{root}: {', '.join(beside)} stands beside the splits and is none of them; splits "
-                f"are called {', '.join(SPLIT_NAMES)}"
+                f"{root}: {', '.join(beside)} is beside the splits and is not a split; splits "
+                f"are named {', '.join(SPLIT_NAMES)}; move it away or rename it"
             )
         found = [(inner, split) for folder, split in splits.items() for inner in subfolders(folder)]
     else:

@@ -63,9 +63,9 @@ def _leads_to_file(entry: os.DirEntry[str]) -> bool:
     return _followed(entry, entry.is_file)
 
 
-def _followed(entry: os.DirEntry[str], asked: Callable[[], bool]) -> bool:
+def _followed(entry: os.DirEntry[str], test: Callable[[], bool]) -> bool:
     try:
-        return asked()
+        return test()
     except OSError as error:
         if error.errno != errno.ELOOP:
             raise

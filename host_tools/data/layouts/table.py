@@ -132,7 +132,7 @@ def read(root: Path) -> PictureFolder:
             f"picture ({', '.join(_PICTURE)}) and one for the label ({', '.join(_LABEL)}) or for every "
             "class one of 0 and 1; rename them in the first line"
         )
-    said: dict[Path, _Row] = {}
+    rows_by_path: dict[Path, _Row] = {}
     missing: list[str] = []
     index = PictureIndex(table.parent)
     for number, cells in rows:
@@ -144,9 +144,9 @@ def read(root: Path) -> PictureFolder:
             raise DatasetError(f"{table}: line {number}: {error}") from error
         if path is None:
             missing.append(f"{name!r} (line {number})")
-        elif said.setdefault(path, row) != row:
+        elif rows_by_path.setdefault(path, row) != row:
             raise DatasetError(
-                f"{table}: line {number}: {name!r} is {row} here and {said[path]} in a row before; "
+                f"{table}: line {number}: {name!r} is {row} here and {rows_by_path[path]} before; "
                 "expected one answer for a picture; delete a row"
             )
     if missing:
@@ -154,14 +154,15 @@ def read(root: Path) -> PictureFolder:
             f"{table}: {len(missing)} pictures are not below {table.parent}: {first_few(missing)}; "
             "expected a file for every row; put the pictures there, or delete the rows"
         )
-    return _picture_folder(table, said)
+    return _picture_folder(table, rows_by_path)
 
 
-def _picture_folder(table: Path, said: dict[Path, _Row]) -> PictureFolder:
-    classes = tuple(sorted({row.label for row in said.values()}))
+def _picture_folder(table: Path, rows_by_path: dict[Path, _Row]) -> PictureFolder:
+    classes = tuple(sorted({row.label for row in rows_by_path.values()}))
     index = {name: i for i, name in enumerate(classes)}
     pictures = tuple(
-        Picture(path, index[row.label], row.split, row.group) for path, row in sorted(said.items())
+        Picture(path, index[row.label], row.split, row.group)
+        for path, row in sorted(rows_by_path.items())
     )
     check_found(table, classes, pictures)
     return PictureFolder(table.parent, classes, pictures, "csv")

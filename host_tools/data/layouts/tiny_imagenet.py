@@ -99,7 +99,7 @@ def _pairs(path: Path) -> dict[str, str]:
         if len(cells) < 2 or pairs.get(cells[0], cells[1]) != cells[1]:
             raise DatasetError(
                 f"{path}: line {number} reads {line[:80]!r}; expected a name, a tab, and one and the "
-                "same answer wherever the name stands; unpack it again"
+                "same answer for each line with that name; unpack it again"
             )
         pairs[cells[0]] = cells[1]
     return pairs

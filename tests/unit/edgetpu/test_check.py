@@ -224,7 +224,7 @@ _CASES: list[tuple[str, bytes, str, str, str]] = [
      data=np.full(64, 3, np.int8)), kind=_KIND.ConcatenationOptions), "mapped", "", ""),
     ("new convolution", _one("CONV_2D", _w(16, 3, 3, 16), version=6, **_CONV), "refused",
      "version 6", "older TensorFlow"),
-    ("new quantize", _one("QUANTIZE", version=3), "refused", "knows up to 2", "older TensorFlow"),
+    ("new quantize", _one("QUANTIZE", version=3), "refused", "reads up to 2", "older TensorFlow"),
     ("gelu", _one("GELU"), "refused", "refuses the whole file", "ReLU"),
 ]  # fmt: skip
 

@@ -112,7 +112,7 @@ def test_scores_that_do_not_fit_are_refused() -> None:
         evaluate(_one_hot([0, 1], 2), np.array([0, 1]), ("a", "b", "c"), "test")
     broken = _one_hot([0, 1], 2)
     broken[0, 0] = np.nan
-    with pytest.raises(ValueError, match="no numbers"):
+    with pytest.raises(ValueError, match="not numbers"):
         evaluate(broken, np.array([0, 1]), ("a", "b"), "test")
 
 

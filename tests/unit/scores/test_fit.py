@@ -86,8 +86,8 @@ def _mostly_right(score: float, wrong: int, n: int) -> tuple[Any, Any]:
     ("wrong", "reason"),
     [
         (0, "no wrong answer among 500 pictures"),
-        (4, "4 wrong answers of 500 are too few to tell a temperature from 1"),
-        (7, "7 wrong answers of 500 are too few to tell a temperature from 1"),
+        (4, "4 wrong answers of 500 are too few to separate a temperature from 1"),
+        (7, "7 wrong answers of 500 are too few to separate a temperature from 1"),
     ],
 )
 def test_a_model_with_few_mistakes_keeps_its_scores(wrong: int, reason: str) -> None:
