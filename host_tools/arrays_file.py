@@ -16,7 +16,7 @@ from edge_sdk.files import read_file, size_text
 from edge_sdk.machine.board import System
 from edge_sdk.machine.load import usable_memory_bytes
 
-# What numpy and zipfile raise on a damaged file: a flipped bit may claim encryption or another
+# Exceptions of numpy and zipfile on a damaged file: a flipped bit may claim encryption or another
 # compression.
 _DAMAGE = (
     *(OSError, EOFError, ValueError, KeyError, IndexError, TypeError, SyntaxError, AttributeError),

@@ -35,7 +35,7 @@ class Picture:
         label: index of its class.
         split: where the data set itself has splits, else None.
         group: pictures of one group (a patient, a scene) are never on both sides of a split.
-        pixels: ``(H, W, 3)`` uint8 RGB of a picture that is no file of its own, else None.
+        pixels: ``(H, W, 3)`` uint8 RGB of a picture inside another file, else None.
     """
 
     path: Path
@@ -93,7 +93,7 @@ def check_found(root: Path, classes: Sequence[str], pictures: Sequence[Picture])
     """Checks what every layout must give: pictures in every class, and names that can be labels.
 
     Raises:
-        DatasetError: no pictures, an empty class, a name that is no label, or a class that the
+        DatasetError: no pictures, an empty class, a name that is not a label, or a class that the
             training split lacks.
     """
     if not pictures:
@@ -133,8 +133,8 @@ def check_trainable(folder: PictureFolder) -> None:
     single = [name for i, name in enumerate(classes) if counts[i] == 1]
     if single:
         raise DatasetError(
-            f"{root}: a single picture in class {', '.join(single)}; a class needs one to learn "
-            "from and one to test on, and dozens to be learnt well"
+            f"{root}: a single picture in class {', '.join(single)}; a class needs one to train "
+            "on and one to test on, and dozens for a good accuracy"
         )
 
 

@@ -95,7 +95,7 @@ class EdgeTpuOperator:
         return self.inputs[position] if position < len(self.inputs) else None
 
     def computed(self) -> tuple[Tensor, ...]:
-        """Inputs that are no constants, and outputs."""
+        """Inputs that are not constants, and outputs."""
         return (*(t for t in self.inputs if t is not None and not t.constant), *self.outputs)
 
 

@@ -202,7 +202,7 @@ def explain(
 
     Raises:
         FolderInUseError: another process writes into ``out``.
-        WriteError: the disk is full, or ``out`` is no folder.
+        WriteError: the disk is full, or ``out`` is not a folder.
     """
     with taken(out):
         return _explain(pictures, subjects, methods, out, seconds, label, total, on_result)

@@ -47,7 +47,7 @@ def set_trainable(network: Any, recipe: ModelRecipe, which: str) -> None:
         which: as ``model.trainable``.
 
     Raises:
-        RecipeError: a name that no layer has, or a choice that amounts to the head alone.
+        RecipeError: a name that no layer has, or a choice that trains the head alone.
     """
     names = [layer.name for layer in network.layers]
     backbone = network.layers[: names.index(FEATURES)]
@@ -68,7 +68,7 @@ def set_trainable(network: Any, recipe: ModelRecipe, which: str) -> None:
 
 
 def trains_head_only(network: Any) -> bool:
-    """Whether nothing before the features learns, so that they can be computed once."""
+    """Whether only the head is trained, so that features can be computed once."""
     names = [layer.name for layer in network.layers]
     backbone = network.layers[: names.index(FEATURES)]
     return not any(layer.trainable_weights for layer in backbone)

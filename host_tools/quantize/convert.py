@@ -130,7 +130,7 @@ def _last_layer(model: Any) -> Any:
     kind = type(last).__name__
     if isinstance(last, keras.Model):
         raise ConversionError(
-            f"{model.name}: ends in {last.name!r}, a model of its own, expected layers up to a softmax; "
+            f"{model.name}: ends in {last.name!r}, a nested model, expected layers up to a softmax; "
             "call that model's layers one by one where the network is built, and save it again"
         )
     if not isinstance(last, keras.layers.Layer):

@@ -141,7 +141,7 @@ def up_to_logits(model: Any) -> Any:
     for layer in functional.layers:
         if isinstance(layer, keras.Model):
             raise ConversionError(
-                f"{model.name}: its layer {layer.name!r} is a model of its own, expected layers alone; "
+                f"{model.name}: its layer {layer.name!r} is a nested model, expected layers alone; "
                 "call that model's layers one by one where the network is built, and train it again"
             )
 
@@ -314,7 +314,7 @@ class FakeQuantized:
         return apart or not readers or any(r.operation.name not in self._kept for r in readers)
 
     def _read_range(self, call: Call, places: dict[int, int], own: int) -> int:
-        """Which range that of a call's output is: its own, or that of what it reads."""
+        """The index of the range of a call's output: its own, or its input's."""
         *_, first = self._calls.fused(call)
         before = self._calls.before(first) if first.kind in _SAME_STEPS else None
         while before is not None and id(before.output) not in places and before.kind in _UNROUNDED:

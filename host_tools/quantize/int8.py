@@ -260,7 +260,7 @@ def quantize_int8(
         float_model: a flatbuffer of ``Graph.pack``, its input RGB 0..255.
         ranges: lowest and highest value per tensor, by name; see ``activations.ranges``. The
             input's is always 0..255.
-        kept_float: names of operators that go on computing in float.
+        kept_float: names of operators that stay in float.
         activations: bits of an activation, 8 or 16.
         io: what the input tensor stores, ``uint8``, ``int8`` or ``float32``. The output is float32.
 

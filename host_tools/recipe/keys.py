@@ -153,7 +153,7 @@ class ModelRecipe:
 
 @dataclass(frozen=True, slots=True)
 class StageRecipe:
-    """A part of the training with settings of its own; what it leaves out is as in [training]."""
+    """A part of the training with its own settings; keys left out are as in [training]."""
 
     share: float = key(1.0, "of the epochs, relative to the other stages", (1e-6, 1e6))
     width: int | None = key(None, "of the input in this stage, in pixels", (8, 4096))

@@ -290,7 +290,7 @@ def _repeated(named: Sequence[Named]) -> Iterator[str]:
     for same in repeated.values():
         if len(same) > 1:
             yield (
-                f"The same recipe, seed and data: {', '.join(same)}. They are no independent "
+                f"The same recipe, seed and data: {', '.join(same)}. They are not independent "
                 "repetitions, and make a standard deviation too small."
             )
 

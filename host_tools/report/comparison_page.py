@@ -33,7 +33,7 @@ class Form:
     def spread(self, spread: Spread) -> str:
         """Mean and standard deviation."""
         mean = self.pattern.format(spread.mean * self.factor)
-        # Without a sign: it is no difference.
+        # Without a sign: it is not a difference.
         sd = self.pattern.replace("+", "").format((spread.sd or 0.0) * self.factor)
         return f"{mean} ± {sd}{self.unit}" if spread.sd else f"{mean}{self.unit}"
 
@@ -46,7 +46,7 @@ class Column:
         key: of ``Figures``; ``accuracy_ci95`` for the interval.
         title: of the column.
         form: chosen by the size of a value.
-        about: what it is, where the title does not say it.
+        about: a description, where the title needs one.
     """
 
     key: str

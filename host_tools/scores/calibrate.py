@@ -207,7 +207,7 @@ def calibrate_scores(
         ArtifactError: a model that does not open.
         ConversionError: a model that edgecls did not make: there is no manifest to write into.
         ValidationError: classes that are not labels, or a model without recorded splits.
-        DatasetError: a folder that is no data set, or has no pictures to fit or report on.
+        DatasetError: a folder that is not a data set, or has no pictures to fit or report on.
         MissingExtraError: SciPy is not installed.
         WriteError: the disk is full; the artifact stays as it was.
     """

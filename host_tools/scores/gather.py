@@ -90,7 +90,7 @@ def gather(
         note: called with each message for the user.
 
     Raises:
-        ValidationError: a class that is no label of an artifact.
+        ValidationError: a class that is not a label of an artifact.
         DatasetError: no pictures to fit on, or none to report on.
         SourceNotFoundError: nothing at a path of ``unknown``.
     """

@@ -42,7 +42,7 @@ _TIMES = 8
 
 
 def load_keras(path: Path) -> Any:
-    """Loads a ``.keras`` or ``.h5`` file, refusing any that would run code of its own.
+    """Loads a ``.keras`` or ``.h5`` file, refusing any that would run code from the file.
 
     Its configuration is checked before Keras opens the file.
 

@@ -196,7 +196,7 @@ def check_agreement(team: Team, what: str) -> None:
         raise TrainingError(
             f"process {', '.join(map(str, others))} has another recipe, other pictures, another "
             "checkpoint or other weights than process 0; give every process the same command, the "
-            "same pictures and, to go on with --resume, a run directory that all of them see"
+            "same pictures and, for --resume, a run directory that all of them can read"
         )
 
 

@@ -179,8 +179,8 @@ def watch(
         epochs: of the whole training.
         steps: of this epoch.
         averaged: whether the optimizer keeps averages of the weights. Keras puts them in place of
-            the weights when ``fit`` ends; the next epoch must go on from the weights themselves.
-        each_step: is called after each; what it raises ends the epoch.
+            the weights when ``fit`` ends; the next epoch must continue from the weights themselves.
+        each_step: called after each step; an exception from it ends the epoch.
     """
     keras = require("keras")
 
@@ -245,7 +245,7 @@ def train(
         recipe: what to train.
         dataset: loaded with the recipe's preprocessing.
         run: where the results go.
-        resume: go on from the run's checkpoint if it has one.
+        resume: continue from the run's checkpoint if it has one.
         team: the processes that train together; process 0 writes the run directory.
 
     Returns:
@@ -254,7 +254,7 @@ def train(
     Raises:
         TrainingError: the loss became NaN, the checkpoint does not fit, the processes of a team do
             not train the same, or their devices cannot share a batch evenly.
-        KeyboardInterrupt: interrupted; the message says how to go on.
+        KeyboardInterrupt: interrupted; the message names the command to resume.
     """
     for stage in stages_of(recipe):
         team.check_batch(stage.batch_size)
@@ -263,7 +263,7 @@ def train(
     saved = None
     if resume and run.checkpoint.exists():
         saved = read_checkpoint(run.checkpoint, identity)
-        _LOG.info("going on after epoch %d", saved.progress.epochs_done)
+        _LOG.info("resuming after epoch %d", saved.progress.epochs_done)
     progress = saved.progress if saved else TrainingProgress(identity)
     check_agreement(team, f"{identity} {progress.epochs_done} {progress.stage}")
     with _own_run(run, team) as own, interrupt_kept() as check_interrupt:

@@ -159,7 +159,7 @@ def _learning_rate(stage: Stage, steps_per_epoch: int) -> Any:
 def plateau_rate(training: TrainingRecipe, peak: float, losses: Sequence[float]) -> float:
     """The learning rate after some epochs: lowered each time the validation loss stops improving.
 
-    A function of the history alone, so that a resumed training goes on with the same rate.
+    A function of the history alone, so that a resumed training continues with the same rate.
 
     Args:
         training: factor and patience.

@@ -378,7 +378,7 @@ def validate_runtimes(
         UnknownBackendError: no such backend.
         ArtifactError: a file that is not a model, ours or third-party.
         ValidationError: files of different models, or a backend and a file without a counterpart.
-        DatasetError: a folder that is no data set.
+        DatasetError: a folder that is not a data set.
     """
     opening = opening or Opening()
     folder = find_pictures(data, layout)

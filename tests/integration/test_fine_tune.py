@@ -349,7 +349,7 @@ def test_a_model_within_the_model_is_an_error(network: Network) -> None:
 
     model = _model("dense", nested)
     assert isinstance(model, keras.Model)
-    with pytest.raises(ConversionError, match="'inner' is a model of its own"):
+    with pytest.raises(ConversionError, match="'inner' is a nested model"):
         _tuned(network, _FAST, model)
 
 

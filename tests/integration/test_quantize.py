@@ -371,7 +371,7 @@ def test_what_an_operator_takes_apart_keeps_its_range() -> None:
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda keras, x: _classes(keras, x, nested=True), "'head', a model of its own"),
+        (lambda keras, x: _classes(keras, x, nested=True), "'head', a nested model"),
         (
             lambda keras, x: keras.ops.softmax(_classes(keras, x)),
             r"the operation keras.ops.softmax .*write keras.layers.Softmax\(\)\(x\) instead",

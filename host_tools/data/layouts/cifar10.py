@@ -242,7 +242,7 @@ def _bounded(path: Path, file: IO[bytes]) -> bytes:
 
 def _damaged(path: Path, reason: object) -> DatasetError:
     return DatasetError(
-        f"{path}: is no batch of CIFAR-10, or damaged: {reason}; download the archive again, from its "
+        f"{path}: is not a batch of CIFAR-10, or damaged: {reason}; download the archive again, from its "
         "authors' page"
     )
 
@@ -268,7 +268,7 @@ def _python_batch(path: Path, data: bytes) -> _Batch:
     if not isinstance(labels, list) or not all(
         isinstance(label, int) and 0 <= label <= 255 for label in labels
     ):
-        raise _damaged(path, "its labels are no list of numbers from 0 to 255")
+        raise _damaged(path, "its labels are not a list of numbers from 0 to 255")
     if len(labels) != len(rows):
         raise _damaged(path, f"{len(labels)} labels for {len(rows)} pictures")
     return _Batch(path, _pixels(rows), labels)
@@ -288,7 +288,7 @@ def _class_names(path: Path, data: bytes) -> tuple[str, ...]:
         (names,) = _python_dict(path, data, b"label_names")
     try:
         if not isinstance(names, list) or not names:
-            raise TypeError("no list of names")
+            raise TypeError("not a list of names")
         return tuple(name.decode() if isinstance(name, bytes) else str(name) for name in names)
     except (TypeError, UnicodeDecodeError) as error:
         raise _damaged(path, error) from error

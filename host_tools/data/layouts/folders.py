@@ -31,7 +31,7 @@ def read(root: Path) -> PictureFolder:
     each; otherwise every sub-folder is a class. Classes are sorted by name, as Keras does.
 
     Raises:
-        DatasetError: something that is no split beside splits; see ``check_found``.
+        DatasetError: a folder beside the splits is not a split; see ``check_found``.
         OSError: a folder cannot be read.
     """
     folders = subfolders(root)

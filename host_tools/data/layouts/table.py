@@ -226,8 +226,8 @@ def _lines(table: Path, text: str) -> list[tuple[int, list[str]]]:
                 lines.append((reader.line_num, (cells + [""] * width)[:width]))
     except csv.Error as error:
         raise DatasetError(
-            f"{table}: line {reader.line_num} is no line of a table ({error}); expected a CSV file, text "
-            "with a delimiter in it in double quotes; save it again from the program it comes from"
+            f"{table}: line {reader.line_num} is not a line of a table ({error}); expected a CSV file, "
+            "text with a delimiter in double quotes; save it again from the program it comes from"
         ) from error
     return lines
 

@@ -467,7 +467,7 @@ def test_a_pickle_with_code_in_it_is_refused(
 )
 def test_a_pickle_of_anything_else_is_refused(content: bytes, batches: Path) -> None:
     (batches / "data_batch_2").write_bytes(content)
-    with pytest.raises(DatasetError, match="data_batch_2: is no batch of CIFAR-10, or damaged"):
+    with pytest.raises(DatasetError, match="data_batch_2: is not a batch of CIFAR-10, or damaged"):
         find_pictures(batches)
 
 
@@ -489,9 +489,9 @@ def test_numpy_is_never_called_by_a_pickle() -> None:
     ("change", "reason"),
     [
         ({"labels": [*range(9), 10]}, r"1 labels such as 10 are none of the 10 classes"),
-        ({"labels": [*range(9), -1]}, "no list of numbers from 0 to 255"),
-        ({"labels": [*range(9), "3"]}, "no list of numbers from 0 to 255"),
-        ({"labels": [*range(9), 10**5000]}, "no list of numbers from 0 to 255"),
+        ({"labels": [*range(9), -1]}, "not a list of numbers from 0 to 255"),
+        ({"labels": [*range(9), "3"]}, "not a list of numbers from 0 to 255"),
+        ({"labels": [*range(9), 10**5000]}, "not a list of numbers from 0 to 255"),
         ({"labels": range(9)}, "9 labels for 10 pictures"),
         ({"data": np.zeros((10, 1024), np.uint8)}, r"in the shape \(10, 1024\)"),
         ({"data": np.zeros(30720, np.uint8)}, r"in the shape \(30720,\)"),
@@ -518,7 +518,9 @@ def test_a_truncated_batch(kept: float, batches: Path, binary: Path) -> None:
     for path in (batches / "data_batch_5", binary / "data_batch_5.bin"):
         content = path.read_bytes()
         path.write_bytes(content[: int(len(content) * kept)])
-        with pytest.raises(DatasetError, match=f"{path.name}: is no batch of CIFAR-10, or damaged"):
+        with pytest.raises(
+            DatasetError, match=f"{path.name}: is not a batch of CIFAR-10, or damaged"
+        ):
             find_pictures(path.parent)
 
 
@@ -532,7 +534,7 @@ def test_a_label_out_of_range_in_binary(binary: Path) -> None:
 
 def test_names_that_are_none(batches: Path, binary: Path) -> None:
     (batches / "batches.meta").write_bytes(pickle.dumps({b"label_names": 7}))
-    with pytest.raises(DatasetError, match=r"batches\.meta: .*no list of names"):
+    with pytest.raises(DatasetError, match=r"batches\.meta: .*not a list of names"):
         find_pictures(batches)
     (binary / "batches.meta.txt").write_bytes(b"airpl\xffne\n")
     with pytest.raises(DatasetError, match=r"batches\.meta\.txt: .*utf-8"):

@@ -400,7 +400,7 @@ def test_the_same_seed_again_is_no_repetition(tmp_path: Path) -> None:
     same = _runs(tmp_path, _seeded(0, 0.7), _seeded(0, 0.7))
     assert groups_of(same, ["a", "b"]) == ()
     (warning,) = warnings(same, ["a", "b"])
-    assert warning.startswith("The same recipe, seed and data: a, b. They are no independent")
+    assert warning.startswith("The same recipe, seed and data: a, b. They are not independent")
     # Old reports without a recipe are not reported as the same.
     bare = _runs(tmp_path, *[_with(_OLD, "recipe", {})] * 2)
     assert groups_of(bare, ["a", "b"]) == ()
