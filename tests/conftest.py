@@ -78,7 +78,7 @@ def _proved(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _own_cache(
     tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, _proved: Path
 ) -> None:
-    """What is kept per user: tests must not read or leave such memories."""
+    """What is kept per user: tests must not read or leave such files."""
     cache = tmp_path_factory.mktemp("cache")
     shutil.copytree(_proved, cache, dirs_exist_ok=True)
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
@@ -120,7 +120,7 @@ def public_data() -> Path:
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, exitstatus: int, config: pytest.Config
 ) -> None:
-    """Names the skips that nobody has allowed."""
+    """Names the skips that `allowed_skips.txt` does not list."""
     for reason in _unexpected_skips(terminalreporter):
         terminalreporter.write_line(f"skipped without permission: {reason}", red=True)
 

@@ -1,4 +1,4 @@
-"""macOS and Windows as far as Python shows them, pretended on Linux.
+"""macOS and Windows simulated on Linux, as far as Python differs there.
 
 ``pretend("win32")`` takes away from the project's own modules what CPython does not have there; the
 standard library and other packages keep theirs, since on such a system they would take other ways. It

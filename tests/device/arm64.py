@@ -6,7 +6,7 @@
 Needs Linux and three Debian packages, which it names and never installs; it does not need root.
 The roots come from Debian's archive and the wheels from the package index; the roots are kept for
 a week in a cache, the wheels in pip's. Exit status: 0 done, 1 something is wrong, 77 this machine
-cannot tell, with the reason. Latencies under emulation say nothing about a board.
+cannot run them, with the reason. Latencies under emulation say nothing about a board.
 """
 
 from __future__ import annotations

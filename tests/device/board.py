@@ -1,4 +1,4 @@
-"""An emulated board: a Debian arm64 root with `edgecls` installed as its owner would install it.
+"""An emulated board: a Debian arm64 root with `edgecls` installed like on a real one.
 
 Needs no root: a user namespace of its own stands for it. Nothing is installed on this machine, and
 no mount or process outlives the command that it served (see `enter.sh`).

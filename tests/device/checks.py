@@ -197,7 +197,7 @@ CHECKS: tuple[Callable[[Board, Reference], str], ...] = (
 
 
 def require_xnnpack(said: str) -> None:
-    """LiteRT tells that it made the XNNPACK delegate, and says nothing where it did not.
+    """LiteRT logs that it created the XNNPACK delegate, and logs nothing if it did not.
 
     Raises:
         BoardError: it did not.

@@ -11,7 +11,7 @@ Inputs are drawn with numpy's PCG64, the same on every architecture. What has to
   are not exact; the limit is the largest difference that was seen: 1 input of 100 by one count, 2
   of 3 by at most two.
 
-What a quantised softmax makes of its logits is told, not judged: it differs by more (8 counts).
+The output of a quantised softmax is reported, not judged: it differs by more (8 counts).
 """
 
 from __future__ import annotations

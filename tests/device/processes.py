@@ -1,4 +1,4 @@
-"""Commands that run to their end, and end with whoever started them."""
+"""Commands that run to their end, or end with their parent process."""
 
 from __future__ import annotations
 

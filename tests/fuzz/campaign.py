@@ -1,4 +1,4 @@
-"""Thousands of damaged and forged model files through ``edgecls classify``; what became of each.
+"""Thousands of damaged and forged model files through ``edgecls classify``, and the outcome of each.
 
 ``python -m tests.fuzz.campaign --count 10000 --out build/fuzz.jsonl`` runs them, goes on where it was
 stopped, and prints a summary. The command runs inside a worker process, so that a model that kills its

@@ -1,4 +1,4 @@
-"""Model files after an accident or an attack, each named by one number.
+"""Damaged and forged model files, each identified by one number.
 
 An accident changes bytes. An attack also writes a manifest that vouches for them: anyone can, since
 hashes are no signatures.

@@ -1,4 +1,4 @@
-"""Thousands of damaged pictures through the decoder; what became of each.
+"""Thousands of damaged pictures through the decoder, and the outcome of each.
 
 ``python -m tests.fuzz.pictures --count 10000 --out build/pictures.jsonl`` runs them, goes on where it was
 stopped, and prints a summary. They are decoded inside a worker process, so that one that kills its

@@ -20,7 +20,7 @@ MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sb
 
 
 def free_port() -> int:
-    """A port that nobody listens at."""
+    """A port without a listener."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -266,7 +266,7 @@ def drops(text: bytes) -> list[bytes]:
     return [text[i : i + 1] for i in range(len(text))]
 
 
-# Writes records until it is killed. What it has handed to the sink is told by its progress file.
+# Writes records until it is killed. Its progress file lists the records the sink has taken.
 _SENDING = """
 import os, sys, time
 from edge_sdk.types import ErrorRecord
@@ -276,10 +276,10 @@ if opener == "mqtt":
 else:
     from edge_sdk.sinks.webhook import open_webhook as open_sink
 sink = open_sink(url, device="door", spool_path=spool)
-told = os.open(progress, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+log = os.open(progress, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 for i in range(int(start), int(stop)):
     sink.write(ErrorRecord(str(i), "x"))
-    os.write(told, b"%d\\n" % i)
+    os.write(log, b"%d\\n" % i)
     time.sleep(float(pause))
 while sink.statistics.depth:
     time.sleep(0.01)

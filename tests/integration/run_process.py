@@ -1,4 +1,4 @@
-"""``edgecls run`` in a process of its own, and what became of it."""
+"""``edgecls run`` in a process of its own, with its output and exit code."""
 
 from __future__ import annotations
 

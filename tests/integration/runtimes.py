@@ -59,10 +59,10 @@ def open_runtime(path: Path, opening: Opening) -> Runtime:
     return Runtime(opening.backend)
 
 
-def as_foreign(
+def as_third_party(
     artifact: Path, path: Path, bias: Mapping[int, float] | None = None
 ) -> tuple[Path, tuple[object, ...]]:
-    """The golden float16 digits as a stranger's file, and the words that describe it.
+    """The golden float16 digits as a third-party file, and the options that describe it.
 
     Args:
         artifact: the golden file.

@@ -1,4 +1,4 @@
-"""Several runtimes side by side: who agrees, who breaks, and that the others go on."""
+"""Several runtimes compared: agreement, failures, and that the others continue."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from host_tools.predict import Opening
 from host_tools.validate import workers
 from host_tools.validate.agreement import Agreement, Runtime, compare_runtimes, to_lines
 from tests.integration.host import edgecls
-from tests.integration.runtimes import as_foreign, open_runtime
+from tests.integration.runtimes import as_third_party, open_runtime
 
 _SIZE = Preprocessing(8, 8, channels=1)
 
@@ -110,7 +110,7 @@ def test_of_three_the_one_that_the_others_share_most_is_the_reference() -> None:
     agreement = _compare("contradicts", "good", "rounds", "good-too")
     assert agreement.reference == 1
     assert [p.status for p in agreement.participants] == ["disagrees", "ok", "ok", "ok"]
-    assert _compare("contradicts", "good").reference == 0  # nobody to ask
+    assert _compare("contradicts", "good").reference == 0  # no other to compare with
 
 
 def test_the_next_stands_in_for_a_reference_that_breaks() -> None:
@@ -168,7 +168,7 @@ def test_two_real_runtimes_and_one_that_is_not_installed(
     assert first["agreement"] == third["agreement"] == found["matrix"][0][2] == 1
     assert third["score_difference"]["max"] < 0.05
     assert first["runtime"].startswith("ai-edge-litert")
-    if second["status"] == "missing":  # one of the two runtimes is enough for anybody
+    if second["status"] == "missing":  # one of the two runtimes may be missing
         assert result.exit_code == 5
         assert "pip install tflite-runtime" in second["reason"]
         assert found["matrix"][1] == [None, None, None]
@@ -243,7 +243,7 @@ def test_words_that_do_not_fit_together(
 def test_a_model_that_answers_with_nan_is_broken_everywhere(
     float16_artifact: Path, digit_pictures: Path, tmp_path: Path
 ) -> None:
-    path, words = as_foreign(float16_artifact, tmp_path / "nan.tflite", bias={4: np.nan})
+    path, words = as_third_party(float16_artifact, tmp_path / "nan.tflite", bias={4: np.nan})
     result = _validate(
         *(path, *words, "--data", digit_pictures),
         *("--split", "all", "--json", "--backend", "litert", "--backend", "litert-noxnnpack"),

@@ -201,22 +201,24 @@ def test_the_gate(stored: Path, int8_artifact: Path) -> None:
     fast.write_text(json.dumps(content))
     failed = edgecls(*words, "--baseline", fast, *more)
     assert failed.exit_code == 3
-    told = _json(failed.stdout)["comparison"]
-    assert told["verdict"] == "fail"
-    assert told["models"][0]["change_ci95"][0] > 10
+    reported = _json(failed.stdout)["comparison"]
+    assert reported["verdict"] == "fail"
+    assert reported["models"][0]["change_ci95"][0] > 10
 
 
 def test_a_baseline_of_another_machine_is_refused_unless_forced(
     stored: Path, int8_artifact: Path
 ) -> None:
     other = {**to_plain(read_machine()), "cpu": "Cortex-A76", "cores": 97}
-    foreign = _steady(stored, slower=2.0, machine=other)
-    result = edgecls("bench", int8_artifact, "--baseline", foreign, *_QUICK, *_FEW)
+    other_baseline = _steady(stored, slower=2.0, machine=other)
+    result = edgecls("bench", int8_artifact, "--baseline", other_baseline, *_QUICK, *_FEW)
     assert result.exit_code == 2
     assert "Cortex-A76" in result.stderr
     assert "--force" in result.stderr
     assert not result.stdout
-    result = edgecls("bench", int8_artifact, "--baseline", foreign, "--force", *_QUICK, *_FEW)
+    result = edgecls(
+        "bench", int8_artifact, "--baseline", other_baseline, "--force", *_QUICK, *_FEW
+    )
     assert result.exit_code == 0, result.output
     assert "all the same" in result.stderr
 
@@ -255,12 +257,12 @@ def test_a_forced_baseline_without_any_of_the_models_is_refused_before_they_are_
 def test_compare_puts_two_boards_side_by_side(stored: Path, tmp_path: Path) -> None:
     other = {**to_plain(read_machine()), "cpu": "Cortex-A76"}
     pi4, pi5 = _steady(stored, slower=6.0), _steady(stored, slower=2.5, machine=other)
-    page, told = tmp_path / "c.html", tmp_path / "c.md"
-    result = edgecls("bench", "compare", pi4, pi5, "--report", page, "--markdown", told)
+    page, markdown = tmp_path / "c.html", tmp_path / "c.md"
+    result = edgecls("bench", "compare", pi4, pi5, "--report", page, "--markdown", markdown)
     assert result.exit_code == 0, result.output
     assert "digits_int8" in result.stdout
     assert page.is_file()
-    assert told.is_file()
+    assert markdown.is_file()
     result = edgecls("bench", "compare", pi4, pi5, "--json")
     content = _json(result.stdout)
     assert content["type"] == "benchmark_comparison"
@@ -343,7 +345,7 @@ def test_progress_is_one_line_on_a_terminal_and_none_elsewhere(
     progress = BenchProgress()
     progress.tell("opening")
     progress.end()
-    told = capsys.readouterr()
-    assert told.out == ""
-    assert "opening" in told.err
-    assert "\n" not in told.err
+    reported = capsys.readouterr()
+    assert reported.out == ""
+    assert "opening" in reported.err
+    assert "\n" not in reported.err

@@ -1,4 +1,4 @@
-"""The main job end to end, through the commands that people type."""
+"""The main job end to end, through the commands of users."""
 
 from __future__ import annotations
 

@@ -289,7 +289,7 @@ def _small_disk(folder: Path) -> Iterator[None]:
 def test_a_disk_that_fills_up_leaves_nothing_half_built(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # There was room when it was looked at: somebody else fills the disk meanwhile.
+    # There was space at the check: another process fills the disk meanwhile.
     plenty = caches.shutil.disk_usage(tmp_path)._replace(free=10**12)
     monkeypatch.setattr(caches.shutil, "disk_usage", lambda _: plenty)
     place = CachePlace(tmp_path / "disk")

@@ -1,4 +1,4 @@
-"""`edgecls calibrate-scores` on a real int8 artifact: what it writes, and what it leaves alone."""
+"""`edgecls calibrate-scores` on a real int8 artifact: what it changes, and what it does not."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_what_was_fitted_is_in_the_manifest_and_is_applied(artifact: Path, digit
     record = after.manifest.provenance["scores"]
     assert record["split"] == "validation"
     assert record["threshold"] == entry["threshold"]
-    assert "path" not in record  # an artifact does not tell where its maker keeps files
+    assert "path" not in record  # an artifact does not contain paths of the machine that made it
     kept = {key: value for key, value in after.manifest.provenance.items() if key != "scores"}
     assert kept == before.manifest.provenance
     # The same pictures, on what a device does now.
@@ -207,13 +207,13 @@ def test_a_foreign_model_has_nowhere_to_keep_it(
 ) -> None:
     model = unpack_model(artifact.read_bytes())
     model.metadata = []
-    foreign, data = tmp_path / "foreign.tflite", pack_model(model)
-    foreign.write_bytes(data)
-    result = edgecls("calibrate-scores", foreign, "--data", digits)
+    third_party, data = tmp_path / "third_party.tflite", pack_model(model)
+    third_party.write_bytes(data)
+    result = edgecls("calibrate-scores", third_party, "--data", digits)
     assert result.exit_code == 1
     assert "not an artifact of edgecls" in result.stderr
     assert "give --threshold to edgecls run" in result.stderr
-    assert foreign.read_bytes() == data
+    assert third_party.read_bytes() == data
 
 
 def test_a_manifest_that_does_not_tell_its_splits_needs_other_pictures(

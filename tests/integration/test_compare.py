@@ -1,4 +1,4 @@
-"""`edgecls compare` on real runs, and what people get wrong with it."""
+"""`edgecls compare` on real runs, and user errors."""
 
 from __future__ import annotations
 
@@ -87,15 +87,15 @@ def test_a_build_and_a_training_with_another_seed(
 def test_repetitions_together(built: Path, again: Path, seeded: Path) -> None:
     result = edgecls("compare", built, again, seeded, "--json")
     assert result.exit_code == 0, result.output
-    told = json.loads(result.stdout)
-    assert (told["schema"], told["type"]) == (1, "comparison")
-    assert [run["path"] for run in told["runs"]] == [str(built), str(again), str(seeded)]
-    (group,) = told["groups"]
+    reported = json.loads(result.stdout)
+    assert (reported["schema"], reported["type"]) == (1, "comparison")
+    assert [run["path"] for run in reported["runs"]] == [str(built), str(again), str(seeded)]
+    (group,) = reported["groups"]
     assert group["runs"] == [str(built), str(again)]
     assert group["seeds"] == [0, 1]
-    assert group["accuracy"] == {"mean": told["runs"][0]["accuracy"], "sd": 0.0, "n": 2}
-    assert told["differing"] == {"training.seed": ["0", "1", "7"]}
-    assert len(told["warnings"]) == 1
+    assert group["accuracy"] == {"mean": reported["runs"][0]["accuracy"], "sd": 0.0, "n": 2}
+    assert reported["differing"] == {"training.seed": ["0", "1", "7"]}
+    assert len(reported["warnings"]) == 1
     result = edgecls("compare", built, again)
     assert "mean ± standard deviation" in result.stdout
     assert "(2 seeds)" in result.stdout
@@ -141,7 +141,7 @@ def test_names_and_labels_are_escaped(built: Path, tmp_path: Path) -> None:
 
 @pytest.fixture
 def copy(built: Path, tmp_path: Path) -> Path:
-    """A second run that is not to be told from the first."""
+    """A second run that is identical to the first."""
     return _changed(built, tmp_path / "copy", {})
 
 

@@ -1,4 +1,4 @@
-"""`edgecls data check`: every finding on real pictures, and nothing found where nothing is wrong."""
+"""`edgecls data check`: every finding on real pictures, and no false findings."""
 
 from __future__ import annotations
 

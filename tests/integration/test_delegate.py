@@ -1,4 +1,4 @@
-"""The Edge TPU's way, through a delegate that the tests compile: the interpreter loads it for real."""
+"""The Edge TPU backend with a delegate that the tests compile: the real interpreter loads it."""
 
 from __future__ import annotations
 

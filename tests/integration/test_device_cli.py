@@ -68,14 +68,14 @@ def pictures(digit_pictures: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def foreign(float16_artifact: Path, tmp_path: Path) -> Path:
-    """The golden float model as a stranger's: no labels, no range."""
+def third_party(float16_artifact: Path, tmp_path: Path) -> Path:
+    """The golden float model as a third-party file: no labels, no range."""
     pytest.importorskip("ai_edge_litert", reason="the extra [host] is not installed")
     from host_tools.tflite import pack_model, unpack_model
 
     model = unpack_model(float16_artifact.read_bytes())
     model.metadata = []
-    path = tmp_path / "foreign.tflite"
+    path = tmp_path / "third_party.tflite"
     path.write_bytes(pack_model(model))
     return path
 
@@ -372,14 +372,14 @@ def test_inspect_tells_people_the_same(int8_artifact: Path) -> None:
     assert hashlib.sha256(int8_artifact.read_bytes()).hexdigest() in result.stdout
 
 
-def test_inspect_tells_what_a_foreign_file_leaves_open(foreign: Path) -> None:
-    result = edgecls("inspect", foreign, "--json")
+def test_inspect_shows_what_a_third_party_file_lacks(third_party: Path) -> None:
+    result = edgecls("inspect", third_party, "--json")
     assert result.exit_code == 0
     found = json.loads(result.stdout)
     assert found["labels"] == []
     assert found["preprocess"]["mean"] is found["preprocess"]["std"] is None
     assert found["provenance"] == {}
-    assert found["size_bytes"] == found["model_bytes"] == foreign.stat().st_size
+    assert found["size_bytes"] == found["model_bytes"] == third_party.stat().st_size
     assert "Note: " in result.stderr
 
 
@@ -407,15 +407,15 @@ def test_a_missing_model_is_exit_2(digit_pictures: Path, tmp_path: Path) -> None
         assert "there is no such model file" in result.stderr
 
 
-def test_missing_labels_are_exit_2(foreign: Path, digit_pictures: Path) -> None:
-    for words in _each_command(foreign, digit_pictures, "--normalize", "raw"):
+def test_missing_labels_are_exit_2(third_party: Path, digit_pictures: Path) -> None:
+    for words in _each_command(third_party, digit_pictures, "--normalize", "raw"):
         result = edgecls(*words)
         assert result.exit_code == 2
         assert "--labels FILE with 10 lines" in result.stderr
 
 
-def test_a_missing_range_is_exit_2(foreign: Path, labels: Path, digit_pictures: Path) -> None:
-    for words in _each_command(foreign, digit_pictures, "--labels", labels):
+def test_a_missing_range_is_exit_2(third_party: Path, labels: Path, digit_pictures: Path) -> None:
+    for words in _each_command(third_party, digit_pictures, "--labels", labels):
         result = edgecls(*words)
         assert result.exit_code == 2
         assert "--normalize raw (0..255)" in result.stderr
@@ -438,10 +438,10 @@ def test_a_missing_range_is_exit_2(foreign: Path, labels: Path, digit_pictures: 
     ],
 )
 def test_a_wrong_option_is_exit_2(
-    options: tuple[str, ...], foreign: Path, labels: Path, digit_pictures: Path
+    options: tuple[str, ...], third_party: Path, labels: Path, digit_pictures: Path
 ) -> None:
     given = ("--labels", labels, "--normalize", "raw", *options)
-    for words in _each_command(foreign, digit_pictures, *given):
+    for words in _each_command(third_party, digit_pictures, *given):
         result = edgecls(*words)
         assert result.exit_code == 2
         assert result.stdout == ""
@@ -449,10 +449,10 @@ def test_a_wrong_option_is_exit_2(
 
 
 def test_a_foreign_model_runs_with_what_it_asked_for(
-    foreign: Path, labels: Path, digit_pictures: Path
+    third_party: Path, labels: Path, digit_pictures: Path
 ) -> None:
     given = ("--labels", labels, "--normalize", "raw", "--json")
-    for words in _each_command(foreign, digit_pictures, *given):
+    for words in _each_command(third_party, digit_pictures, *given):
         result = edgecls(*words)
         assert result.exit_code == 0
         answers = [line["label"] for line in _lines(result.stdout)]
@@ -510,17 +510,17 @@ def _hide_tflite_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, module, None)
 
 
-@pytest.mark.parametrize("ours", [True, False], ids=["artifact", "foreign"])
+@pytest.mark.parametrize("ours", [True, False], ids=["artifact", "third-party"])
 def test_a_backend_that_is_not_installed_is_exit_5(
     ours: bool,
     int8_artifact: Path,
-    foreign: Path,
+    third_party: Path,
     labels: Path,
     digit_pictures: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     _hide_tflite_runtime(monkeypatch)
-    model = int8_artifact if ours else foreign
+    model = int8_artifact if ours else third_party
     given = () if ours else ("--labels", labels, "--normalize", "raw")
     for words in _each_command(model, digit_pictures, *given, "--backend", "tflite-runtime"):
         result = edgecls(*words)
@@ -537,10 +537,10 @@ def test_a_source_that_is_not_there_is_exit_2(int8_artifact: Path, tmp_path: Pat
 
 
 def test_data_goes_to_stdout_and_words_to_stderr(
-    foreign: Path, labels: Path, digit_pictures: Path
+    third_party: Path, labels: Path, digit_pictures: Path
 ) -> None:
     given = ("--labels", labels, "--normalize", "raw", "--json")
-    for words in _each_command(foreign, digit_pictures, *given):
+    for words in _each_command(third_party, digit_pictures, *given):
         result = _process(*words)
         assert result.returncode == 0
         assert len(_lines(result.stdout)) == 10

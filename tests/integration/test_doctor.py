@@ -1,4 +1,4 @@
-"""``edgecls doctor`` with real model files and real brokers, and its words as people read them."""
+"""``edgecls doctor`` with real model files and real brokers, and its text output."""
 
 from __future__ import annotations
 
@@ -199,11 +199,11 @@ def test_a_broker_with_a_certificate_of_its_own(
     server.write_to_path(str(tmp_path / "server.pem"))
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     url = f"mqtts://127.0.0.1:{make(certificate=tmp_path / 'server.pem').port}"
-    stranger = _broker(url)
-    assert stranger.severity == "error"
-    assert "no encrypted connection" in stranger.what
-    assert "?ca=" in stranger.why
-    assert "openssl s_client" in (stranger.fix or "")
+    untrusted = _broker(url)
+    assert untrusted.severity == "error"
+    assert "no encrypted connection" in untrusted.what
+    assert "?ca=" in untrusted.why
+    assert "openssl s_client" in (untrusted.fix or "")
     assert _broker(f"{url}?ca={tmp_path / 'ca.pem'}").severity == "ok"
 
 
@@ -245,7 +245,7 @@ def _answering(answer: bytes) -> Iterator[int]:
 
 
 @pytest.mark.parametrize(
-    ("answer", "told"),
+    ("answer", "reported"),
     [
         (b"", "hangs up"),
         (b"HTTP/1.1 400 Bad Request\r\n\r\n", "not as an MQTT broker does"),
@@ -253,11 +253,11 @@ def _answering(answer: bytes) -> Iterator[int]:
         (b"\x20\x02\x00\x99", "refuses us (code 153)"),
     ],
 )
-def test_something_else_at_that_port(answer: bytes, told: str) -> None:
+def test_something_else_at_that_port(answer: bytes, reported: str) -> None:
     with _answering(answer) as port:
         finding = _broker(f"mqtt://127.0.0.1:{port}")
     assert finding.severity == "error"
-    assert told in finding.what
+    assert reported in finding.what
 
 
 def test_a_broker_that_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -279,16 +279,16 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_json_is_one_object(int8_artifact: Path) -> None:
     result = edgecls("doctor", int8_artifact, "--json")
     (line,) = result.stdout.splitlines()
-    told = json.loads(line)
-    assert (told["schema"], told["type"]) == (1, "doctor")
-    for finding in told["findings"]:
+    reported = json.loads(line)
+    assert (reported["schema"], reported["type"]) == (1, "doctor")
+    for finding in reported["findings"]:
         assert list(finding) == ["severity", "what", "why", "fix"]
         assert finding["severity"] in SEVERITIES
         assert finding["what"]
         assert finding["why"]
-    ranks = [SEVERITIES.index(finding["severity"]) for finding in told["findings"]]
+    ranks = [SEVERITIES.index(finding["severity"]) for finding in reported["findings"]]
     assert ranks == sorted(ranks)
-    assert any(int8_artifact.name in finding["what"] for finding in told["findings"])
+    assert any(int8_artifact.name in finding["what"] for finding in reported["findings"])
 
 
 @pytest.mark.usefixtures("quick")
@@ -310,8 +310,8 @@ def test_the_variables_of_run_serve_the_doctor(
 ) -> None:
     monkeypatch.setenv("EDGECLS_MODEL", str(tmp_path / "absent.tflite"))
     monkeypatch.setenv("EDGECLS_MQTT", "http://no-broker")
-    told = json.loads(edgecls("doctor", "--json").stdout)
-    errors = [f["what"] for f in told["findings"] if f["severity"] == "error"]
+    reported = json.loads(edgecls("doctor", "--json").stdout)
+    errors = [f["what"] for f in reported["findings"] if f["severity"] == "error"]
     assert any("absent.tflite" in what for what in errors)
     assert any("http" in what or "paho-mqtt" in what for what in errors)
 
@@ -328,8 +328,10 @@ def test_what_is_fine_is_counted_and_told_on_demand() -> None:
 @pytest.mark.parametrize("folder", ["/proc/self/edgecls"])  # closed even to root
 def test_results_that_have_no_place(monkeypatch: pytest.MonkeyPatch, folder: str) -> None:
     monkeypatch.setenv("STATE_DIRECTORY", folder)
-    told = json.loads(edgecls("doctor", "--json").stdout)
-    assert any("/proc/self" in f["what"] and f["severity"] == "warning" for f in told["findings"])
+    reported = json.loads(edgecls("doctor", "--json").stdout)
+    assert any(
+        "/proc/self" in f["what"] and f["severity"] == "warning" for f in reported["findings"]
+    )
 
 
 @pytest.mark.parametrize("package", ["numpy", "cv2", "flatbuffers"])
@@ -338,7 +340,7 @@ def test_it_starts_where_a_package_is_broken(
 ) -> None:
     folder = tmp_path / "packages"
     folder.mkdir()
-    # As a wheel for another processor: whoever imports it is gone.
+    # As a wheel for another processor: importing it ends the process.
     (folder / f"{package}.py").write_text("import os; os.kill(os.getpid(), 4)", "utf-8")
     words = ("doctor", str(int8_artifact), "--mqtt", "mqtt://127.0.0.1:1", "--json")
     done = subprocess.run(
@@ -365,8 +367,8 @@ def test_this_machine_runs_models() -> None:
         check=False,
         timeout=120,
     )
-    told = json.loads(done.stdout)
-    assert not [f for f in told["findings"] if "failed itself" in f["what"]]
+    reported = json.loads(done.stdout)
+    assert not [f for f in reported["findings"] if "failed itself" in f["what"]]
     needed = ("numpy", "OpenCV", "interpreter", "LiteRT")
-    bad = [f for f in told["findings"] if f["severity"] == "error"]
+    bad = [f for f in reported["findings"] if f["severity"] == "error"]
     assert not [f for f in bad if f["what"].startswith(needed)]

@@ -1,4 +1,4 @@
-"""Downloads: bounded however the network fails, whole or not at all, and said to whoever waits."""
+"""Downloads: bounded however the network fails, whole or not at all, with progress for the user."""
 
 from __future__ import annotations
 

@@ -62,12 +62,12 @@ assert "-s" in sys.argv
 print("Edge TPU Compiler version 16.0.384591198")
 print("Started a compilation timeout timer of 180 seconds.")
 content = path.read_bytes()
-told = check(content, "model")
-mapped = [o.index for o in told.operators if o.verdict == "mapped"]
+checked = check(content, "model")
+mapped = [o.index for o in checked.operators if o.verdict == "mapped"]
 model, module = unpack_model(content), schema()
 graph = model.subgraphs[0]
 made = {{int(i) for n in mapped for i in graph.operators[n].outputs}}
-others = [graph.operators[o.index] for o in told.operators if o.index not in mapped]
+others = [graph.operators[o.index] for o in checked.operators if o.index not in mapped]
 used = {{int(i) for other in others for i in other.inputs}}
 code = module.OperatorCodeT()
 code.builtinCode = code.deprecatedBuiltinCode = 32
@@ -85,7 +85,7 @@ model.description, model.metadata = b"Exported from Subgraph.", None
 target = out / (path.stem + "_edgetpu.tflite")
 target.write_bytes(pack_model(model))
 status = {{True: "Mapped to Edge TPU", False: "Operation is working on an unsupported data type"}}
-rows = Counter((o.operator, status[o.verdict == "mapped"]) for o in told.operators)
+rows = Counter((o.operator, status[o.verdict == "mapped"]) for o in checked.operators)
 table = "\\nOperator                       Count      Status\\n\\n" + "".join(
     f"{{name:<30}} {{n:<10}} {{what}}\\n" for (name, what), n in rows.items()
 )
@@ -103,7 +103,7 @@ On-chip memory used for caching model parameters: 82.25KiB
 On-chip memory remaining for caching model parameters: 7.87MiB
 Off-chip memory used for streaming uncached model parameters: {off_chip}
 Number of Edge TPU subgraphs: 1
-Total number of operations: {{len(told.operators)}}
+Total number of operations: {{len(checked.operators)}}
 Operation log: {{out / (path.stem + "_edgetpu.log")}}
 {{table}}Compilation child process completed within timeout period.
 Compilation succeeded! """)
@@ -361,14 +361,14 @@ _BROKEN = [
 
 
 @pytest.mark.parametrize(
-    ("program", "told"), [case[1:] for case in _BROKEN], ids=[case[0] for case in _BROKEN]
+    ("program", "reported"), [case[1:] for case in _BROKEN], ids=[case[0] for case in _BROKEN]
 )
 def test_a_compiler_that_fails_is_told_of(
-    artifact: Path, write_compiler: WriteCompiler, program: str, told: list[str]
+    artifact: Path, write_compiler: WriteCompiler, program: str, reported: list[str]
 ) -> None:
     with pytest.raises(ConversionError) as caught:
         _compile(artifact, write_compiler(program))
-    for words in (str(artifact), *told):
+    for words in (str(artifact), *reported):
         assert words in str(caught.value)
     assert not artifact.with_name("digits_int8_edgetpu.tflite").exists()
 
@@ -401,7 +401,7 @@ def test_a_compiler_that_hangs_is_ended_with_its_children(
         compile_artifact(artifact, compiler, timeout_s=3, note=lambda _: None)
     assert time.monotonic() - started < 60
     child = int(pid.read_text())
-    for _ in range(100):  # whoever adopts it needs a moment to bury it
+    for _ in range(100):  # its new parent needs a moment to reap it
         state = Path(f"/proc/{child}/stat")
         if not state.exists() or state.read_text().split(")")[-1].split()[0] == "Z":
             return
@@ -482,15 +482,15 @@ def test_only_int8_artifacts_of_ours_are_compiled(
     compiled = _compile(artifact, compiler).path
     with pytest.raises(ConversionError, match="already"):
         _compile(compiled, compiler)
-    foreign = tmp_path / "foreign.tflite"
+    third_party = tmp_path / "third_party.tflite"
     container = read_container(artifact)
     model = unpack_model(container.data)
     model.metadata = None
     from host_tools.tflite import pack_model
 
-    foreign.write_bytes(pack_model(model))
+    third_party.write_bytes(pack_model(model))
     with pytest.raises(ConversionError, match="not an artifact of edgecls"):
-        _compile(foreign, compiler)
+        _compile(third_party, compiler)
 
 
 def test_an_onnx_file_is_named(artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -547,12 +547,12 @@ def test_check_prints_a_table(artifact: Path) -> None:
 
 def test_check_prints_json(artifact: Path) -> None:
     result = edgecls("edgetpu", "check", artifact, "--json")
-    told = json.loads(result.stdout)
-    assert (told["type"], told["n"], told["mapped"], told["compiles"]) == (
+    reported = json.loads(result.stdout)
+    assert (reported["type"], reported["n"], reported["mapped"], reported["compiles"]) == (
         *("edgetpu_check", 13, 11),
         True,
     )
-    assert told["dense_layers_rescaled"] == 1
+    assert reported["dense_layers_rescaled"] == 1
 
 
 def test_check_fails_where_nothing_would_be_mapped(float16_artifact: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""`edgecls explain` with real models, and what people get wrong with it."""
+"""`edgecls explain` with real models, and user errors."""
 
 from __future__ import annotations
 

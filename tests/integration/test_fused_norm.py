@@ -1,4 +1,4 @@
-"""Fused batch normalisation: what Keras composes, in one operation, and nothing of it is saved."""
+"""Fused batch normalisation: equal to Keras' operations, and not part of saved models."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What people get wrong on the workstation, the exit code of each, and that nothing is lost."""
+"""User errors on the workstation: the exit code of each, and that nothing is lost."""
 
 from __future__ import annotations
 

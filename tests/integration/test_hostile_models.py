@@ -1,4 +1,4 @@
-"""What no one has tried before is tried in a child, and what is remembered of that.
+"""Unknown models are tried in a child process, and passed trials are recorded.
 
 Some models crash the interpreter, hang it or take all memory. That must happen to the child that tries
 them first, never to the program that opens them. Thousands of them: ``tests/fuzz``.
@@ -40,7 +40,7 @@ _CONVOLUTION, _STRIDED_SLICE = 3, 45
 
 
 @pytest.fixture(scope="module")
-def stranger(int8_artifact: Path) -> bytes:
+def third_party(int8_artifact: Path) -> bytes:
     """The golden model without what edgecls adds to it."""
     return _changed(int8_artifact.read_bytes(), lambda _: None)
 
@@ -73,14 +73,14 @@ def picture(digit_pictures: Path) -> Frame:
 
 @pytest.mark.parametrize("claimed", [8, 12], ids=["fewer scores", "more scores"])
 def test_a_model_that_gives_another_number_of_scores_than_it_says_is_refused(
-    claimed: int, stranger: bytes, picture: Frame, tmp_path: Path
+    claimed: int, third_party: bytes, picture: Frame, tmp_path: Path
 ) -> None:
     def change(unpacked: Any) -> None:
         graph = unpacked.subgraphs[0]
         graph.tensors[graph.outputs[0]].shape = np.array([1, claimed], np.int32)
 
     path = tmp_path / "liar.tflite"
-    path.write_bytes(_changed(stranger, change))
+    path.write_bytes(_changed(third_party, change))
     labels = [str(number) for number in range(claimed)]
     with (
         pytest.raises(EdgeClsError),
@@ -93,10 +93,10 @@ def test_a_model_that_gives_another_number_of_scores_than_it_says_is_refused(
 
 
 def test_a_model_that_crashes_the_interpreter_kills_the_child_alone(
-    stranger: bytes, tmp_path: Path
+    third_party: bytes, tmp_path: Path
 ) -> None:
     path = tmp_path / "crash.tflite"
-    path.write_bytes(_crashing(stranger))
+    path.write_bytes(_crashing(third_party))
     with pytest.raises(
         CorruptArtifactError, match=r"crash\.tflite.*(it crashed with signal|refuses the model)"
     ):
@@ -104,10 +104,10 @@ def test_a_model_that_crashes_the_interpreter_kills_the_child_alone(
 
 
 def test_a_model_that_crashes_the_interpreter_is_exit_7(
-    stranger: bytes, digit_pictures: Path, tmp_path: Path
+    third_party: bytes, digit_pictures: Path, tmp_path: Path
 ) -> None:
     path, labels = tmp_path / "crash.tflite", tmp_path / "labels.txt"
-    path.write_bytes(_crashing(stranger))
+    path.write_bytes(_crashing(third_party))
     labels.write_text("\n".join(_LABELS))
     result = edgecls("classify", path, digit_pictures, "--labels", labels)
     assert result.exit_code == 7
@@ -116,7 +116,7 @@ def test_a_model_that_crashes_the_interpreter_is_exit_7(
 
 
 @pytest.fixture
-def forged_crash(stranger: bytes, int8_artifact: Path, tmp_path: Path) -> Path:
+def forged_crash(third_party: bytes, int8_artifact: Path, tmp_path: Path) -> Path:
     """A model that crashes the interpreter, with a manifest, hashes and metadata that fit."""
     base = read_base(int8_artifact)
 
@@ -143,13 +143,13 @@ def test_a_forged_model_is_refused_by_a_running_loop(
     with ReloadingClassifier(model, interval_s=0.0) as classifier:
         label = classifier.classify(picture).label
         forged_crash.replace(model)
-        told: list[str] = []
+        reported: list[str] = []
         deadline_s = time.monotonic() + 60
-        while not told:
+        while not reported:
             assert time.monotonic() < deadline_s
             assert classifier.classify(picture).label == label
-            told += [health.what for health in classifier.take_health()]
-    assert told == ["model refused"]
+            reported += [health.what for health in classifier.take_health()]
+    assert reported == ["model refused"]
 
 
 def test_doctor_outlives_a_forged_model(forged_crash: Path) -> None:
@@ -172,32 +172,32 @@ def _engine_that(does: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_whatever_kills_the_child_is_a_bad_model(
-    stranger: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    third_party: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _engine_that("import os; os.abort()", tmp_path, monkeypatch)
     with pytest.raises(CorruptArtifactError, match=r"x\.tflite.*it crashed with signal 6"):
-        try_in_child(stranger, "0" * 64, "cpu", "a runtime", "x.tflite")
+        try_in_child(third_party, "0" * 64, "cpu", "a runtime", "x.tflite")
 
 
 def test_a_child_that_does_not_end_is_a_bad_model(
-    stranger: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    third_party: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(trial, "TIMEOUT_S", 10)  # the child's start is among them
     _engine_that("import time; time.sleep(60)", tmp_path, monkeypatch)
     with pytest.raises(CorruptArtifactError, match=r"x\.tflite: one inference did not end"):
-        try_in_child(stranger, "0" * 64, "cpu", "a runtime", "x.tflite")
+        try_in_child(third_party, "0" * 64, "cpu", "a runtime", "x.tflite")
 
 
 def test_a_child_that_takes_too_much_memory_is_a_bad_model(
-    stranger: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    third_party: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _engine_that("held = bytes(1 << 30)", tmp_path, monkeypatch)
     with pytest.raises(CorruptArtifactError, match=r"x\.tflite.*out of memory"):
-        try_in_child(stranger, "0" * 64, "cpu", "a runtime", "x.tflite")
+        try_in_child(third_party, "0" * 64, "cpu", "a runtime", "x.tflite")
 
 
 def test_what_a_library_prints_without_end_does_not_reach_the_parent(
-    stranger: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    third_party: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     does = (
         "import os; [os.write(fd, bytes(1 << 20)) for fd in (1, 2) * 64]; raise ValueError('over')"
@@ -206,7 +206,7 @@ def test_what_a_library_prints_without_end_does_not_reach_the_parent(
     tracemalloc.start()
     try:
         with pytest.raises(CorruptArtifactError, match=r"\(over\)"):
-            try_in_child(stranger, "0" * 64, "cpu", "a runtime", "x.tflite")
+            try_in_child(third_party, "0" * 64, "cpu", "a runtime", "x.tflite")
         assert tracemalloc.get_traced_memory()[1] < 20 << 20
     finally:
         tracemalloc.stop()
@@ -214,32 +214,32 @@ def test_what_a_library_prints_without_end_does_not_reach_the_parent(
 
 @pytest.mark.parametrize("does", ["import os; os.abort()", "raise SystemExit('no')"])
 def test_a_child_that_does_not_start_says_nothing_about_the_model(
-    does: str, stranger: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    does: str, third_party: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _child_that(does, tmp_path, monkeypatch)
     with pytest.raises(EngineError, match=r"x\.tflite: the process that tries .* did not start"):
-        try_in_child(stranger, "0" * 64, "cpu", "a runtime", "x.tflite")
+        try_in_child(third_party, "0" * 64, "cpu", "a runtime", "x.tflite")
 
 
 def test_no_room_for_a_process_says_nothing_about_the_model(
-    stranger: bytes, monkeypatch: pytest.MonkeyPatch
+    third_party: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: Any, **__: Any) -> None:
         raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
     monkeypatch.setattr(subprocess, "run", full)
     with pytest.raises(EngineError, match="no process could be started"):
-        try_in_child(stranger, "0" * 64, "cpu", "a runtime", "x.tflite")
+        try_in_child(third_party, "0" * 64, "cpu", "a runtime", "x.tflite")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux's")
 def test_a_child_ends_with_its_parent(
-    stranger: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    third_party: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place = tmp_path / "child"
     does = f"import os, time; open({str(place)!r}, 'w').write(str(os.getpid())); time.sleep(60)"
     _engine_that(does, tmp_path, monkeypatch)
-    (tmp_path / "x.tflite").write_bytes(stranger)
+    (tmp_path / "x.tflite").write_bytes(third_party)
     script = (
         "import pathlib, sys; from edge_sdk.engines.trial import try_in_child;"
         "try_in_child(pathlib.Path(sys.argv[1]).read_bytes(), '0' * 64, 'cpu', 'r', 'x.tflite')"
@@ -276,11 +276,11 @@ def children(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 
 
 def test_a_trial_that_went_well_is_remembered(
-    stranger: bytes, picture: Frame, tmp_path: Path, children: list[list[str]]
+    third_party: bytes, picture: Frame, tmp_path: Path, children: list[list[str]]
 ) -> None:
     for name in ("first.tflite", "again.tflite"):  # the content counts, not the name
         path = tmp_path / name
-        path.write_bytes(stranger)
+        path.write_bytes(third_party)
         with Classifier.open(path, labels=_LABELS, normalize="raw") as classifier:
             assert classifier.classify(picture).label in _LABELS
     assert len(children) == 1
@@ -288,10 +288,10 @@ def test_a_trial_that_went_well_is_remembered(
 
 
 def test_a_trial_that_failed_is_not_remembered_as_passed(
-    stranger: bytes, tmp_path: Path, children: list[list[str]]
+    third_party: bytes, tmp_path: Path, children: list[list[str]]
 ) -> None:
     path = tmp_path / "crash.tflite"
-    path.write_bytes(_crashing(stranger))
+    path.write_bytes(_crashing(third_party))
     for _ in range(2):
         with pytest.raises(CorruptArtifactError):
             Classifier.open(path, labels=_LABELS, normalize="raw")
@@ -299,7 +299,7 @@ def test_a_trial_that_failed_is_not_remembered_as_passed(
 
 
 def test_a_trial_counts_for_one_content_runtime_and_backend_only(
-    stranger: bytes, children: list[list[str]]
+    third_party: bytes, children: list[list[str]]
 ) -> None:
     for sha256, backend, runtime in (
         ("0" * 64, "cpu", "ai-edge-litert 2.3.0"),
@@ -308,8 +308,8 @@ def test_a_trial_counts_for_one_content_runtime_and_backend_only(
         ("0" * 64, "cpu", "ai-edge-litert 2.4.0"),
     ):
         before = len(children)
-        try_in_child(stranger, sha256, backend, runtime, "x")
-        try_in_child(stranger, sha256, backend, runtime, "x")
+        try_in_child(third_party, sha256, backend, runtime, "x")
+        try_in_child(third_party, sha256, backend, runtime, "x")
         assert len(children) == before + 1
 
 
@@ -415,7 +415,7 @@ def test_a_proof_counts_by_its_content(place: Path) -> None:
 def test_a_planted_proof_in_the_temporary_folder_is_not_believed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without a home: whoever comes first may make any folder there."""
+    """Without a home: any user may create folders there."""
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setattr(Path, "home", _homeless)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
@@ -423,7 +423,7 @@ def test_a_planted_proof_in_the_temporary_folder_is_not_believed(
     own = tmp_path / f"edgecls-{os.geteuid()}"
     assert stat.S_IMODE(own.stat().st_mode) == 0o700
     assert _believed()
-    own.chmod(0o777)  # as somebody else makes it
+    own.chmod(0o777)  # writable by other users
     assert not _believed()
     shutil.rmtree(own)
     own.symlink_to(tmp_path)
@@ -446,7 +446,7 @@ def test_only_the_newest_proofs_are_kept(place: Path, monkeypatch: pytest.Monkey
 
 
 def test_a_cache_that_cannot_be_written_costs_a_trial_each_time(
-    stranger: bytes,
+    third_party: bytes,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     children: list[list[str]],
@@ -455,7 +455,7 @@ def test_a_cache_that_cannot_be_written_costs_a_trial_each_time(
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     path = tmp_path / "x.tflite"
-    path.write_bytes(stranger)
+    path.write_bytes(third_party)
     for _ in range(2):
         Classifier.open(path, labels=_LABELS, normalize="raw").close()
     assert len(children) == 2
@@ -477,11 +477,11 @@ def _hide_tflite_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_runtime_that_is_missing_is_said_before_any_trial(
-    stranger: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, children: list[list[str]]
+    third_party: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, children: list[list[str]]
 ) -> None:
     _hide_tflite_runtime(monkeypatch)
     path = tmp_path / "x.tflite"
-    path.write_bytes(stranger)
+    path.write_bytes(third_party)
     with pytest.raises(EngineNotInstalledError, match="tflite-runtime"):
         Classifier.open(path, "tflite-runtime", labels=_LABELS, normalize="raw")
     assert children == []

@@ -1,4 +1,4 @@
-"""The server of the page and the metrics, against clients that take what they get."""
+"""The server of the page and the metrics, against abusive clients."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Public data sets as they were downloaded, read where they lie."""
+"""Public data sets, read as they were downloaded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Architectures: each is what it is taken for, and of pretrained weights the right ones learn."""
+"""Architectures: each has its documented structure, and the right pretrained weights are trainable."""
 
 from __future__ import annotations
 

@@ -263,7 +263,7 @@ def test_the_broker_away_for_ten_seconds_and_kill_9_in_the_middle(
     with sending(SendingProcess("mqtt", url, tmp_path, start, max(start, 2001), 0)) as sender:
         assert sender.process.wait(60) == 0
         written = sender.written()
-    assert len(written) >= 1998  # each kill leaves one of which nobody knows
+    assert len(written) >= 1998  # each kill leaves one whose delivery is unknown
     until(lambda: {int(b["path"]) for b in subscriber.bodies("error")} >= set(written))
     _check(subscriber, written, interruptions=3)
     subscriber.close()

@@ -260,11 +260,11 @@ def test_a_model_that_does_not_convert_is_our_error() -> None:
         to_onnx(keras.Model(image, Strange()(image)))
 
 
-# Strangers' files.
+# Third-party files.
 
 
-def _stranger(path: Path, *, channels_first: bool, logits: bool = False) -> Path:
-    """Four classes by the mean of each channel: anybody's exporter could have written it."""
+def _third_party(path: Path, *, channels_first: bool, logits: bool = False) -> Path:
+    """Four classes by the mean of each channel: as any exporter could write it."""
     helper, types = onnx.helper, onnx.TensorProto
     shape = ["N", 3, 8, 6] if channels_first else ["N", 8, 6, 3]
     weights = np.array([[9, 0, 0, 3], [0, 9, 0, 3], [0, 0, 9, 3]], np.float32)
@@ -281,7 +281,7 @@ def _stranger(path: Path, *, channels_first: bool, logits: bool = False) -> Path
     ]
     graph = helper.make_graph(
         nodes[:2] if logits else nodes,
-        "stranger",
+        "third-party",
         [helper.make_tensor_value_info("image", types.FLOAT, shape)],
         [helper.make_tensor_value_info("logits" if logits else "answer", types.FLOAT, ["N", 4])],
         [onnx.numpy_helper.from_array(weights, "weights")],
@@ -296,10 +296,10 @@ _COLOURS = ("red", "green", "blue", "gray")
 
 @pytest.mark.parametrize("channels_first", [False, True])
 @pytest.mark.parametrize("logits", [False, True])
-def test_a_strangers_model_with_its_channels_first_or_last(
+def test_a_third_party_model_with_its_channels_first_or_last(
     channels_first: bool, logits: bool, tmp_path: Path
 ) -> None:
-    path = _stranger(tmp_path / "x.onnx", channels_first=channels_first, logits=logits)
+    path = _third_party(tmp_path / "x.onnx", channels_first=channels_first, logits=logits)
     picture = np.zeros((20, 10, 3), np.uint8)
     with Classifier.open(path, labels=_COLOURS, normalize="unit") as classifier:
         assert classifier.artifact.input.shape == (1, 8, 6, 3)
@@ -311,8 +311,10 @@ def test_a_strangers_model_with_its_channels_first_or_last(
             assert prediction.scores.sum() == pytest.approx(1, abs=1e-5)
 
 
-def test_a_stranger_is_asked_for_what_is_missing(digits: Path, tmp_path: Path) -> None:
-    path = _stranger(tmp_path / "x.onnx", channels_first=False)
+def test_missing_descriptions_of_a_third_party_model_are_errors(
+    digits: Path, tmp_path: Path
+) -> None:
+    path = _third_party(tmp_path / "x.onnx", channels_first=False)
     labels = tmp_path / "labels.txt"
     labels.write_text("\n".join(_COLOURS))
     result = edgecls("classify", path, _picture(digits))
@@ -324,16 +326,16 @@ def test_a_stranger_is_asked_for_what_is_missing(digits: Path, tmp_path: Path) -
 
 
 def test_an_operator_nobody_knows_is_a_bad_model(tmp_path: Path) -> None:
-    path = _stranger(tmp_path / "x.onnx", channels_first=False)
+    path = _third_party(tmp_path / "x.onnx", channels_first=False)
     path.write_bytes(path.read_bytes().replace(b"ReduceMean", b"ReduceSoup"))
     with pytest.raises(CorruptArtifactError, match=r"x\.onnx.*cannot run it"):
         Classifier.open(path, labels=_COLOURS, normalize="unit")
 
 
-def test_damaged_strangers_are_refused_or_run(tmp_path: Path) -> None:
+def test_damaged_third_party_models_are_refused_or_run(tmp_path: Path) -> None:
     from edge_sdk.engines import open_engine
 
-    model = _stranger(tmp_path / "x.onnx", channels_first=False).read_bytes()
+    model = _third_party(tmp_path / "x.onnx", channels_first=False).read_bytes()
     random = np.random.default_rng(0)
     outcomes = set()
     for _ in range(300):
@@ -351,7 +353,7 @@ def test_damaged_strangers_are_refused_or_run(tmp_path: Path) -> None:
 def test_an_inference_that_fails_is_an_engine_error(tmp_path: Path) -> None:
     from edge_sdk.engines import open_engine
 
-    path = _stranger(tmp_path / "x.onnx", channels_first=False)
+    path = _third_party(tmp_path / "x.onnx", channels_first=False)
     model = onnx.load(path)
     wrong = onnx.numpy_helper.from_array(np.array([2, 3]), "shape")
     model.graph.initializer.append(wrong)

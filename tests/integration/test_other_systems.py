@@ -1,4 +1,4 @@
-"""The workstation's half without what macOS and Windows lack, see ``tests/other_systems.py``."""
+"""The workstation part without what macOS and Windows lack, see ``tests/other_systems.py``."""
 
 from __future__ import annotations
 
@@ -126,12 +126,12 @@ def test_pictures_are_classified(
     # A third-party model is tried in a child process first, and that is remembered.
     model = unpack_model(int8_artifact.read_bytes())
     model.metadata = []
-    foreign = tmp_path / "foreign.tflite"
-    foreign.write_bytes(pack_model(model))
+    third_party = tmp_path / "third_party.tflite"
+    third_party.write_bytes(pack_model(model))
     labels = tmp_path / "labels.txt"
     labels.write_text("".join(f"{digit}\n" for digit in range(10)), "utf-8")
     words = ("--labels", labels, "--normalize", "raw", "--json")
-    done = _edgecls(environment, "classify", foreign, picture, *words)
+    done = _edgecls(environment, "classify", third_party, picture, *words)
     assert (done.returncode, json.loads(done.stdout)["label"]) == (0, "7"), done.stderr
 
 

@@ -1,4 +1,4 @@
-"""The comparison of peers really runs: workers in processes of their own, in turns, answers checked.
+"""The comparison of peers runs: workers in processes of their own, in turns, answers checked.
 
 Their environments are this one; the digits stand for the photographs, so that it takes seconds.
 """
@@ -66,9 +66,9 @@ def test_workers_answer_take_turns_and_start_afresh(
     environments: Path, material: Material, surroundings: Surroundings
 ) -> None:
     plan = Plan(rounds=6, runs=4, starts=1, seed=0)
-    told: list[str] = []
+    reported: list[str] = []
     contestants = (RAW, OURS_CENTER, _BY_HAND)
-    arena = Arena(environments, material, contestants, surroundings, plan, told.append)
+    arena = Arena(environments, material, contestants, surroundings, plan, reported.append)
     measured = arena.measure()
     for one in measured.values():
         assert [len(block) for block in one.blocks_ms] == [4] * 6
@@ -87,11 +87,11 @@ def test_a_peer_that_answers_otherwise_is_not_timed(
 ) -> None:
     material.labels.write_text("\n".join("9876543210"))  # ours has its labels in the file
     plan = Plan(rounds=1, runs=1, starts=0, seed=0)
-    told: list[str] = []
-    arena = Arena(environments, material, (RAW, OURS_CENTER), surroundings, plan, told.append)
+    reported: list[str] = []
+    arena = Arena(environments, material, (RAW, OURS_CENTER), surroundings, plan, reported.append)
     with pytest.raises(WrongAnswerError, match=r"edgecls.*frame 0 is '0'.*instead of '9'"):
         arena.measure()
-    assert not any(text.startswith("round") for text in told)
+    assert not any(text.startswith("round") for text in reported)
 
 
 def test_a_worker_that_fails_is_told_with_its_last_words(

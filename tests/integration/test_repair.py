@@ -1,4 +1,4 @@
-"""Converting under a budget: the ladder, its page, and what the command says of it."""
+"""Converting under a budget: the ladder, its page, and the output of the command."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``edgecls run`` with a camera, decisions, events and sinks; and what people get wrong there."""
+"""``edgecls run`` with a camera, decisions, events and sinks; and user errors."""
 
 from __future__ import annotations
 
@@ -492,25 +492,25 @@ def test_a_run_starts_on_a_full_disk_and_says_so(
 
 
 def test_a_label_file_in_latin_1_is_said_with_what_to_type(
-    foreign_model: Path, digit_pictures: Path, tmp_path: Path
+    third_party_model: Path, digit_pictures: Path, tmp_path: Path
 ) -> None:
     labels = tmp_path / "labels.txt"
     labels.write_bytes("".join(f"größe {i}\n" for i in range(10)).encode("latin-1"))
     words = ("--labels", labels, "--normalize", "raw")
-    result = edgecls("run", foreign_model, "--source", digit_pictures, *words)
+    result = edgecls("run", third_party_model, "--source", digit_pictures, *words)
     assert result.exit_code == 2
     assert "iconv -f latin1 -t utf-8" in result.stderr
     assert "Traceback" not in result.stderr
 
 
 @pytest.fixture
-def foreign_model(float16_artifact: Path, tmp_path: Path) -> Path:
+def third_party_model(float16_artifact: Path, tmp_path: Path) -> Path:
     pytest.importorskip("ai_edge_litert", reason="the extra [host] is not installed")
     from host_tools.tflite import pack_model, unpack_model
 
     model = unpack_model(float16_artifact.read_bytes())
     model.metadata = []
-    path = tmp_path / "foreign.tflite"
+    path = tmp_path / "third_party.tflite"
     path.write_bytes(pack_model(model))
     return path
 

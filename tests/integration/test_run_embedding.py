@@ -1,4 +1,4 @@
-"""Every block of docs/embedding.md, run as it stands there; and what programs do with the library."""
+"""Every block of docs/embedding.md, run unchanged; and other uses of the library."""
 
 from __future__ import annotations
 

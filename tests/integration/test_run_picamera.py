@@ -105,8 +105,8 @@ Picamera2.capture_request = capture_once
     result = edgecls("run", int8_artifact, "--camera", "picamera", "--json", "--limit", "12")
     assert result.exit_code == 0, result.stderr
     lines = whole_lines(result.stdout)
-    told = [line["what"] for line in lines if line["type"] == "health"]
-    assert told[:2] == ["lost", "reopened"]
+    reported = [line["what"] for line in lines if line["type"] == "health"]
+    assert reported[:2] == ["lost", "reopened"]
     (lost,) = [line for line in lines if line.get("what") == "lost"]
     assert "timed out" in lost["detail"]
 

@@ -1,4 +1,4 @@
-"""Signals and systemd, as a running ``edgecls run`` meets them."""
+"""Signals and systemd, and a running ``edgecls run``."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_sighup_reloads_the_model_and_a_replaced_one_takes_over(
     words = (*_camera(digit_pictures, 20), "--json", "--log-file", log)
     process = start("run", model, *words, stdout=subprocess.DEVNULL)
 
-    def told() -> list[str]:
+    def reported() -> list[str]:
         text = log.read_text("utf-8") if log.exists() else ""
         lines = whole_lines(text[: text.rfind("\n") + 1])
         return [line["what"] for line in lines if line["type"] == "health"]
@@ -107,15 +107,15 @@ def test_sighup_reloads_the_model_and_a_replaced_one_takes_over(
     try:
         until(frames)
         process.send_signal(signal.SIGHUP)
-        until(lambda: told() == ["model swapped"])
+        until(lambda: reported() == ["model swapped"])
         (tmp_path / "garbage").write_bytes(b"garbage" * 1000)
         (tmp_path / "garbage").rename(model)
-        until(lambda: told() == ["model swapped", "model refused"])
+        until(lambda: reported() == ["model swapped", "model refused"])
         before = frames()
         until(lambda: frames() > before + 5)
         shutil.copy(float16_artifact, tmp_path / "good")
         (tmp_path / "good").rename(model)
-        until(lambda: told() == ["model swapped", "model refused", "model swapped"])
+        until(lambda: reported() == ["model swapped", "model refused", "model swapped"])
         assert process.poll() is None
     finally:
         process.send_signal(signal.SIGTERM)
@@ -165,9 +165,9 @@ def test_a_model_that_was_refused_does_not_stop_the_next_start(
     lines, errors = again.communicate(timeout=60)
     assert again.returncode == 0
     assert "model.tflite: bad model, using the last good copy" in errors
-    told = whole_lines(lines)
-    assert [line["what"] for line in told if line["type"] == "health"] == ["last good model"]
-    assert [line["label"] for line in told if line["type"] == "frame"] == ["0", "1", "2"]
+    reported = whole_lines(lines)
+    assert [line["what"] for line in reported if line["type"] == "health"] == ["last good model"]
+    assert [line["label"] for line in reported if line["type"] == "frame"] == ["0", "1", "2"]
     refused = start("run", model, "--no-last-good", *_camera(digit_pictures, 20), "--limit", 3)
     refused.communicate(timeout=60)
     assert refused.returncode == 7

@@ -1,4 +1,4 @@
-"""Kept frames, read back as training reads them."""
+"""Saved frames, read back by the reader of training data."""
 
 from __future__ import annotations
 
@@ -198,8 +198,8 @@ def test_it_goes_on_when_somebody_has_tidied_up(
         time.sleep(0.01)
     sink.close()
     assert sink.statistics.saved == 1
-    told = [health.what for health in sink.take_health()]
-    assert told == ["no room for pictures", "room for pictures again"]
+    reported = [health.what for health in sink.take_health()]
+    assert reported == ["no room for pictures", "room for pictures again"]
     assert sink.take_health() == []
 
 

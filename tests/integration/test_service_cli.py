@@ -285,8 +285,8 @@ def test_run_takes_the_camera_from_the_environment_unless_it_is_told(
     lines = [json.loads(line) for line in edgecls(*words).stdout.splitlines()]
     assert len(lines) == 2
     assert all(line["source"].startswith("fake:") for line in lines)
-    told = edgecls(*words, "--source", digit_pictures)
-    assert json.loads(told.stdout.splitlines()[0])["source"].endswith(".png")
+    reported = edgecls(*words, "--source", digit_pictures)
+    assert json.loads(reported.stdout.splitlines()[0])["source"].endswith(".png")
     monkeypatch.setenv("EDGECLS_CAMERA", "")
     assert edgecls(*words).exit_code == 2
 
@@ -322,7 +322,7 @@ def test_the_loop_asks_the_kernel_for_nothing_that_the_unit_forbids(
         r"^\d+ +([a-z0-9_]+)\(", (tmp_path / "calls").read_text("utf-8", "replace"), re.M
     )
     assert len(set(calls)) > 40
-    told = subprocess.run(
+    reported = subprocess.run(
         [analyze, "syscall-filter", "--no-pager"],
         capture_output=True,
         text=True,
@@ -330,7 +330,7 @@ def test_the_loop_asks_the_kernel_for_nothing_that_the_unit_forbids(
         timeout=60,
     ).stdout
     sets: dict[str, list[str]] = {}
-    for line in told.splitlines():
+    for line in reported.splitlines():
         if line.startswith("@"):
             sets[line.strip()] = members = []
         elif line.startswith("    ") and not line.strip().startswith("#"):

@@ -1,4 +1,4 @@
-"""A receiver that is away, told by every other sink: line, page and metric."""
+"""A receiver that is unreachable, reported by every other sink: line, page and metric."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_a_server_that_is_away_is_told_by_line_page_and_metric(
     int8_artifact: Path, digit_pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(spool, "_STUCK_S", 0.0)
-    with socket.socket() as taken:  # a port where nobody answers
+    with socket.socket() as taken:  # a port without a listener
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
         lines, live = tmp_path / "lines.jsonl", LiveStatistics()
@@ -32,12 +32,18 @@ def test_a_server_that_is_away_is_told_by_line_page_and_metric(
         if metrics.prometheus is not None:  # the slim installation has none
             sinks.append(open_metrics("0"))
 
-        def told() -> bool:
+        def reported() -> bool:
             return live.now().troubles > 0 or time.monotonic() > end
 
         end = time.monotonic() + 30
         with Classifier.open(int8_artifact) as classifier:
-            run(FakeCamera(digit_pictures, "fps=50"), classifier, sinks, stop=told, statistics=live)
+            run(
+                FakeCamera(digit_pictures, "fps=50"),
+                classifier,
+                sinks,
+                stop=reported,
+                statistics=live,
+            )
         shown = json.loads(_page(page._live))
         (happened,) = shown["happened"]
         text = ""

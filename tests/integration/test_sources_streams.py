@@ -1,4 +1,4 @@
-"""Network cameras for real: a server on loopback that dies, falls silent, and comes back."""
+"""Network cameras: a server on loopback that ends, stops sending, and comes back."""
 
 from __future__ import annotations
 

@@ -504,7 +504,7 @@ def test_a_killed_parent_leaves_no_child(pictures: Path, tmp_path: Path, fault: 
 
 @pytest.fixture
 def driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
-    """Puts a module in the place of picamera2, whose driver does as it is told."""
+    """Puts a module in the place of picamera2, whose driver is scripted."""
     folder = tmp_path / "driver"
     folder.mkdir()
     monkeypatch.syspath_prepend(str(folder))
@@ -589,13 +589,13 @@ def test_a_limit_of_the_machine_is_named_and_not_the_camera(
             while True:
                 with contextlib.suppress(NoFrameYetError):
                     camera.read()
-        told = camera.take_health()
+        reported = camera.take_health()
     assert "cannot be started (Resource temporarily unavailable: " in str(caught.value)
     assert "TasksMax=" in str(caught.value)
     assert "cable" not in str(caught.value)
-    assert [health.what for health in told] == ["lost", "lost"]
-    assert "unplugged" in told[0].detail
-    assert "Resource temporarily unavailable" in told[1].detail
+    assert [health.what for health in reported] == ["lost", "lost"]
+    assert "unplugged" in reported[0].detail
+    assert "Resource temporarily unavailable" in reported[1].detail
 
 
 def test_a_process_without_memory_for_frames_leaves_nothing_behind(

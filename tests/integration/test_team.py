@@ -1,4 +1,4 @@
-"""Training shared by several processes and devices: one network, whoever computes it."""
+"""Training shared by several processes and devices: one network, however it is computed."""
 
 from __future__ import annotations
 

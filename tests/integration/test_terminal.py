@@ -52,14 +52,14 @@ def picture(digit_pictures: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def foreign(float16_artifact: Path, tmp_path: Path) -> tuple[object, ...]:
+def third_party(float16_artifact: Path, tmp_path: Path) -> tuple[object, ...]:
     """A third-party model whose labels are commands to a terminal, and how it is opened."""
     pytest.importorskip("ai_edge_litert", reason="the extra [host] is not installed")
     from host_tools.tflite import pack_model, unpack_model
 
     model = unpack_model(float16_artifact.read_bytes())
     model.metadata = []
-    path, labels = tmp_path / "foreign.tflite", tmp_path / "labels.txt"
+    path, labels = tmp_path / "third_party.tflite", tmp_path / "labels.txt"
     path.write_bytes(pack_model(model))
     labels.write_text("".join(f"{_HOSTILE}{digit}\n" for digit in range(10)), "utf-8")
     return path, "--labels", labels, "--normalize", "raw"
@@ -74,13 +74,13 @@ def test_names_of_files(int8_artifact: Path, picture: Path) -> None:
     _assert_text(_on_a_terminal("run", int8_artifact, "--source", picture))
 
 
-def test_labels_of_a_model(foreign: tuple[object, ...], picture: Path) -> None:
-    _assert_text(_on_a_terminal("classify", *foreign, picture))
-    _assert_text(_on_a_terminal("inspect", *foreign))
+def test_labels_of_a_model(third_party: tuple[object, ...], picture: Path) -> None:
+    _assert_text(_on_a_terminal("classify", *third_party, picture))
+    _assert_text(_on_a_terminal("inspect", *third_party))
 
 
-def test_json_is_json_on_a_terminal_too(foreign: tuple[object, ...], picture: Path) -> None:
-    seen = _on_a_terminal("run", *foreign, "--source", picture, "--json")
+def test_json_is_json_on_a_terminal_too(third_party: tuple[object, ...], picture: Path) -> None:
+    seen = _on_a_terminal("run", *third_party, "--source", picture, "--json")
     _assert_text(seen)
     (line,) = [line for line in seen.splitlines() if line.startswith('{"schema"')]
     record = json.loads(line)

@@ -1,4 +1,4 @@
-"""Training: interrupted at any point it ends the same, and what is minimised is what is said."""
+"""Training: interrupted at any point it gives the same result, and it minimises the documented loss."""
 
 from __future__ import annotations
 
@@ -384,10 +384,10 @@ def _every_step(monkeypatch: pytest.MonkeyPatch) -> list[list[Any]]:
 
     def watch(*arguments: Any, **options: Any) -> Any:
         callback = real(*arguments, **options)
-        told = callback.on_train_batch_end
+        original = callback.on_train_batch_end
 
         def on_train_batch_end(batch: int, logs: Any = None) -> None:
-            told(batch, logs)
+            original(batch, logs)
             steps.append([np.array(v) for v in callback.model.trainable_variables])
 
         callback.on_train_batch_end = on_train_batch_end

@@ -17,7 +17,7 @@ from edge_sdk import Artifact, Classifier, read_image
 from edge_sdk.errors import MissingExtraError
 from host_tools.predict import load_scores, save_scores
 from tests.integration.host import edgecls, some_digits
-from tests.integration.runtimes import as_foreign
+from tests.integration.runtimes import as_third_party
 
 pytestmark = pytest.mark.computes
 
@@ -31,7 +31,7 @@ def all_ten(all_digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def nudged(float16_artifact: Path, tmp_path: Path) -> tuple[object, ...]:
     """A copy of the golden model that answers 3 too readily, described."""
-    path, words = as_foreign(float16_artifact, tmp_path / "nudged.tflite", bias={3: 8.0})
+    path, words = as_third_party(float16_artifact, tmp_path / "nudged.tflite", bias={3: 8.0})
     return (path, *words)
 
 
@@ -226,7 +226,7 @@ def test_an_artifact_of_another_manifest_version_is_refused(
 def test_another_crop_is_refused_until_it_is_wanted(
     side: str, int8_artifact: Path, float16_artifact: Path, digit_pictures: Path, tmp_path: Path
 ) -> None:
-    path, words = as_foreign(float16_artifact, tmp_path / "foreign.tflite")
+    path, words = as_third_party(float16_artifact, tmp_path / "third_party.tflite")
     squashed = (*words[:-1], "squash")
     models = (
         (path, "--reference", int8_artifact)
@@ -252,7 +252,7 @@ def test_saved_scores_know_their_preprocessing(
     words = ("validate", int8_artifact, "--reference", int8_artifact, *data)
     assert edgecls(*words, "--save-scores", scores).exit_code == 0
     assert load_scores(scores).preprocessing == Artifact.open(int8_artifact).preprocessing
-    path, described = as_foreign(float16_artifact, tmp_path / "foreign.tflite")
+    path, described = as_third_party(float16_artifact, tmp_path / "third_party.tflite")
     same = edgecls("validate", path, *described, "--reference", scores, *data)
     assert same.exit_code == 0, same.output
     other = edgecls("validate", path, *described[:-1], "squash", "--reference", scores, *data)
@@ -277,8 +277,8 @@ def test_models_of_other_classes_are_refused(
 def test_a_file_of_labels_that_does_not_fit_is_refused(
     int8_artifact: Path, float16_artifact: Path, digit_pictures: Path, tmp_path: Path
 ) -> None:
-    path, words = as_foreign(float16_artifact, tmp_path / "foreign.tflite")
-    (tmp_path / "foreign.txt").write_text("0\n1\n2\n")
+    path, words = as_third_party(float16_artifact, tmp_path / "third_party.tflite")
+    (tmp_path / "third_party.txt").write_text("0\n1\n2\n")
     data = ("--data", digit_pictures, "--split", "all")
     result = edgecls("validate", path, *words, "--reference", int8_artifact, *data)
     assert result.exit_code == 2
@@ -290,7 +290,7 @@ def test_a_file_of_labels_that_does_not_fit_is_refused(
 def test_weights_that_are_no_numbers_are_found(
     side: str, int8_artifact: Path, float16_artifact: Path, digit_pictures: Path, tmp_path: Path
 ) -> None:
-    path, words = as_foreign(float16_artifact, tmp_path / "nan.tflite", bias={4: np.nan})
+    path, words = as_third_party(float16_artifact, tmp_path / "nan.tflite", bias={4: np.nan})
     models = (
         (path, "--reference", int8_artifact)
         if side == "artifact"

@@ -181,10 +181,10 @@ def test_statistics_health_and_events_are_told(page: WebPage, statistics: LiveSt
     state = _ask(page, "/live").state
     assert (state["statistics"]["frames"], state["statistics"]["dropped"]) == (3, 7)
     assert state["statistics"]["latency_ms"]["p50"] == 46
-    told = state["happened"]
-    assert told[0]["label"] == "cat 49"
-    assert told[-1]["what"] == "frozen"  # events push no trouble out
-    assert len(told) < 20
+    reported = state["happened"]
+    assert reported[0]["label"] == "cat 49"
+    assert reported[-1]["what"] == "frozen"  # events push no trouble out
+    assert len(reported) < 20
 
 
 def test_without_news_a_viewer_is_told_so_after_a_second(page: WebPage) -> None:

@@ -214,7 +214,7 @@ def test_a_hostile_label_is_text(
     assert tab.title() != "owned"
     # The override in the label turns nothing round but the label.
     for text in ("#label", "#ranking .name", "#tried-label", "#log strong", "#log span"):
-        # Lists are drawn anew all the time: asked until it is one that stands in the page.
+        # Lists are redrawn all the time: repeated until the element is in the page.
         expect(tab.locator(text).first).to_have_css("unicode-bidi", "isolate")
     assert tab.evaluate("document.documentElement.scrollWidth") <= 1280
 

@@ -2,7 +2,7 @@
  *
  * It gives YUYV (or, asked for MJPG, what $SHIM_JPEG holds) at up to 640 x 480 (or 1280 x 720 as
  * MJPG), a picture every 20 ms, stamped by the monotonic clock. After $SHIM_FRAMES pictures the
- * device is gone. $SHIM_BUSY=1: the format cannot be set, since somebody else is streaming.
+ * device is gone. $SHIM_BUSY=1: the format cannot be set, since another program is streaming.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>

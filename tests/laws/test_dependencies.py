@@ -1,4 +1,4 @@
-"""What pip would install where: markers evaluated for boards that are not on this desk."""
+"""What pip installs on which system: markers evaluated for other boards."""
 
 from __future__ import annotations
 

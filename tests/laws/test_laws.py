@@ -1,4 +1,4 @@
-"""The laws of the house that import-linter cannot see, read from the syntax of every module.
+"""The laws that import-linter cannot check, read from the syntax of every module.
 
 Each check is a function from source code to violations; each is shown to catch a module that breaks
 its law, and then asked about the whole repository.
@@ -21,7 +21,7 @@ from tests.other_systems import MODULES, NAMES
 _ROOT = Path(__file__).parents[2]
 _PACKAGES = ("edge_sdk", "host_tools")
 
-# Law 2: a foreign library lives behind one door (a prefix of the paths that may import it).
+# Law 2: a third-party library is imported in one place (a prefix of the paths that may import it).
 _DOORS: dict[str, tuple[str, ...]] = {
     "click": ("edge_sdk/cli/", "host_tools/cli/"),
     "ai_edge_litert": (

@@ -81,10 +81,10 @@ class OwnViewer(OwnSink):
 
 
 class OwnReporter(OwnSink):
-    """A sink that tells how it is."""
+    """A sink that reports its health."""
 
     def take_health(self) -> Sequence[Health]:
-        return [Health("delivery stuck", "nobody there")]
+        return [Health("delivery stuck", "no receiver")]
 
 
 def describe(record: Record) -> str:
