@@ -37,7 +37,7 @@ class Slowed:
         self._factor = factor
 
     def classify(self, frame: Frame) -> Any:
-        """Classifies, then goes on computing for its share of the time; the timing of both."""
+        """Classifies, then computes for its share of the time; returns the timing of both."""
         clock = time.perf_counter_ns
         began = clock()
         self._classifier.classify(frame)

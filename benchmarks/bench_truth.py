@@ -94,16 +94,16 @@ def agreement(path: Path, seconds: float, seed: int) -> dict[str, Any]:
     if failures:
         raise failures[0]
     draft.take_samples(0.0)
-    told = draft.result.to_json()["stages_ms"]["inference"]
+    reported = draft.result.to_json()["stages_ms"]["inference"]
     mine, theirs = draft.result.samples, bare.samples()
     true = float(np.median(theirs.inference_ms))
     paired = ratio_of_turns(mine, theirs)
     return {
         "model": path.name,
         "runs": len(draft.result.samples),
-        "report_ms": told,
+        "report_ms": reported,
         "bare_ms": true,
-        "ratio": told / true,
+        "ratio": reported / true,
         "ratio_of_turns": paired,
         "ratio_to_hot": ratio_of_turns(mine, hot.samples()),
         "within": abs(paired - 1) <= WITHIN and true >= LEAST_MS,

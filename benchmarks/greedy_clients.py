@@ -269,7 +269,7 @@ def main() -> None:
                         now_threads, now_mb = loop.usage()
                         threads, memory = max(threads, now_threads), max(memory, now_mb)
                 alone.append(loop.rates(arguments.seconds))
-                # A turn with clients stands between two without.
+                # A turn with clients lies between two without.
                 around = [(a[0] + b[0]) / 2 for a, b in pairwise(alone)]
                 ratio = statistics.median(
                     here[0] / there for here, there in zip(beside, around, strict=True)

@@ -248,7 +248,7 @@ class Child:
 
 
 class SpoolSubject:
-    """Records through a spool: each that was written arrives, and no mark stands for two."""
+    """Records through a spool: each one written arrives, and no two have the same mark."""
 
     def __init__(self, folder: Path, nursery: Nursery) -> None:
         self._folder, self._nursery = folder, nursery
@@ -631,7 +631,7 @@ class Harness:
         for number in (n for n in range(count) if n not in done):
             name = _subject(count, number)
             subject = self._open(name)
-            # The same moments for a seed, also where an interrupted harness goes on.
+            # The same moments for a seed, also where an interrupted harness continues.
             down, words = subject.kill(random.Random(f"{self._seed} {number}"))
             found = subject.look()
             note = words or found.note
