@@ -88,7 +88,7 @@ class OwnReporter(OwnSink):
 
 
 def describe(record: Record) -> str:
-    """The type of a record tells a checker which fields it has."""
+    """A type checker knows the fields from the type of a record."""
     if record.type == "event":
         event: EventKind = record.what
         return event
