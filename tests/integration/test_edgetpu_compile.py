@@ -410,7 +410,7 @@ def test_a_compiler_that_hangs_is_ended_with_its_children(
     pytest.fail("the compiler's child lives on")
 
 
-def test_what_the_check_foresaw_is_told_with_the_failure(
+def test_the_verdict_of_the_check_is_in_the_error(
     artifact: Path, write_compiler: WriteCompiler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from host_tools.edgetpu import check as check_module
