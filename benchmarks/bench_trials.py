@@ -19,10 +19,10 @@ from typing import Any
 from benchmarks.public_model import GOLDEN
 from edge_sdk import Classifier, Frame
 from edge_sdk.bench.compare import change_interval, judge
-from edge_sdk.bench.measure import begin_draft
+from edge_sdk.bench.measure import begin_measurement
 from edge_sdk.bench.plan import OpeningOptions
 from edge_sdk.bench.results import ModelResult
-from edge_sdk.bench.timing import take_turns
+from edge_sdk.bench.timing import time_interleaved
 from edge_sdk.machine.watch import Watch
 
 BUDGET = 10.0
@@ -55,22 +55,22 @@ def timed(
     opening: OpeningOptions, seconds: float, seed: int, factor: float, watch: Watch
 ) -> ModelResult:
     """One session."""
-    draft = begin_draft(opening, None)
-    draft.lane.classifier = Slowed(draft.lane.classifier, factor)  # type: ignore[assignment]  # has the verbs
+    measurement = begin_measurement(opening, None)
+    measurement.timer.classifier = Slowed(measurement.timer.classifier, factor)  # type: ignore[assignment]  # has the verbs
     errors: list[Exception] = []
-    take_turns(
-        [draft.lane],
+    time_interleaved(
+        [measurement.timer],
         seconds=seconds,
         precision_percent=0.0,
         seed=seed,
         between=watch.sample,
         failed=lambda _, error: errors.append(error),
     )
-    draft.lane.close()
+    measurement.timer.close()
     if errors:
         raise errors[0]
-    draft.take_samples(0.0)
-    return draft.result
+    measurement.take_samples(0.0)
+    return measurement.result
 
 
 def main() -> None:

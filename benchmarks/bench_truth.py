@@ -25,10 +25,10 @@ from ai_edge_litert.interpreter import Interpreter
 from benchmarks.public_model import PUBLIC_DATA
 from edge_sdk import Frame
 from edge_sdk.artifact import Artifact
-from edge_sdk.bench.measure import begin_draft
+from edge_sdk.bench.measure import begin_measurement
 from edge_sdk.bench.plan import OpeningOptions
 from edge_sdk.bench.results import Samples
-from edge_sdk.bench.timing import Lane, take_turns
+from edge_sdk.bench.timing import LatencyTimer, time_interleaved
 
 WITHIN = 0.03
 LEAST_MS = 1.0
@@ -58,7 +58,7 @@ class BareLoop:
         self._again, self._filled = again, False
 
     def classify(self, frame: Frame) -> Any:
-        """The timing of one inference, in the shape that a lane wants."""
+        """The timing of one inference, in the shape that a timer wants."""
         if not (self._again and self._filled):
             cv2.resize(
                 frame.pixels, self._pixels.shape[1::-1], self._pixels, interpolation=cv2.INTER_AREA
@@ -78,29 +78,29 @@ class BareLoop:
 
 def agreement(path: Path, seconds: float, seed: int) -> dict[str, Any]:
     """Both medians of one model, in milliseconds, and what the report's is to the bare one's."""
-    draft = begin_draft(OpeningOptions(path), None)
-    artifact, frames = Artifact.open(path), draft.lane.frames
-    bare = Lane(BareLoop(artifact), frames)  # type: ignore[arg-type]  # has the verbs
-    hot = Lane(BareLoop(artifact, again=True), frames)  # type: ignore[arg-type]
+    measurement = begin_measurement(OpeningOptions(path), None)
+    artifact, frames = Artifact.open(path), measurement.timer.frames
+    bare = LatencyTimer(BareLoop(artifact), frames)  # type: ignore[arg-type]  # has the verbs
+    hot = LatencyTimer(BareLoop(artifact, again=True), frames)  # type: ignore[arg-type]
     failures: list[Exception] = []
-    take_turns(
-        [draft.lane, bare, hot],
+    time_interleaved(
+        [measurement.timer, bare, hot],
         seconds=seconds,
         precision_percent=0.0,
         seed=seed,
         failed=lambda _, error: failures.append(error),
     )
-    draft.lane.close()
+    measurement.timer.close()
     if failures:
         raise failures[0]
-    draft.take_samples(0.0)
-    reported = draft.result.to_json()["stages_ms"]["inference"]
-    mine, theirs = draft.result.samples, bare.samples()
+    measurement.take_samples(0.0)
+    reported = measurement.result.to_json()["stages_ms"]["inference"]
+    mine, theirs = measurement.result.samples, bare.samples()
     true = float(np.median(theirs.inference_ms))
     paired = ratio_of_turns(mine, theirs)
     return {
         "model": path.name,
-        "runs": len(draft.result.samples),
+        "runs": len(measurement.result.samples),
         "report_ms": reported,
         "bare_ms": true,
         "ratio": reported / true,

@@ -1,1 +1,1 @@
-"""Latency reports: measure, judge, compare, show."""
+"""Benchmarks: measurement, validity, comparison, reports."""

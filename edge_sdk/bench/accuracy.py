@@ -1,4 +1,4 @@
-"""Accuracy beside latency: what ``edgecls validate --json`` found out about the same files."""
+"""Accuracy beside latency, from ``edgecls validate --json`` on the same files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from edge_sdk.errors import BaselineError
 from edge_sdk.files import TEXT_BYTES, read_file
 from edge_sdk.plain import from_plain
 
-_AGAIN = "give what edgecls validate ARTIFACT --reference MODEL --data DIR --json printed"
+_AGAIN = "give the output of edgecls validate ARTIFACT --reference MODEL --data DIR --json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class Accuracy:
     Attributes:
         path, size_bytes: of the file.
         accuracy: 0..1.
-        drop_points: lost against the reference, in points; None where it was not measured.
+        drop_points: accuracy drop against the reference, in points; None if it was not measured.
         drop_ci95: its 95 % interval.
         n: pictures.
     """
@@ -43,7 +43,7 @@ def read_accuracies(path: Path) -> tuple[Accuracy, ...]:
     """The artifacts of a validation report.
 
     Raises:
-        BaselineError: no such file, no validation report, or a damaged one.
+        BaselineError: the file is missing, damaged, or not a validation report.
     """
     try:
         content = json.loads(read_file(path, TEXT_BYTES))
@@ -57,10 +57,10 @@ def read_accuracies(path: Path) -> tuple[Accuracy, ...]:
 
 
 def parse_accuracies(content: object, name: str) -> tuple[Accuracy, ...]:
-    """The artifacts of a validation report that was parsed; ``name`` stands in errors.
+    """The artifacts of a parsed validation report; ``name`` is used in errors.
 
     Raises:
-        BaselineError: it is none, or damaged.
+        BaselineError: it is not a validation report, or damaged.
     """
     kind = content.get("type") if isinstance(content, dict) else type(content).__name__
     if not isinstance(content, dict) or kind != "validation":
@@ -73,7 +73,7 @@ def parse_accuracies(content: object, name: str) -> tuple[Accuracy, ...]:
 
 
 def accuracy_of(model: ModelResult, accuracies: Sequence[Accuracy]) -> Accuracy | None:
-    """The accuracy of the very file: the same name and the same size; None where it is not there."""
+    """The accuracy of the file with the same name and size; None if there is none."""
     name = PurePath(model.path).name
     return next(
         (

@@ -43,7 +43,7 @@ class Axis:
         log: bool = False,
         zero: bool = False,
     ) -> Axis:
-        """An axis that holds all values, with some air; from 0 where ``zero``."""
+        """An axis that covers all values, with a margin; from 0 if ``zero``."""
         known = [v for v in values if math.isfinite(v) and (v > 0 or not log)] or [1.0]
         low, high = min(known), max(known)
         if log:
@@ -74,7 +74,7 @@ class Axis:
                 ]
                 if len(found) <= most + 1:
                     break
-            # Within one step of such a scale, a linear one says more.
+            # Within one such step a linear scale has more ticks.
             if len(found) >= 2:
                 return found[:: math.ceil(len(found) / (most + 1))]
         step = _round_step((self.high - self.low) / max(1, most))
@@ -88,8 +88,8 @@ def picture(height: float, label: str, marks: Iterable[str]) -> str:
 
     Args:
         height: in units, of 360 in width.
-        label: what it shows, for those who cannot see it.
-        marks: what the functions below give.
+        label: description of the chart, for screen readers.
+        marks: results of the functions below.
     """
     return (
         f'<svg viewBox="0 0 {WIDTH:g} {height:g}" role="img" aria-label="{escape(label)}">'

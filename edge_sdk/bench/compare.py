@@ -1,11 +1,10 @@
-"""Two benchmarks side by side: a test for difference, not a bare ratio.
+"""Comparison of two benchmarks, with a confidence interval of each change.
 
-Runs of one session share what the machine did at the time, so runs are no independent values.
-Blocks are resampled instead, and whole stretches of blocks (the moving-block bootstrap, Künsch 1989,
-Annals of Statistics 17), which keeps slow drift in the result.
+Runs of one session are correlated by the state of the machine, so they are not independent values.
+Sequences of consecutive blocks are resampled instead (the moving-block bootstrap, Künsch 1989, Annals
+of Statistics 17), which keeps slow drift in the result.
 
-The interval of a change comes from resampled blocks, see ``edge_sdk.bench.compare``; what differs
-from one session to the next and shows in neither is added as a fixed share.
+The variation from session to session, which no single session shows, is added as a fixed share.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from edge_sdk.errors import BaselineError
 from edge_sdk.machine.facts import Machine
 from edge_sdk.plain import to_plain
 
-# Values among which medians are looked for; beyond so many runs they lie closer than noise.
+# Candidate values for medians; with more runs than this, neighbours differ by less than the noise.
 _GRID = 1024
 
 
@@ -32,16 +31,16 @@ def resampled_medians(
     draws: int,
     chance: np.random.Generator,
 ) -> NDArray[np.float64]:
-    """Medians of all values, with stretches of blocks drawn anew each time.
+    """Medians of resamples, each of randomly drawn sequences of consecutive blocks.
 
-    A stretch is ``n ** (1/2)`` blocks long, more than the ``n ** (1/3)`` that suffices for short
-    memories (Hall, Horowitz and Jing 1995, Biometrika 82), since a machine drifts over seconds; the
+    A sequence has ``n ** (1/2)`` blocks, more than the ``n ** (1/3)`` that suffices for short-range
+    dependence (Hall, Horowitz and Jing 1995, Biometrika 82), since a machine drifts over seconds; the
     last block is followed by the first.
 
     Args:
-        values, block: ``(n,)`` each, in the order of time.
-        draws: how many medians.
-        chance: where chance comes from.
+        values, block: ``(n,)`` each, in order of time.
+        draws: number of medians.
+        chance: random generator.
 
     Returns:
         ``(draws,)``.
@@ -53,8 +52,8 @@ def resampled_medians(
     drawn = ((starts + np.arange(length)) % n).reshape(draws, -1)[:, :n]
     cells = np.arange(draws)[:, None] * n + drawn
     times = np.bincount(cells.ravel(), minlength=draws * n).reshape(draws, n).astype(float)
-    # How many of each block are no larger than each of many values; of a draw that sum grows with the
-    # value, so its median is found by halving.
+    # Counts per block of values up to each grid value. The sum over a resample increases with the grid
+    # value, so its median is found by bisection.
     ordered = np.sort(values)
     grid = ordered[np.unique(np.linspace(0, len(ordered) - 1, _GRID).round().astype(int))]
     below = np.stack([np.searchsorted(part, grid, side="right") for part in parts], axis=1)
@@ -73,11 +72,11 @@ Key = tuple[str, str, int]
 
 _DRAWS = 1000
 _TAIL_PERCENT = 2.5
-# Two sessions of the same program on the same quiet machine: memory is laid out anew, which alone
-# moves timings by about so much (Mytkowicz et al. 2009, Producing Wrong Data Without Doing Anything
-# Obviously Wrong). It cannot be seen from within one of them.
+# Memory layout differs between two sessions of one program, which alone changes timings by about this
+# share (Mytkowicz et al. 2009, Producing Wrong Data Without Doing Anything Obviously Wrong). A single
+# session does not show it.
 SESSION_SHARE = 0.01
-# Fewer cannot tell drift from noise: then nothing is claimed.
+# With fewer blocks drift and noise cannot be separated, and there is no interval.
 BLOCKS_LEAST = 8
 _WORST = ("fail", "inconclusive", "pass")
 
@@ -87,7 +86,7 @@ class Change:
     """One model in both benchmarks.
 
     Attributes:
-        name, backend, threads: which.
+        name, backend, threads: identify the model.
         before_ms, after_ms: median latencies.
         percent: of the change, positive is slower.
         ci95: its interval, in percent; None with too few blocks.
@@ -111,13 +110,13 @@ class BenchmarkComparison:
     """Two benchmarks side by side.
 
     Attributes:
-        before, after: what to call them.
-        machines: what differs between the machines; empty where they are alike.
+        before, after: their names.
+        machines: differences between the machines; empty if there are none.
         changes: of the models that both have.
         only_before, only_after: models that only one of them has.
         max_regress_percent: the budget; None: there is none.
         verdict: the worst of ``changes``; None without a budget.
-        warnings: why it would have been refused, had it not been forced.
+        warnings: reasons for a refusal that ``--force`` has overridden.
     """
 
     before: str
@@ -161,7 +160,7 @@ class BenchmarkComparison:
 
 
 def refusals(baseline: Benchmark, machine: Machine, keys: Iterable[Key]) -> tuple[str, ...]:
-    """Why a stored benchmark is no baseline for a new one; empty where it is.
+    """Why a stored benchmark is no valid baseline for a new one; empty if it is valid.
 
     Args:
         baseline: the stored one.
@@ -181,12 +180,12 @@ def refusals(baseline: Benchmark, machine: Machine, keys: Iterable[Key]) -> tupl
 
 
 def check_common(before: Benchmark, keys: Iterable[Key], names: tuple[str, str]) -> None:
-    """Looks whether anything can be compared.
+    """Checks that the benchmarks have a timed model in common.
 
     Args:
         before: the stored benchmark.
-        keys: name, backend and threads of the models that the other one has timed, or will.
-        names: what to call both.
+        keys: name, backend and threads of the models of the other one.
+        names: of both, for the message.
 
     Raises:
         BaselineError: they have no model in common that was timed.
@@ -208,13 +207,13 @@ def compare(
     warnings: tuple[str, ...] = (),
     seed: int = 0,
 ) -> BenchmarkComparison:
-    """Compares what both benchmarks have measured.
+    """Compares the models that both benchmarks have timed.
 
     Args:
         before, after: the benchmarks.
-        names: what to call them.
-        max_regress_percent: how much slower a model may have become.
-        warnings: what was forced.
+        names: of both, for the report.
+        max_regress_percent: budget: how much slower a model may be.
+        warnings: reasons for a refusal that ``--force`` has overridden.
         seed: of the resampling.
 
     Raises:
@@ -243,7 +242,7 @@ def compare(
 
 
 def judge(ci95: tuple[float, float] | None, max_regress_percent: float) -> Verdict:
-    """*Fail* where the interval lies beyond the budget, *pass* where within, else inconclusive."""
+    """*Fail* if the interval is above the budget, *pass* if within it, else inconclusive."""
     if ci95 is None:
         return "inconclusive"
     if ci95[0] > max_regress_percent:
@@ -272,7 +271,7 @@ def _change(
     before: ModelResult, after: ModelResult, max_regress_percent: float | None, seed: int
 ) -> Change:
     old, new = before.latency, after.latency
-    assert old is not None  # whoever calls this has looked
+    assert old is not None  # checked by the caller
     assert new is not None
     interval = change_interval(before, after, seed)
     return Change(

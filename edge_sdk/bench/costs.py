@@ -1,4 +1,4 @@
-"""What a model costs beside its latency: start, memory, heat, energy, age of a decision, operators."""
+"""Costs of a model besides latency: start, memory, heat, energy, age of answers, operators."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import numpy as np
 import edge_sdk
 from edge_sdk.bench.plan import OpeningOptions
 from edge_sdk.bench.results import Age, Energy, OperatorProfile, OperatorTime, Sustained, Window
-from edge_sdk.bench.timing import Lane
+from edge_sdk.bench.timing import LatencyTimer
 from edge_sdk.classifier import Classifier
 from edge_sdk.engines import open_engine
 from edge_sdk.engines.operators import Slice, SliceRunner, slice_operators
@@ -34,18 +34,20 @@ from edge_sdk.ports import FrameSource, LiveSource
 from edge_sdk.types import Frame, Tensor
 
 _TIMEOUT_S = 300
-# Memory may still grow after the first answer: buffers of later runs.
+# Memory may still grow after the first answer, by buffers of later runs.
 _RUNS_AFTER = 5
-# What a program on a device does, and no more: whatever else were imported would be measured, too.
-# Peak memory is VmHWM and not ru_maxrss, which a child inherits from whoever started it.
+# The minimal program of a device: further imports would be measured, too. Peak memory is VmHWM, not
+# ru_maxrss, which a child inherits from its parent.
 _CHILD = """
 import json, sys, time
-asked = json.loads(sys.argv[1])
+options = json.loads(sys.argv[1])
 from edge_sdk import Classifier
-classifier = Classifier.open(asked["path"], asked["backend"], threads=asked["threads"], **asked["how"])
-if asked["picture"]:
+classifier = Classifier.open(
+    options["path"], options["backend"], threads=options["threads"], **options["how"]
+)
+if options["picture"]:
     from edge_sdk import read_image
-    frame = read_image(asked["picture"])
+    frame = read_image(options["picture"])
 else:
     import numpy as np
     from edge_sdk import Frame
@@ -56,7 +58,7 @@ else:
     frame = Frame(np.ascontiguousarray(pixels[:, :, 0] if gray else pixels), "gray" if gray else "rgb")
 classifier.classify(frame)
 answered = time.monotonic_ns()
-for _ in range(asked["more"]):
+for _ in range(options["more"]):
     classifier.classify(frame)
 try:
     with open("/proc/self/status", encoding="ascii", errors="replace") as status:
@@ -69,11 +71,11 @@ print(json.dumps([answered, peak]))
 
 @dataclass(frozen=True, slots=True)
 class ColdStart:
-    """Of one fresh process.
+    """Figures of one fresh process.
 
     Attributes:
         ms: from its start to its first answer.
-        peak_rss_bytes: the most memory that it held; None where the system does not say.
+        peak_rss_bytes: its peak resident memory; None if the system does not report it.
     """
 
     ms: float
@@ -83,17 +85,17 @@ class ColdStart:
 def cold_start(opening: OpeningOptions, picture: Path | None) -> ColdStart:
     """Starts a fresh process, which classifies one picture.
 
-    Files may be in the cache of the disk, and bytecode compiled: the first call of all sees to that,
-    and does not count. The child does not import from the current folder (``-P``).
+    Files may be in the disk cache, and bytecode compiled; the caller discards the first call. The child
+    does not import from the current folder (``-P``).
 
     Args:
-        opening: what it opens.
-        picture: a file that it decodes; None: the self-test's first, or a gray one.
+        opening: the model and its options.
+        picture: a file to decode; None: the first picture of the self-test, or a gray one.
 
     Raises:
         BenchmarkError: it failed or hung.
     """
-    asked = {
+    options = {
         "path": str(opening.path),
         "backend": opening.backend,
         "threads": opening.threads,
@@ -105,8 +107,8 @@ def cold_start(opening: OpeningOptions, picture: Path | None) -> ColdStart:
         "picture": None if picture is None else str(picture),
         "more": _RUNS_AFTER,
     }
-    command = [sys.executable, "-P", "-c", _CHILD, json.dumps(asked)]
-    # Where this package was not installed but is run from its folder, the child must find it, too.
+    command = [sys.executable, "-P", "-c", _CHILD, json.dumps(options)]
+    # So that the child also finds a package that is run from its folder without installation.
     here = str(Path(edge_sdk.__file__).parents[1])
     given = os.environ.get("PYTHONPATH")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([here, given] if given else [here])}
@@ -126,22 +128,22 @@ def cold_start(opening: OpeningOptions, picture: Path | None) -> ColdStart:
         ) from error
     lines = child.stdout.decode("utf-8", "replace").strip().splitlines()
     if child.returncode != 0 or not lines:
-        said = child.stderr.decode("utf-8", "replace").strip().splitlines() or ["no word"]
+        errors = child.stderr.decode("utf-8", "replace").strip().splitlines() or ["no output"]
         raise BenchmarkError(
-            f"{opening.path}: a fresh process could not classify with it ({said[-1]})"
+            f"{opening.path}: a fresh process could not classify with it ({errors[-1]})"
         )
     try:
         answered, peak = map(int, json.loads(lines[-1]))
     except (ValueError, TypeError) as error:  # a library that prints at the end
         raise BenchmarkError(
-            f"{opening.path}: a fresh process ended with {lines[-1][:80]!r} instead of its figures; "
-            "see what prints there"
+            f"{opening.path}: the output of a fresh process ends with {lines[-1][:80]!r}, expected its "
+            "figures; find the library that prints"
         ) from error
     return ColdStart((answered - began) / 1e6, peak)
 
 
 def median_ms(starts: tuple[float, ...]) -> float | None:
-    """The median of some cold starts; None of none."""
+    """The median of cold starts; None if there are none."""
     return float(np.median(starts)) if starts else None
 
 
@@ -151,19 +153,19 @@ _QUARTER = 4
 _IDLE_S = 1.0
 
 
-def run_sustained(lane: Lane, seconds: float, system: System) -> Sustained:
-    """Classifies without a pause, and looks at clock and temperature between windows.
+def run_sustained(timer: LatencyTimer, seconds: float, system: System) -> Sustained:
+    """Classifies without a pause, and reads clock and temperature between windows.
 
     Args:
-        lane: what classifies; its samples stay as they are.
-        seconds: how long; a cooler takes minutes to warm through.
-        system: where clock and temperature are read.
+        timer: classifies; its samples are not changed.
+        seconds: how long; a heat sink takes minutes to warm up.
+        system: the machine, for clock and temperature.
     """
     window_s = max(seconds / _WINDOWS, _WINDOW_LEAST_S)
     windows: list[Window] = []
     began_s = time.perf_counter()
     while (at_s := time.perf_counter() - began_s) < seconds or not windows:
-        taken = lane.busy(window_s)
+        taken = timer.busy(window_s)
         spent_s = time.perf_counter() - began_s - at_s
         windows.append(
             Window(
@@ -179,25 +181,25 @@ def run_sustained(lane: Lane, seconds: float, system: System) -> Sustained:
 
 
 def slowdown_percent(windows: list[Window]) -> float:
-    """Median latency of the last quarter of the windows against the first."""
+    """Change of the median latency from the first to the last quarter of the windows, in percent."""
     quarter = max(1, len(windows) // _QUARTER)
     first = float(np.median([window.p50_ms for window in windows[:quarter]]))
     last = float(np.median([window.p50_ms for window in windows[-quarter:]]))
     return 100 * (last / first - 1)
 
 
-def measure_energy(lane: Lane, seconds: float, counter: EnergyCounter) -> Energy:
-    """Watches an energy counter for a second of rest and some of work.
+def measure_energy(timer: LatencyTimer, seconds: float, counter: EnergyCounter) -> Energy:
+    """Reads an energy counter over a second idle and ``seconds`` of work.
 
     Args:
-        lane: what classifies; its samples stay as they are.
+        timer: classifies; its samples are not changed.
         seconds: of work.
         counter: the machine's.
     """
     before_j, before_s = counter.joules(), time.perf_counter()
     time.sleep(_IDLE_S)
     idle_j, idle_s = counter.joules(), time.perf_counter()
-    runs = len(lane.busy(seconds))
+    runs = len(timer.busy(seconds))
     busy_j, busy_s = counter.joules(), time.perf_counter()
     idle_watts = (idle_j - before_j) / (idle_s - before_s)
     return Energy(
@@ -210,7 +212,7 @@ def measure_energy(lane: Lane, seconds: float, counter: EnergyCounter) -> Energy
     )
 
 
-# What waits in a camera's queue when it is opened is older than what comes later.
+# Frames in a camera's queue at opening are older than later ones.
 _SETTLE_FRAMES = 5
 _NO_TIMES = "this camera gives no timestamps, so ages are not known"
 
@@ -223,15 +225,15 @@ def measure_age(
     seconds: float,
     between: Callable[[], object] = lambda: None,
 ) -> Age:
-    """Classifies a camera's frames as ``edgecls run`` does, and tells how old each answer was.
+    """Classifies a camera's frames as ``edgecls run`` does, and measures the age of each answer.
 
-    A duplicate has the timestamp of the frame before; where there are no timestamps, its pixels.
+    A duplicate has the timestamp of the previous frame or, without timestamps, its pixels.
 
     Args:
         source: an open camera; stays open.
-        classifier: what classifies; stays open.
-        camera: what to call the source in the report.
-        seconds: how long, after the first few frames, which do not count.
+        classifier: stays open.
+        camera: name of the source in the report.
+        seconds: how long, after the first few frames, which are discarded.
         between: called after every frame.
 
     Raises:
@@ -270,7 +272,7 @@ def measure_age(
 
 
 class _Tally:
-    """Counts; drops are counted from ``begin`` on."""
+    """Counters of a camera measurement; drops are counted from ``begin`` on."""
 
     def __init__(self, source: FrameSource) -> None:
         self._source = source
@@ -312,32 +314,32 @@ class _Tally:
 
 
 def _mark(frame: Frame) -> tuple[int, int | None]:
-    """Two frames with the same mark are the same."""
+    """A key of the frame: duplicates have the same key."""
     if frame.timestamp_ns is not None:
         return 0, frame.timestamp_ns
     return zlib.crc32(frame.pixels.tobytes()), None
 
 
 _ROUNDS_MIN, _ROUNDS_MAX = 3, 50
-# The first run after another operator finds its weights out of the cache, as in the whole model;
-# the clock itself takes as long as a small operator: so it is read around several runs.
+# After another operator the weights are not in the cache, as in the whole model. Reading the clock
+# takes as long as a small operator, so short ones are timed over several runs.
 _SHORT_NS, _REPEAT = 50_000, 5
 
 
 def profile_operators(
     model: bytes, tensor: Tensor, *, backend: str, threads: int, seconds: float
 ) -> OperatorProfile:
-    """Times each operator alone, in turns with the whole model; the shortest of many rounds counts.
+    """Times each operator alone, interleaved with the whole model; takes the minimum of many rounds.
 
-    Shortest, since whatever else runs on the machine only ever adds, and adds more to what takes
-    longer (the documentation of Python's ``timeit`` says so of its repetitions): shares stay right.
+    The minimum, since other load only adds time, and more to longer operators (see the documentation
+    of Python's ``timeit``): shares stay correct.
 
     Args:
         model: the bytes of a ``.tflite`` file.
-        tensor: an input of the whole model, as it stores it.
+        tensor: an input of the whole model, in its dtype.
         backend: a CPU backend of TensorFlow Lite; the operators run in LiteRT.
         threads: for one inference.
-        seconds: how long at most, loading aside; three rounds are made in any case.
+        seconds: time limit without loading; at least three rounds are run.
 
     Raises:
         EngineNotInstalledError: LiteRT is missing.
@@ -345,12 +347,12 @@ def profile_operators(
     """
     xnnpack = not backend.endswith("-noxnnpack")
     runners: list[tuple[Slice, SliceRunner]] = []
-    alone_cannot: list[str] = []
+    not_runnable: list[str] = []
     for piece in slice_operators(model):
         try:
             runners.append((piece, SliceRunner(piece.model, threads=threads, xnnpack=xnnpack)))
         except CorruptArtifactError:
-            alone_cannot.append(piece.operator)
+            not_runnable.append(piece.operator)
     whole = open_engine(model, backend, threads=threads)
     times = np.zeros((_ROUNDS_MAX, len(runners)))
     wholes = np.zeros(_ROUNDS_MAX)
@@ -377,12 +379,12 @@ def profile_operators(
         ),
         sum_ms=total,
         whole_ms=float(wholes[:rounds].min()) / 1e6,
-        note=f"could not run alone: {', '.join(sorted(set(alone_cannot)))}" if alone_cannot else "",
+        note=f"could not run alone: {', '.join(sorted(set(not_runnable)))}" if not_runnable else "",
     )
 
 
 def _timed(runner: SliceRunner) -> float:
-    """Nanoseconds of one run; the mean of several where one is short."""
+    """Nanoseconds of one run; the mean of several if one is short."""
     run, clock = runner.run, time.perf_counter_ns
     run()
     began = clock()

@@ -1,4 +1,4 @@
-"""How figures and names are written in tables and on pages."""
+"""Formats of figures and names in tables and on pages."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def interval(ends: tuple[float, float] | None) -> str:
 
 
 def ratio(value: float | None, base: float | None) -> str:
-    """``1.32×``: how many times ``base`` it is."""
+    """``1.32×``: the ratio to ``base``."""
     if value is None or base is None or base <= 0:
         return NOTHING
     times = value / base
@@ -40,7 +40,7 @@ def ratio(value: float | None, base: float | None) -> str:
 
 
 def number(value: float | None, digits: int = 0) -> str:
-    """With thousands separated, and so many decimals."""
+    """With thousands separators and ``digits`` decimals."""
     return NOTHING if value is None else f"{value:,.{digits}f}"
 
 
@@ -63,10 +63,10 @@ def percent(share: float) -> str:
 
 
 def titles(models: Sequence[ModelResult]) -> list[str]:
-    """Names that tell the results apart, as short as that allows; safe to print, not to embed.
+    """Unique short names of the results; safe to print, not to embed in markup.
 
-    The name; where it comes twice, with what differs of backend, threads and folder; numbered where
-    nothing does.
+    The model's name; if it is not unique, with backend, threads and folder as far as they differ; else
+    numbered.
     """
     names = [_clean(model.name or PurePath(model.path).name) for model in models]
     chosen = []
@@ -104,7 +104,7 @@ class Timings(NamedTuple):
 
 
 def timings(model: ModelResult) -> Timings:
-    """What a model's timings amount to, computed once: a report asks for it some twenty times."""
+    """The distributions of a model's timings, cached: a report needs them about twenty times."""
     return _described(model.samples)
 
 
@@ -115,13 +115,13 @@ def _described(samples: Samples) -> Timings:
 
 
 def fastest(benchmark: Benchmark) -> float | None:
-    """The lowest median latency of all models, in ms; None where none has one."""
+    """The lowest median latency of all models, in ms; None if none was timed."""
     known = [timings(model).latency for model in benchmark.models]
-    return min((told.p50 for told in known if told), default=None)
+    return min((latency.p50 for latency in known if latency), default=None)
 
 
 def machine_name(benchmark: Benchmark) -> str:
-    """The board, or the processor where there is no name for a board."""
+    """The name of the board, else of the processor."""
     machine = benchmark.machine
     return machine.board or machine.cpu or f"a machine with {machine.cores} cores"
 

@@ -25,7 +25,7 @@ from edge_sdk.bench.page_summary import all_reasons, headline, is_valid, notes, 
 from edge_sdk.bench.results import Benchmark
 from edge_sdk.bench.table import between, change_name, outcome, remarks, signed
 
-# What Markdown reads as something else than itself, and what GitHub makes a link of.
+# Special characters of Markdown, and those that GitHub turns into links.
 _SPECIAL = re.compile(r"([\\`*_\[\]<>#|~&$])")
 _MENTION = re.compile(r"@(?=\w)")
 _USUAL_FACTS = (
@@ -41,7 +41,7 @@ _USUAL_FACTS = (
 
 
 def markdown(benchmark: Benchmark, accuracies: Sequence[Accuracy] = ()) -> str:
-    """Tables, the machine, and the command that measures again; ends with a newline.
+    """Tables, the machine, and the command that repeats the measurement; ends with a newline.
 
     Args:
         benchmark: what was measured.
@@ -57,9 +57,9 @@ def markdown(benchmark: Benchmark, accuracies: Sequence[Accuracy] = ()) -> str:
     lines += [escape(summary(benchmark)), ""]
     if benchmark.models:
         lines += [*_figures(benchmark, accuracies), "", *_stages(benchmark), ""]
-    told = [f"- {escape(note)}" for note in notes(benchmark)]
-    told += [f"- {code(f.path)} was not measured: {escape(f.error)}" for f in benchmark.failed]
-    lines += [*told, ""] if told else []
+    bullets = [f"- {escape(note)}" for note in notes(benchmark)]
+    bullets += [f"- {code(f.path)} was not measured: {escape(f.error)}" for f in benchmark.failed]
+    lines += [*bullets, ""] if bullets else []
     rows = [
         row
         for row in machine_facts(benchmark.machine)
@@ -89,19 +89,19 @@ def comparison_markdown(comparison: BenchmarkComparison) -> str:
             *([change.verdict or NOTHING] if budget else []),
         ]
         lines.append(_row(cells))
-    told = remarks(comparison)
-    lines += ["", *(f"- {escape(remark)}" for remark in told)] if told else []
+    bullets = remarks(comparison)
+    lines += ["", *(f"- {escape(remark)}" for remark in bullets)] if bullets else []
     return "\n".join([*lines, ""])
 
 
 def escape(text: str) -> str:
-    """Text that Markdown shows as it is, in one line."""
+    """Escapes text for Markdown, in one line."""
     plain = _SPECIAL.sub(r"\\\1", " ".join(text.split()))
-    return _MENTION.sub("@\N{ZERO WIDTH SPACE}", plain)  # nobody is to be notified
+    return _MENTION.sub("@\N{ZERO WIDTH SPACE}", plain)  # no GitHub mention, which notifies a user
 
 
 def code(text: str) -> str:
-    """Text as code, also within a table; no fence of backticks in it can end it early."""
+    """Text as a code span, also within a table; its fence is longer than any backticks in it."""
     plain = " ".join(text.split()).replace("|", r"\|")
     fence = "`" * (max((len(run) for run in re.findall("`+", plain)), default=0) + 1)
     air = " " if plain.startswith("`") or plain.endswith("`") else ""
@@ -116,13 +116,13 @@ def _figures(benchmark: Benchmark, accuracies: Sequence[Accuracy]) -> list[str]:
     ]
     lines = _head(head)
     for name, model in zip(titles(benchmark.models), benchmark.models, strict=True):
-        told = timings(model).latency
+        latency = timings(model).latency
         known = accuracy_of(model, accuracies)
         cells = [
             *(code(name), f"{escape(model.backend)}, {threads(model.threads)}"),
-            *((ms(told.p50), interval(told.ci95)) if told else (NOTHING, NOTHING)),
-            ratio(told.p50 if told else None, base),
-            ms(told.p99 if told else None),
+            *((ms(latency.p50), interval(latency.ci95)) if latency else (NOTHING, NOTHING)),
+            ratio(latency.p50 if latency else None, base),
+            ms(latency.p99 if latency else None),
             *(rate(model.throughput_fps), ms(model.cold_start_ms), number(model.peak_rss_mb)),
             size(model.size_bytes),
             *([percent_of(known.accuracy) if known else NOTHING] if accuracies else []),

@@ -1,4 +1,4 @@
-"""Pieces of a page: every text that is put in is escaped here; only ``Markup`` goes in as it is."""
+"""Elements of an HTML page: all text is escaped here; only ``Markup`` is inserted unchanged."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def text(value: str) -> Markup:
     """The value, escaped unless it is markup already."""
     if isinstance(value, Markup):
         return value
-    return Markup(escape(value).replace(" %", "&nbsp;%"))  # a line does not begin with it
+    return Markup(escape(value).replace(" %", "&nbsp;%"))  # no line break before the percent sign
 
 
 def join(parts: Iterable[str]) -> Markup:
@@ -36,7 +36,7 @@ def tag(name: str, *content: str, kind: str = "") -> Markup:
 
 
 def section(title: str, *content: str, kind: str = "") -> Markup:
-    """A card of the page; nothing where it would be empty."""
+    """A card of the page; empty without content."""
     known = [part for part in content if part]
     return tag("section", tag("h2", title), join(known), kind=kind) if known else Markup("")
 
@@ -47,7 +47,7 @@ def listed(entries: Iterable[str]) -> Markup:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], kind: str = "") -> Markup:
-    """A table that scrolls sideways on its own where the screen is too narrow for it."""
+    """A table that scrolls horizontally on a narrow screen."""
     first = tag("tr", *(tag("th", cell) for cell in head)) if head else Markup("")
     body = join(tag("tr", *(tag("td", cell) for cell in row)) for row in rows)
     return tag("div", tag("table", first, body, kind=kind), kind="wide")
@@ -69,7 +69,7 @@ def beside(pieces: Iterable[str]) -> Markup:
 
 
 def figure(title: str, caption: str, drawn: str) -> Markup:
-    """A picture with its title and what it says in words."""
+    """A chart with its title and caption."""
     return join(
         (
             tag("h3", breakable(title)),
@@ -80,7 +80,7 @@ def figure(title: str, caption: str, drawn: str) -> Markup:
 
 
 def breakable(value: str) -> Markup:
-    """The name of a model or a file, which may be broken where people would break it."""
+    """The name of a model or a file, with optional line breaks at its separators."""
     whole = re.sub(r"(\d) (threads?)\b", r"\1&nbsp;\2", escape(value))
     return Markup(re.sub(r"([_/\-·])(?=\w)", r"\1<wbr>", whole))
 
@@ -112,13 +112,13 @@ def bars(rows: Sequence[tuple[str, Sequence[tuple[int, float]], str]]) -> Markup
     """
     most = max((sum(max(0.0, v) for _, v in parts) for _, parts, _ in rows), default=0.0) or 1.0
     pieces = []
-    for title, parts, told in rows:
+    for title, parts, value_text in rows:
         drawn = "".join(
             f'<u class="{look(colour)}" style="width:{100 * max(0.0, value) / most:.2f}%"></u>'
             for colour, value in parts
         )
         pieces.append(
-            tag("div", tag("b", breakable(title)), tag("span", Markup(drawn)), tag("i", told))
+            tag("div", tag("b", breakable(title)), tag("span", Markup(drawn)), tag("i", value_text))
         )
     return tag("div", *pieces, kind="bars")
 

@@ -1,4 +1,4 @@
-"""``measure``: everything that a plan asks for, in an order that disturbs the least."""
+"""``measure``: runs all measurements of a plan, in the order with the least interference."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from edge_sdk.bench.plan import (
     pictures_of_folder,
 )
 from edge_sdk.bench.results import Benchmark, Failure, ModelResult, Settings
-from edge_sdk.bench.timing import Lane, take_turns, thread_counts, thread_points
+from edge_sdk.bench.timing import LatencyTimer, thread_counts, thread_points, time_interleaved
 from edge_sdk.engines import parse_backend
 from edge_sdk.errors import ArtifactError, BenchmarkError, EdgeClsError, SourceError
 from edge_sdk.machine.board import System
@@ -41,21 +41,21 @@ from edge_sdk.types import utc_now
 _MB = 1e6
 
 
-class Draft:
-    """A model that is open, and its result so far.
+class ModelMeasurement:
+    """An open model and its result so far.
 
     Args:
-        opened: the model; the draft's lane closes it.
-        chosen: what it classifies.
+        opened: the model; ``timer`` closes it.
+        chosen: the pictures it classifies.
 
     Attributes:
-        lane: what times it.
+        timer: times the model.
         result: so far.
     """
 
     def __init__(self, opened: OpenedModel, chosen: ChosenPictures) -> None:
         artifact = opened.classifier.artifact
-        self.lane = Lane(opened.classifier, chosen.frames)
+        self.timer = LatencyTimer(opened.classifier, chosen.frames)
         self._opened, self._chosen = opened, chosen
         self._peak_bytes = 0
         self._no_cold_start = False
@@ -73,25 +73,25 @@ class Draft:
             input_px=(artifact.preprocessing.width, artifact.preprocessing.height),
             pictures=chosen.described,
             load_ms=opened.load_ms,
-            first_ms=self.lane.first(),
+            first_ms=self.timer.first(),
             notes=(
                 *((opened.note,) if opened.note else ()),
                 *((chosen.note,) if chosen.note else ()),
-                *(f"left out: {text}" for text in chosen.unreadable),
+                *(f"omitted: {text}" for text in chosen.unreadable),
             ),
         )
 
     @property
     def name(self) -> str:
-        """The model as a person tells it from the others."""
+        """The model with backend and threads, for messages."""
         return f"{self.result.name} ({self.result.backend}, {_threads(self.result.threads)})"
 
     def note(self, text: str) -> None:
-        """Adds a sentence for the reader."""
+        """Adds a note for the reader."""
         self.result = replace(self.result, notes=(*self.result.notes, text))
 
     def cold_start(self, *, counts: bool) -> None:
-        """One fresh process more; where it fails, a note says so, and there are no more."""
+        """Measures one more fresh process; a failure is noted, and ends the cold starts."""
         if self._no_cold_start:
             return
         files = self._chosen.files
@@ -113,31 +113,31 @@ class Draft:
         )
 
     def take_samples(self, precision_percent: float) -> None:
-        """Takes over what the lane has timed."""
-        lane = self.lane
+        """Copies the timings of the timer into the result."""
+        timer = self.timer
         self.result = replace(
             self.result,
-            warmup=lane.warmup,
-            stable=lane.stable,
-            settled=lane.runs > 0 and lane.half_width_percent() <= precision_percent,
-            samples=lane.samples(),
+            warmup=timer.warmup,
+            stable=timer.stable,
+            settled=timer.runs > 0 and timer.half_width_percent() <= precision_percent,
+            samples=timer.samples(),
         )
 
     def scale(self, plan: BenchPlan, seconds: float, between: Callable[[], object]) -> None:
-        """Times it with other numbers of threads; where one fails, a note says so."""
+        """Times it with other numbers of threads; a failure is noted."""
         if parse_backend(self._opened.backend).name == "edgetpu":
-            self.note("threads of the processor do not matter to the Edge TPU")
+            self.note("the Edge TPU does not use threads of the processor")
             return
         counts = thread_counts(plan.cores)
-        lanes: list[Lane] = []
+        timers: list[LatencyTimer] = []
         try:
             with contextlib.ExitStack() as stack:
                 for count in counts:
                     classifier = replace(self._opened.opening, threads=count).open()
-                    lanes.append(Lane(classifier, self._chosen.frames))
+                    timers.append(LatencyTimer(classifier, self._chosen.frames))
                     stack.callback(classifier.close)
-                take_turns(
-                    lanes,
+                time_interleaved(
+                    timers,
                     seconds=seconds,
                     precision_percent=plan.precision_percent,
                     seed=plan.seed,
@@ -147,13 +147,13 @@ class Draft:
         except EdgeClsError as error:
             self.note(f"throughput over threads was not measured: {error}")
         else:
-            self.result = replace(self.result, scaling=thread_points(counts, lanes))
+            self.result = replace(self.result, scaling=thread_points(counts, timers))
 
     def profile(self, seconds: float) -> None:
-        """Times its operators; where that cannot be, a note says so."""
+        """Times its operators; if that is not possible, it is noted."""
         artifact = self._opened.classifier.artifact
         if artifact.kind != "tflite" or artifact.needs_edgetpu:
-            self.note("single operators can be timed only of a .tflite that runs on the processor")
+            self.note("single operators are timed only for a .tflite that runs on the processor")
             return
         middle = np.full(artifact.input.shape, 1, np.dtype(artifact.input.dtype))
         try:
@@ -175,12 +175,12 @@ class Draft:
         Raises:
             EngineError: an inference failed.
         """
-        self.result = replace(self.result, sustained=run_sustained(self.lane, seconds, system))
+        self.result = replace(self.result, sustained=run_sustained(self.timer, seconds, system))
 
     def measure_energy(self, seconds: float, counter: EnergyCounter) -> None:
-        """Reads the energy counter at rest and at work; a note says where it stopped to answer."""
+        """Reads the energy counter idle and at work; a failure is noted."""
         try:
-            energy = measure_energy(self.lane, seconds, counter)
+            energy = measure_energy(self.timer, seconds, counter)
         except OSError as error:
             self.note(f"energy was not measured: {error}")
         else:
@@ -194,30 +194,30 @@ class Draft:
             EngineError: an inference failed.
         """
         with contextlib.closing(camera.open(self.result.input_px)) as source:
-            age = measure_age(source, self.lane.classifier, camera=camera.name, seconds=seconds)
+            age = measure_age(source, self.timer.classifier, camera=camera.name, seconds=seconds)
         self.result = replace(self.result, age=age)
 
 
-def begin_draft(opening: OpeningOptions, chosen: ChosenPictures | None) -> Draft:
+def begin_measurement(opening: OpeningOptions, chosen: ChosenPictures | None) -> ModelMeasurement:
     """Opens a model to measure it.
 
     Args:
-        opening: how.
-        chosen: what it classifies; None: pictures of its own.
+        opening: the model and its options.
+        chosen: the pictures it classifies; None: those of the artifact.
 
     Raises:
-        ArtifactError: the file is missing, damaged or no classifier.
-        EngineError: its backend is unknown or missing here, or the first inference failed.
+        ArtifactError: the file is missing, damaged or not a classifier.
+        EngineError: its backend is unknown or not installed, or the first inference failed.
     """
     opened = open_to_measure(opening)
     try:
-        return Draft(opened, chosen or pictures_of_artifact(opened.classifier.artifact))
+        return ModelMeasurement(opened, chosen or pictures_of_artifact(opened.classifier.artifact))
     except BaseException:
         opened.classifier.close()
         raise
 
 
-def _raise(_lane: Lane, error: EdgeClsError) -> None:
+def _raise(_timer: LatencyTimer, error: EdgeClsError) -> None:
     raise error
 
 
@@ -225,7 +225,7 @@ def _threads(count: int) -> str:
     return f"{count} thread" + ("s" if count > 1 else "")
 
 
-# Of the time for one model: what a look at other numbers of threads or at operators may take.
+# Share of the time for one model that thread scaling, or operators, may use.
 _SHARE = 0.25
 _ENERGY_S = (1.0, 5.0)
 
@@ -239,19 +239,19 @@ class Measured:
 
 
 def measure(
-    plan: BenchPlan, *, system: System | None = None, tell: Callable[[str], object] = lambda _: None
+    plan: BenchPlan, *, system: System | None = None, note: Callable[[str], object] = lambda _: None
 ) -> Measured:
-    """Measures; a model that fails is left out and told of, Ctrl-C ends it with what there is.
+    """Runs the plan. A model that fails is omitted and reported; Ctrl-C keeps the figures so far.
 
     Args:
-        plan: what.
-        system: where facts about the machine are read.
-        tell: is told what is being done, in a few words.
+        plan: the measurements.
+        system: the machine, for its facts.
+        note: called with a short text on progress.
 
     Raises:
-        SourceError: the pictures or the camera are not there; before anything is measured.
+        SourceError: the pictures or the camera are missing; raised before any measurement.
     """
-    session = _Session(plan, system or System(), tell)
+    session = _Session(plan, system or System(), note)
     try:
         session.run()
     except KeyboardInterrupt:
@@ -262,14 +262,14 @@ def measure(
 
 
 class _Session:
-    def __init__(self, plan: BenchPlan, system: System, tell: Callable[[str], object]) -> None:
+    def __init__(self, plan: BenchPlan, system: System, note: Callable[[str], object]) -> None:
         self.complete = True
-        self._plan, self._system, self._tell = plan, system, tell
+        self._plan, self._system, self._note = plan, system, note
         self._created = utc_now()
         self._machine = read_machine(system)
         self._watch = Watch(system, machine=self._machine)
         self._conditions: Conditions | None = None
-        self._drafts: list[Draft] = []
+        self._measurements: list[ModelMeasurement] = []
         self._failed: list[tuple[Failure, EdgeClsError]] = []
 
     def run(self) -> None:
@@ -277,19 +277,19 @@ class _Session:
         chosen = self._pictures()
         self._watch.start()
         for opening in plan.openings:
-            self._tell(f"{opening.path.name}: opening")
+            self._note(f"{opening.path.name}: opening")
             try:
-                self._drafts.append(begin_draft(opening, chosen))
+                self._measurements.append(begin_measurement(opening, chosen))
             except EdgeClsError as error:
                 self._fail(str(opening.path), opening.backend, opening.threads, error)
         for turn in range(plan.cold_starts + 1 if plan.cold_starts else 0):
-            for draft in list(self._drafts):
-                self._tell(f"{draft.name}: cold start")
-                draft.cold_start(counts=turn > 0)
+            for measurement in list(self._measurements):
+                self._note(f"{measurement.name}: cold start")
+                measurement.cold_start(counts=turn > 0)
                 self._watch.sample()
         self._warm()
-        self._look_inside()
-        self._keep_on()
+        self._measure_details()
+        self._measure_load()
         self._conditions = self._watch.finish()
         if plan.camera is not None:
             self._ages()
@@ -300,7 +300,7 @@ class _Session:
             return pictures_of_folder(plan.data, plan.seed)
         if plan.camera is None:
             return None
-        self._tell(f"{plan.camera.name}: taking pictures")
+        self._note(f"{plan.camera.name}: taking pictures")
         size = self._size()
         if size is None:
             return None
@@ -309,7 +309,7 @@ class _Session:
             return pictures_of_camera(source, plan.camera.name)
 
     def _size(self) -> tuple[int, int] | None:
-        """Of the first model that can be read; None: there is none, as each will say itself."""
+        """Input size of the first readable model; None: none is, and each error is reported later."""
         for opening in self._plan.openings:
             with contextlib.suppress(ArtifactError):
                 how = opening.artifact().preprocessing
@@ -317,107 +317,115 @@ class _Session:
         return None
 
     def _warm(self) -> None:
-        if not self._drafts:
+        if not self._measurements:
             return
-        self._tell(f"timing, up to {self._plan.seconds * len(self._drafts):g} s")
-        by_lane = {id(draft.lane): draft for draft in self._drafts}
+        self._note(f"timing, up to {self._plan.seconds * len(self._measurements):g} s")
+        by_timer = {id(measurement.timer): measurement for measurement in self._measurements}
         try:
-            take_turns(
-                [draft.lane for draft in self._drafts],
+            time_interleaved(
+                [measurement.timer for measurement in self._measurements],
                 seconds=self._plan.seconds,
                 precision_percent=self._plan.precision_percent,
                 seed=self._plan.seed,
                 between=self._watch.sample,
-                failed=lambda lane, error: self._drop(by_lane[id(lane)], error),
+                failed=lambda timer, error: self._drop(by_timer[id(timer)], error),
             )
         finally:
-            for draft in self._drafts:
-                draft.take_samples(self._plan.precision_percent)
+            for measurement in self._measurements:
+                measurement.take_samples(self._plan.precision_percent)
 
-    def _look_inside(self) -> None:
-        """Threads and operators: once per file and backend, since they hold for all of them."""
+    def _measure_details(self) -> None:
+        """Measures threads and operators once per file and backend."""
         plan, seen = self._plan, set[tuple[str, str]]()
         seconds = max(plan.seconds * _SHARE, 0.1)
-        for draft in list(self._drafts):
-            key = draft.result.path, draft.result.backend
+        for measurement in list(self._measurements):
+            key = measurement.result.path, measurement.result.backend
             if key in seen:
                 continue
             seen.add(key)
-            alike = [d for d in self._drafts if (d.result.path, d.result.backend) == key]
+            alike = [d for d in self._measurements if (d.result.path, d.result.backend) == key]
             if len(alike) > 1:
-                pairs = sorted(((d.result.threads, d.lane) for d in alike), key=lambda p: p[0])
+                pairs = sorted(((d.result.threads, d.timer) for d in alike), key=lambda p: p[0])
                 points = thread_points([p[0] for p in pairs], [p[1] for p in pairs])
                 for other in alike:
                     other.result = replace(other.result, scaling=points)
             elif plan.cores:
-                self._tell(f"{draft.name}: threads")
-                draft.scale(plan, seconds, self._watch.sample)
+                self._note(f"{measurement.name}: threads")
+                measurement.scale(plan, seconds, self._watch.sample)
             if plan.operators:
-                self._tell(f"{draft.name}: operators")
-                draft.profile(seconds)
+                self._note(f"{measurement.name}: operators")
+                measurement.profile(seconds)
             self._watch.sample()
 
-    def _keep_on(self) -> None:
+    def _measure_load(self) -> None:
+        """Measures energy and sustained speed."""
         plan = self._plan
         counter, why = open_energy(self._system) if plan.energy else (None, "")
-        for draft in list(self._drafts):
+        for measurement in list(self._measurements):
             if counter is not None:
                 low, high = _ENERGY_S
                 seconds = min(max(plan.seconds, low), high)
-                self._tell(f"{draft.name}: energy")
-                draft.measure_energy(seconds, counter)
+                self._note(f"{measurement.name}: energy")
+                measurement.measure_energy(seconds, counter)
             elif why:
-                draft.note(why)
+                measurement.note(why)
             if plan.sustained_s:
-                self._tell(f"{draft.name}: {plan.sustained_s:g} s without a pause")
+                self._note(f"{measurement.name}: {plan.sustained_s:g} s without a pause")
                 try:
-                    draft.sustain(plan.sustained_s, self._system)
+                    measurement.sustain(plan.sustained_s, self._system)
                 except EdgeClsError as error:
-                    self._drop(draft, error)
+                    self._drop(measurement, error)
             self._watch.sample()
 
     def _ages(self) -> None:
         camera = self._plan.camera
-        assert camera is not None  # whoever calls this has looked
-        for draft in list(self._drafts):
-            self._tell(f"{draft.name}: {camera.name}, {self._plan.seconds:g} s")
+        assert camera is not None  # checked by the caller
+        for measurement in list(self._measurements):
+            self._note(f"{measurement.name}: {camera.name}, {self._plan.seconds:g} s")
             try:
-                draft.measure_age(camera, self._plan.seconds)
+                measurement.measure_age(camera, self._plan.seconds)
             except SourceError as error:
-                draft.note(f"the camera failed: {error}")
-                self._fail(draft.result.path, draft.result.backend, draft.result.threads, error)
+                measurement.note(f"the camera failed: {error}")
+                self._fail(
+                    measurement.result.path,
+                    measurement.result.backend,
+                    measurement.result.threads,
+                    error,
+                )
             except EdgeClsError as error:
-                self._drop(draft, error)
+                self._drop(measurement, error)
 
-    def _drop(self, draft: Draft, error: EdgeClsError) -> None:
-        self._drafts.remove(draft)
-        draft.lane.close()
-        self._fail(draft.result.path, draft.result.backend, draft.result.threads, error)
+    def _drop(self, measurement: ModelMeasurement, error: EdgeClsError) -> None:
+        self._measurements.remove(measurement)
+        measurement.timer.close()
+        self._fail(
+            measurement.result.path, measurement.result.backend, measurement.result.threads, error
+        )
 
     def _fail(self, path: str, backend: str, threads: int, error: EdgeClsError) -> None:
         failure = Failure(path, backend, threads, type(error).__name__, str(error))
         self._failed.append((failure, error))
 
     def close(self) -> None:
-        for draft in self._drafts:
-            draft.lane.close()
+        for measurement in self._measurements:
+            measurement.timer.close()
 
     def measured(self) -> Measured:
         conditions = self._conditions
         if conditions is None:
-            with contextlib.suppress(RuntimeError):  # Ctrl-C came before it was started
+            with contextlib.suppress(RuntimeError):  # Ctrl-C before the watch was started
                 conditions = self._watch.finish()
         reasons = conditions.invalid_reasons if conditions else ()
         notes = conditions.notes if conditions else ()
         models = tuple(
             replace(
-                draft.result,
-                notes=(*draft.result.notes, *notes),
+                measurement.result,
+                notes=(*measurement.result.notes, *notes),
                 valid=not reasons,
                 invalid_reasons=reasons,
                 complete=self.complete,
             )
-            for draft in self._drafts
+            for measurement in self._measurements
         )
         plan = self._plan
         return Measured(

@@ -1,4 +1,4 @@
-"""How well a median is known, without assuming how timings are distributed."""
+"""Distribution-free confidence intervals of a median."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def interval_of_median(
     With n independent values the number below the true median is binomial (n, 1/2), so that the k-th
     smallest and the k-th largest enclose it with probability ``1 - 2 P(B < k)``; k is the largest
     that still gives the confidence (David and Nagaraja, Order Statistics, 3rd edition, 7.1).
-    Timings of neighbouring runs are alike; between blocks the interval is therefore wider than this.
+    Timings of neighbouring runs are correlated, so the interval over blocks is wider.
 
     Args:
         values: ``(n,)``, in any order.
         confidence: 0..1.
 
     Returns:
-        low and high, in the unit of ``values``; None with too few of them.
+        low and high, in the unit of ``values``; None with too few values.
     """
     rank = _rank(len(values), confidence)
     if rank == 0:
@@ -43,20 +43,20 @@ def medians_of_blocks(values: Floats, block: NDArray[np.int64]) -> Floats:
     """The median of each block, ``(blocks,)``, in the order of their numbers.
 
     Args:
-        values, block: ``(n,)`` each; the blocks lie one behind the other.
+        values, block: ``(n,)`` each; the blocks are contiguous.
     """
     starts = np.flatnonzero(np.diff(block)) + 1
     return np.array([np.median(part) for part in np.split(values, starts) if len(part)])
 
 
 def interval_over_blocks(values: Floats, block: NDArray[np.int64]) -> tuple[float, float] | None:
-    """The smallest interval that holds those of all values and of the blocks' medians.
+    """The smallest interval that contains that of all values and that of the blocks' medians.
 
-    Runs within a block are alike, so the first alone is too narrow where a machine drifts.
+    Runs within a block are correlated, so the first alone is too narrow if the machine drifts.
 
     Args:
         values: ``(n,)``.
-        block: ``(n,)``, or empty: there are none.
+        block: ``(n,)``, or empty without blocks.
     """
     interval = interval_of_median(values)
     if interval is None or not len(block):
@@ -66,7 +66,7 @@ def interval_over_blocks(values: Floats, block: NDArray[np.int64]) -> tuple[floa
 
 
 def half_width_percent(values: Floats, block: NDArray[np.int64]) -> float:
-    """Half of that interval in percent of the median; infinite with too few values, or none above 0."""
+    """Half width of that interval in percent of the median; infinite if too few values or median <= 0."""
     interval = interval_over_blocks(values, block)
     middle = float(np.median(values)) if len(values) else 0.0
     if interval is None or middle <= 0:
@@ -80,9 +80,9 @@ def _rank(n: int, confidence: float) -> int:
     if n < 1:
         return 0
     allowed = (1 - confidence) / 2
-    # Twelve standard deviations below the middle there is nothing left to add.
+    # Probabilities beyond 12 standard deviations below the mean are negligible.
     below, k = 0.0, max(0, int(n / 2 - 6 * math.sqrt(n)))
-    # log of the binomial coefficient: exact integers of 10,000 digits would be slow.
+    # The log of the binomial coefficient: exact integers of 10,000 digits would be slow.
     while k < n // 2:
         below += math.exp(
             math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1) - n * math.log(2)

@@ -1,6 +1,6 @@
-"""``write_page``: a benchmark as one self-contained HTML page, to attach to a message.
+"""``write_page``: a benchmark as one self-contained HTML page.
 
-No scripts, no network, pictures inline; light and dark; for desks and telephones.
+No scripts, no network, inline charts; light and dark mode; for large and small screens.
 """
 
 from __future__ import annotations
@@ -49,13 +49,13 @@ def distributions(benchmark: Benchmark) -> Markup:
     measured = _measured(benchmark)
     drawn = []
     for i, name, model in measured:
-        told = timings(model).latency
-        assert told is not None
+        latency = timings(model).latency
+        assert latency is not None
         caption = (
-            f"{told.n:,} runs: median {ms(told.p50)} ms (95 % interval {interval(told.ci95)}), "
-            f"p99 {ms(told.p99)}, standard deviation {ms(told.std)}"
+            f"{latency.n:,} runs: median {ms(latency.p50)} ms (95 % interval {interval(latency.ci95)}), "
+            f"p99 {ms(latency.p99)}, standard deviation {ms(latency.std)}"
         )
-        drawn.append(figure(name, caption, plots.histogram(model.samples.total_ms, told, i)))
+        drawn.append(figure(name, caption, plots.histogram(model.samples.total_ms, latency, i)))
     if not drawn:
         return Markup("")
     together = Markup("")
@@ -70,11 +70,12 @@ def distributions(benchmark: Benchmark) -> Markup:
             )
         )
     told_all = (
-        "Upright line: the median, with its interval in grey. Right of the dotted line, on a scale of "
-        "their own: runs more than four times as far above the median as the 90th percentile. They count."
+        "Vertical line: the median, with its interval in grey. Right of the dotted line, on a separate "
+        "scale: runs more than four times as far above the median as the 90th percentile. All figures "
+        "include them."
     )
     return section(
-        "How the latencies are distributed",
+        "Distribution of latencies",
         tag("p", told_all, kind="quiet small"),
         beside((*drawn, together)),
     )
@@ -92,12 +93,12 @@ def drift(benchmark: Benchmark) -> Markup:
         change = f"{100 * (last / first - 1):+.1f} %" if first > 0 else ""
         caption = f"Median of the first third {ms(first)} ms, of the last {ms(last)} ms: {change}"
         drawn.append(figure(name, caption, plots.over_time(model.samples, i)))
-    told = (
+    text = (
         "Over the seconds of the measurement. Line: median; area: the middle 90 %; dots at the upper "
-        "edge: slow runs. The models take turns, so that whatever the machine does meets them all."
+        "edge: slow runs. The models are interleaved, so that changes of the machine affect all of them."
     )
     return (
-        section("Over time", tag("p", told, kind="quiet small"), beside(drawn))
+        section("Over time", tag("p", text, kind="quiet small"), beside(drawn))
         if drawn
         else Markup("")
     )
@@ -121,7 +122,7 @@ def stages(benchmark: Benchmark) -> Markup:
 
 
 def operators(benchmark: Benchmark) -> Markup:
-    """The slowest operators, each run as a model of its own."""
+    """The slowest operators, each run as a separate model."""
     drawn = []
     for i, name, model in _measured(benchmark):
         profile = model.operators
@@ -146,12 +147,12 @@ def operators(benchmark: Benchmark) -> Markup:
         )
         caption += f" {profile.note}" if profile.note else ""
         drawn.append(figure(name, caption, join((bars(rows), _each(profile)))))
-    told = (
-        "Each operator as a model of its own; alone, operators cannot be fused and their data is cold, "
-        "so the sum is not the whole."
+    text = (
+        "Each operator as a separate model; alone, operators are not fused and their data is not in the "
+        "cache, so the sum differs from the whole model."
     )
     return (
-        section("Operators", tag("p", told, kind="quiet small"), beside(drawn))
+        section("Operators", tag("p", text, kind="quiet small"), beside(drawn))
         if drawn
         else Markup("")
     )
@@ -163,9 +164,9 @@ def _each(profile: OperatorProfile) -> Markup:
         (f"{entry.index}: {entry.operator}", ms(entry.ms), percent(entry.share), entry.output)
         for entry in slowest[:30]
     ]
-    told = f"The slowest {len(rows)} of {number(len(slowest))} one by one"
+    text = f"The slowest {len(rows)} of {number(len(slowest))} one by one"
     inner = table(("Operator", "ms", "share", "computes"), rows)
-    return tag("details", tag("summary", told), inner)
+    return tag("details", tag("summary", text), inner)
 
 
 def _measured(benchmark: Benchmark) -> list[tuple[int, str, ModelResult]]:

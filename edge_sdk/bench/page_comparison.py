@@ -51,7 +51,7 @@ def comparison_page(comparison: BenchmarkComparison, before: Benchmark, after: B
                 for name, benchmark in zip(names, (before, after), strict=True)
             ),
             tag("p", outcome(comparison), kind="lead"),
-            section("Before you compare", listed(remarks(comparison)), kind="warn")
+            section("Remarks", listed(remarks(comparison)), kind="warn")
             if remarks(comparison)
             else "",
             _changes(comparison),
@@ -75,9 +75,9 @@ def write_comparison_page(
 
 
 def against(comparison: BenchmarkComparison) -> Markup:
-    """What a page about the newer one says of the comparison."""
-    told = remarks(comparison)
-    words = join((tag("p", outcome(comparison)), listed(told) if told else ""))
+    """The comparison as a section of the page of the newer benchmark."""
+    lines = remarks(comparison)
+    words = join((tag("p", outcome(comparison)), listed(lines) if lines else ""))
     return join((section(f"Against {comparison.before}", words), _changes(comparison)))
 
 
@@ -111,12 +111,11 @@ def _changes(comparison: BenchmarkComparison) -> Markup:
         ]
         for change in comparison.changes
     ]
-    told = (
-        f"Before: {comparison.before}; after: {comparison.after}. The interval comes from resampling the "
-        "turns that the models took, with what differs from one session to the next added; where it "
-        "holds 0, no difference is shown."
+    text = (
+        f"Before: {comparison.before}; after: {comparison.after}. The interval is from resampled blocks, "
+        "plus the variation between sessions; if it contains 0, there is no significant difference."
     )
-    return section("Median latency", table(head, rows), tag("p", told, kind="quiet small"))
+    return section("Median latency", table(head, rows), tag("p", text, kind="quiet small"))
 
 
 def _verdict(change: Change) -> Markup:
@@ -127,12 +126,12 @@ def _verdict(change: Change) -> Markup:
 def _distributions(both: Sequence[_BOTH], names: tuple[str, str]) -> Markup:
     drawn = []
     for change, old, new in both:
-        told = [timings(model).latency for model in (old, new)]
-        parts = [f"{ms(t.p50)} ms ({interval(t.ci95)})" for t in told if t]
+        latencies = [timings(model).latency for model in (old, new)]
+        parts = [f"{ms(t.p50)} ms ({interval(t.ci95)})" for t in latencies if t]
         curves = [(i, np.array(m.samples.total_ms)) for i, m in enumerate((old, new))]
         caption = f"Median {', then '.join(parts)}"
         drawn.append(figure(change_name(change), caption, plots.distribution(curves)))
-    return section("How the latencies are distributed", legend(names), beside(drawn))
+    return section("Distribution of latencies", legend(names), beside(drawn))
 
 
 def _costs(both: Sequence[_BOTH], names: tuple[str, str]) -> Markup:
@@ -140,8 +139,10 @@ def _costs(both: Sequence[_BOTH], names: tuple[str, str]) -> Markup:
     for change, old, new in both:
         title = change_name(change)
         rows = [
-            (told, shown(first), shown(second), ratio(second, first))
-            for (told, first, shown), (_, second, _) in zip(_others(old), _others(new), strict=True)
+            (label, shown(first), shown(second), ratio(second, first))
+            for (label, first, shown), (_, second, _) in zip(
+                _others(old), _others(new), strict=True
+            )
         ]
         tables.append(figure(title, "", table(("", *names, "ratio"), rows)))
         for name, model in zip(names, (old, new), strict=True):
@@ -155,13 +156,13 @@ def _costs(both: Sequence[_BOTH], names: tuple[str, str]) -> Markup:
     return join(
         (
             section("Stages", legend(["preprocess", "inference", "postprocess"]), bars(stages)),
-            section("Everything else", beside(tables)),
+            section("Other figures", beside(tables)),
         )
     )
 
 
 def _others(model: ModelResult) -> list[tuple[str, float | None, Callable[[float | None], str]]]:
-    """What else is known: its name, its value, and how it is written."""
+    """Further figures: name, value, and format."""
     latency = timings(model).latency
     return [
         ("pictures per second", model.throughput_fps, rate),
@@ -181,8 +182,8 @@ def _machines(names: tuple[str, str], before: Benchmark, after: Benchmark) -> Ma
 
 def _again(names: tuple[str, str], before: Benchmark, after: Benchmark) -> Markup:
     commands = list(dict.fromkeys((command(before), command(after))))
-    told = (
+    texts = (
         ["Measure again:"] if len(commands) == 1 else [f"Measure {name} again:" for name in names]
     )
-    pieces = [join((tag("p", t), tag("pre", c))) for t, c in zip(told, commands, strict=True)]
+    pieces = [join((tag("p", t), tag("pre", c))) for t, c in zip(texts, commands, strict=True)]
     return section("How it was measured", *pieces)

@@ -1,4 +1,4 @@
-"""What else a model costs: start, memory, threads, heat, energy; and what it is worth."""
+"""Sections of the page: accuracy, threads, start, memory, energy, age, machine and method."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ def trade(benchmark: Benchmark, accuracies: Sequence[Accuracy]) -> Markup:
         return Markup("")
     title = "Accuracy against latency against size"
     if not points:
-        told = "The validation report is about other files than these: none has the same name and size."
-        return section(title, tag("p", told))
+        text = "The validation report has none of these files: no name and size match."
+        return section(title, tag("p", text))
     head = ("Model", "accuracy", "points lost (95 %)", "p50 ms", "file")
     caption = tag(
         "p",
@@ -109,7 +109,7 @@ def backends(benchmark: Benchmark) -> Markup:
         groups.setdefault(model.sha256, []).append((name, model))
     rows = []
     for group in groups.values():
-        known = [(told.p50, m) for _, m in group if (told := timings(m).latency)]
+        known = [(latency.p50, m) for _, m in group if (latency := timings(m).latency)]
         if len({m.backend for _, m in known}) < 2:
             continue
         base = min(p50 for p50, _ in known)
@@ -159,9 +159,9 @@ def costs(benchmark: Benchmark) -> Markup:
         )
         for i, (n, m) in enumerate(models)
     ]
-    told = (
+    text = (
         "Cold start: a fresh process from its start to its first answer, median and range of several. "
-        "Load: open, check and prepare the model in a process that has its libraries. "
+        "Load: open, check and prepare the model in a process with its libraries loaded. "
         "Memory: the highest resident set of such a fresh process."
     )
     drawn = [
@@ -170,7 +170,7 @@ def costs(benchmark: Benchmark) -> Markup:
         if part
     ]
     return section(
-        "Start, memory, size", beside(drawn), table(head, rows), tag("p", told, kind="quiet small")
+        "Start, memory, size", beside(drawn), table(head, rows), tag("p", text, kind="quiet small")
     )
 
 
@@ -221,24 +221,26 @@ def age(benchmark: Benchmark) -> Markup:
         run = model.age
         if run is None:
             continue
-        told = run.age
+        latency = run.age
         caption = (
             f"{run.camera}: {run.frames:,} frames in {run.seconds:.0f} s, {run.dropped:,} dropped, "
             f"{run.duplicates:,} duplicated, {run.unreadable:,} unreadable."
         )
         caption += f" {run.note}" if run.note else ""
-        if told:
-            caption += f" Median age {ms(told.p50)} ms, p99 {ms(told.p99)}, oldest {ms(told.max)}."
-        picture = plots.histogram(run.age_ms, told, i) if told else ""
+        if latency:
+            caption += (
+                f" Median age {ms(latency.p50)} ms, p99 {ms(latency.p99)}, max {ms(latency.max)}."
+            )
+        picture = plots.histogram(run.age_ms, latency, i) if latency else ""
         drawn.append(figure(name, caption, picture))
     return section("Age of a decision, from the sensor", beside(drawn)) if drawn else Markup("")
 
 
 def _cold(model: ModelResult) -> str:
-    told = ms(model.cold_start_ms)
+    text = ms(model.cold_start_ms)
     if len(model.cold_starts_ms) > 1:
-        told += f" ({ms(min(model.cold_starts_ms))} to {ms(max(model.cold_starts_ms))})"
-    return told
+        text += f" ({ms(min(model.cold_starts_ms))} to {ms(max(model.cold_starts_ms))})"
+    return text
 
 
 def _xnnpack(model: ModelResult) -> str:
@@ -250,7 +252,7 @@ def _named(benchmark: Benchmark) -> list[tuple[str, ModelResult]]:
 
 
 def machine_facts(machine: Machine) -> list[tuple[str, str]]:
-    """What the machine says about itself, as names and values; unknown facts are said to be so."""
+    """The facts about the machine, as names and values; unknown ones are shown as such."""
     clock = NOTHING if machine.clock_mhz is None else f"{number(machine.clock_mhz)} MHz"
     if machine.clock_max_mhz is not None:
         clock += f", at most {number(machine.clock_max_mhz)}"
@@ -261,7 +263,7 @@ def machine_facts(machine: Machine) -> list[tuple[str, str]]:
     if machine.temperature_c is not None:
         heat = f"{machine.temperature_c:.1f} °C"
         if machine.temperature_limit_c is not None:
-            heat += f", slowed down from {machine.temperature_limit_c:.0f} °C"
+            heat += f", throttled from {machine.temperature_limit_c:.0f} °C"
     throttling = NOTHING
     if machine.throttling:
         now, ever = machine.throttling.now, machine.throttling.since_boot
@@ -278,7 +280,7 @@ def machine_facts(machine: Machine) -> list[tuple[str, str]]:
         ("Processor", machine.cpu or NOTHING),
         ("Cores", f"{machine.cores}, of which this process may use {machine.usable_cores}{quota}"),
         ("Architecture", machine.architecture),
-        ("Real or not", guest or "nothing speaks against a real machine"),
+        ("Real or not", guest or "no sign of emulation or virtualization"),
         ("Clock", clock),
         ("Governor", f"{governor} ({machine.driver})" if machine.driver else governor),
         ("Temperature", heat),
@@ -321,14 +323,14 @@ def meanwhile(benchmark: Benchmark) -> Markup:
             )
             drawn.append(figure(title, caption, plots.trace(points, unit, 0, zero=unit != "°C")))
     n = len(conditions.readings)
-    told = f"{n} readings, the first before and the last at the end, over the seconds of the measurement."
+    text = f"{n} readings over the seconds of the measurement, the first before it, the last at its end."
     return section(
-        "What the machine did meanwhile", tag("p", told, kind="quiet small"), beside(drawn)
+        "The machine during the measurement", tag("p", text, kind="quiet small"), beside(drawn)
     )
 
 
 def method(benchmark: Benchmark) -> Markup:
-    """How it was measured, and the command that measures again."""
+    """The method, and the command that repeats the measurement."""
     settings = benchmark.settings
     rows = []
     for name, model in zip(titles(benchmark.models), benchmark.models, strict=True):
@@ -339,22 +341,22 @@ def method(benchmark: Benchmark) -> Markup:
             "self-test": "of the artifact's self-test",
         }
         where = f"{origin.get(pictures.origin, pictures.origin)} {pictures.place}".strip()
-        warm = "until its timings stood still" if model.stable else "until its time was over"
+        warm = "until timings were stable" if model.stable else "until the time limit"
         wide, high = pictures.size_px
         count = f"{pictures.n} {'picture' if pictures.n == 1 else 'pictures'}"
-        told = (
+        text = (
             f"{model.warmup:,} runs to warm up, {warm}; {len(model.samples):,} runs timed; {count} "
             f"{where}, the first {wide} by {high} pixels, for an input of {model.input_px[0]} by "
             f"{model.input_px[1]}"
         )
-        rows.append((breakable(name), told))
-    told = (
-        f"The models took turns in random order (seed {settings.seed}), each until the interval of its "
-        f"median was within {settings.precision_percent:g} % or {settings.seconds:g} s were over."
+        rows.append((breakable(name), text))
+    text = (
+        f"The models were interleaved in random order (seed {settings.seed}), until the interval of each "
+        f"median was within {settings.precision_percent:g} %, or for {settings.seconds:g} s each."
     )
     return section(
         "How it was measured",
-        tag("p", told),
+        tag("p", text),
         facts(rows) if rows else "",
         tag("p", "Measure again:"),
         tag("pre", command(benchmark)),
@@ -362,12 +364,12 @@ def method(benchmark: Benchmark) -> Markup:
 
 
 def command(benchmark: Benchmark) -> str:
-    """What to type to measure the same again."""
+    """The command that repeats the measurement."""
     settings, models = benchmark.settings, benchmark.models
     parts = ["edgecls", "bench", *dict.fromkeys(_argument(model.path) for model in models)]
-    asked = dict.fromkeys(model.backend for model in models)
-    if list(asked) != ["cpu"]:
-        for backend in asked:
+    backends_used = dict.fromkeys(model.backend for model in models)
+    if list(backends_used) != ["cpu"]:
+        for backend in backends_used:
             parts += ["--backend", backend]
     counts = ",".join(str(n) for n in dict.fromkeys(model.threads for model in models))
     parts += ["--threads", counts] if counts not in ("", "1") else []
@@ -388,7 +390,7 @@ def command(benchmark: Benchmark) -> str:
 
 
 def _argument(path: str) -> str:
-    """A path that is not taken for an option."""
+    """A path that cannot be read as an option."""
     return f"./{path}" if path.startswith("-") else path
 
 
@@ -403,7 +405,7 @@ def _traces(conditions: Conditions) -> list[tuple[str, str, list[tuple[float, fl
         for title, unit, field in (
             ("Clock of the fastest core", "MHz", "clock_mhz"),
             ("Temperature of the processor", "°C", "temperature_c"),
-            ("Kept busy by other processes", "cores", "others"),
-            ("Taken by the host for other guests", "cores", "stolen"),
+            ("Used by other processes", "cores", "others"),
+            ("Used by the host for other guests", "cores", "stolen"),
         )
     ]

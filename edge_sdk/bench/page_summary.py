@@ -1,4 +1,4 @@
-"""The top of a report: what came out, and whether it may be trusted."""
+"""The top of a report: outcome, validity, figures, notes."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def summary(benchmark: Benchmark) -> str:
     model = benchmark.models[best]
     latency = timings(model).latency
     between = f" (95 % interval {interval(latency.ci95)})" if latency and latency.ci95 else ""
-    told = (
+    text = (
         f"{names[best]} takes {ms(base)} ms{between} from a picture in memory to the answer with "
         f"{threads(model.threads)} of {model.backend}: {rate(model.throughput_fps)} pictures per second."
     )
@@ -60,8 +60,8 @@ def summary(benchmark: Benchmark) -> str:
         slower = [f"{names[i]} takes {ratio(p50, base)} as long" for p50, i in others[:3]]
         more = len(others) - len(slower)
         rest = f", {more} more {'is' if more == 1 else 'are'} slower" if more else ""
-        told += f" {'; '.join(slower)}{rest}."
-    return told
+        text += f" {'; '.join(slower)}{rest}."
+    return text
 
 
 def top(benchmark: Benchmark) -> Markup:
@@ -93,7 +93,7 @@ def all_reasons(benchmark: Benchmark) -> list[str]:
 
 
 def is_valid(benchmark: Benchmark) -> bool:
-    """Whether the machine let all models be measured."""
+    """Whether the figures of all models are valid."""
     return benchmark.valid and all(model.valid for model in benchmark.models)
 
 
@@ -119,31 +119,31 @@ def figures_table(benchmark: Benchmark, accuracies: Sequence[Accuracy]) -> Marku
             zip(titles(benchmark.models), benchmark.models, strict=True)
         )
     ]
-    told = (
-        "From a picture in memory to the answer: crop and resize, inference, ranking. Every run "
-        "counts, the slowest too. The interval is that of the median, without assuming a distribution."
+    text = (
+        "From a picture in memory to the answer: crop and resize, inference, ranking. All runs are "
+        "included, the slowest too. The interval is a distribution-free interval of the median."
     )
-    return section("Figures", table(head, rows), tag("p", told, kind="quiet small"))
+    return section("Figures", table(head, rows), tag("p", text, kind="quiet small"))
 
 
 def _name(name: str, i: int, model: ModelResult) -> Markup:
-    told = f"{model.format}, {model.backend}, {threads(model.threads)}"
+    text = f"{model.format}, {model.backend}, {threads(model.threads)}"
     marks = [*(() if model.valid else ("invalid",)), *(() if model.complete else ("incomplete",))]
     return join(
         (
-            Markup(f"{named(i, name)}<br>{tag('span', told, kind='quiet small')}"),
+            Markup(f"{named(i, name)}<br>{tag('span', text, kind='quiet small')}"),
             *(tag("span", mark, kind="tag small") for mark in marks),
         )
     )
 
 
 def _latency(model: ModelResult, base: float | None) -> list[str]:
-    told = timings(model).latency
-    if told is None:
+    latency = timings(model).latency
+    if latency is None:
         return [NOTHING] * 6
     return [
-        *(ms(told.p50), interval(told.ci95), ratio(told.p50, base)),
-        *(ms(told.p90), ms(told.p99), ms(told.max)),
+        *(ms(latency.p50), interval(latency.ci95), ratio(latency.p50, base)),
+        *(ms(latency.p90), ms(latency.p99), ms(latency.max)),
     ]
 
 
@@ -166,15 +166,15 @@ def _verdict(benchmark: Benchmark) -> Markup:
         parts.append(
             section(
                 "Invalid: do not use these figures",
-                "The machine did not let itself be measured:",
+                "The state of the machine makes them invalid:",
                 listed(reasons or ["no reason is recorded"]),
-                "Ratios between models that took turns suffer less than the times themselves.",
+                "Ratios between interleaved models are less affected than the times themselves.",
                 kind="bad",
             )
         )
     if not benchmark.complete:
-        told = "The measurement was interrupted; what is here was measured before that."
-        parts.append(section("Incomplete", tag("p", told), kind="bad"))
+        text = "The measurement was interrupted; these are the figures until then."
+        parts.append(section("Incomplete", tag("p", text), kind="bad"))
     return join(parts)
 
 
@@ -187,27 +187,27 @@ def _failed(benchmark: Benchmark) -> Markup:
 
 
 def notes(benchmark: Benchmark) -> list[str]:
-    """What a reader should know: of the machine, of several models, of single ones."""
-    told = list(benchmark.conditions.notes) if benchmark.conditions else []
-    common = frozenset(told)
+    """Notes for the reader: on the machine, on several models, on single ones."""
+    found = list(benchmark.conditions.notes) if benchmark.conditions else []
+    common = frozenset(found)
     if benchmark.machine.virtualised:
-        told.append(f"a virtual machine ({benchmark.machine.virtualised}): its host may be busy")
-    asked = f"{benchmark.settings.precision_percent:g} %"
+        found.append(f"a virtual machine ({benchmark.machine.virtualised}): its host may be busy")
+    precision = f"{benchmark.settings.precision_percent:g} %"
     owners: dict[str, list[str]] = {}
     for name, model in zip(titles(benchmark.models), benchmark.models, strict=True):
         own = [note for note in model.notes if note not in common]
         if timings(model).latency and not model.stable:
             own.append("timings were still falling when the warm-up ended")
         if timings(model).latency and not model.settled:
-            own.append(f"the median is not known to {asked}, as was asked for")
+            own.append(f"the interval of the median is wider than the requested {precision}")
         for note in dict.fromkeys(own):
             owners.setdefault(note, []).append(name)
     for note, names in owners.items():
-        everyone = len(names) == len(benchmark.models) > 1
-        told.append(f"{'all models' if everyone else ', '.join(names)}: {note}")
-    return told
+        all_models = len(names) == len(benchmark.models) > 1
+        found.append(f"{'all models' if all_models else ', '.join(names)}: {note}")
+    return found
 
 
 def _notes(benchmark: Benchmark) -> Markup:
-    told = notes(benchmark)
-    return section("Good to know", listed(told), kind="warn") if told else Markup("")
+    found = notes(benchmark)
+    return section("Notes", listed(found), kind="warn") if found else Markup("")

@@ -32,8 +32,8 @@ class OpeningOptions:
 
     Attributes:
         path, backend, threads: as for ``Classifier.open``.
-        labels: one per class, for a foreign model that names none; None: its own.
-        normalize, crop: for foreign models; None: as the file says.
+        labels: one per class, for a third-party model without labels; None: its own.
+        normalize, crop: for third-party models; None: from the file.
     """
 
     path: Path
@@ -63,15 +63,15 @@ class OpeningOptions:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OpenedModel:
-    """A model that is open.
+    """An open model.
 
     Attributes:
-        classifier: belongs to whoever holds this.
-        opening: with numbers for labels, where the file has none and none were given.
+        classifier: closed by the owner of this object.
+        opening: with numbers as labels, if the file has none and none were given.
         backend: the one that runs it, never ``cpu`` for an ``.onnx``.
         runtime: package and version.
-        xnnpack: whether its kernels are used; None where nobody can tell.
-        load_ms: how long opening took, in a process that had its libraries.
+        xnnpack: whether its kernels are used; None if unknown.
+        load_ms: time of opening, with libraries loaded.
         note: for the reader, may be empty.
     """
 
@@ -85,14 +85,14 @@ class OpenedModel:
 
 
 def open_to_measure(opening: OpeningOptions) -> OpenedModel:
-    """Opens a model twice: libraries are loaded, and a foreign file is tried, before it is timed.
+    """Opens a model twice: the first time, untimed, loads libraries and checks the file.
 
     Raises:
-        ArtifactError: the file is missing, damaged or no classifier.
-        EngineError: its backend is unknown or missing here.
+        ArtifactError: the file is missing, damaged or not a classifier.
+        EngineError: its backend is unknown or not installed.
     """
     artifact = opening.artifact()
-    if not artifact.labels:  # numbers will do: nobody reads them, and they cost no time
+    if not artifact.labels:  # the labels do not affect timings, so numbers suffice
         opening = replace(opening, labels=tuple(map(str, range(max(artifact.output.shape)))))
     opening.open().close()
     began = time.perf_counter()
@@ -116,7 +116,7 @@ def open_to_measure(opening: OpeningOptions) -> OpenedModel:
 
 
 def _xnnpack(artifact: Artifact, backend: str, threads: int) -> tuple[bool | None, str]:
-    """Whether XNNPACK is used, and what a reader should know about it."""
+    """Whether XNNPACK is used, and a note for the reader."""
     name = parse_backend(backend).name
     if name in _NO_XNNPACK:
         return False, ""
@@ -126,7 +126,7 @@ def _xnnpack(artifact: Artifact, backend: str, threads: int) -> tuple[bool | Non
 
 @dataclass(frozen=True, slots=True)
 class Camera:
-    """A camera to measure the age of decisions with.
+    """A camera for measuring the age of answers.
 
     Attributes:
         name: its specification, without passwords.
@@ -139,21 +139,21 @@ class Camera:
 
 @dataclass(frozen=True, slots=True)
 class BenchPlan:
-    """What a benchmark is to measure.
+    """The measurements of a benchmark.
 
     Attributes:
         openings: the models, each with a backend and a number of threads.
-        seconds: of warm timing for each at most.
-        precision_percent: warm timing ends earlier where every median is known as well: half of its
-            95 % interval.
-        seed: of the order of turns, and of the choice of pictures.
+        seconds: time limit of warm timing for each.
+        precision_percent: warm timing ends earlier if half the 95 % interval of every median is
+            within this.
+        seed: of the order of models, and of the choice of pictures.
         data: a folder of pictures; None: those of the camera, else of each artifact's self-test.
         camera: None: ages are not measured.
         cold_starts: fresh processes per model; 0: none.
-        cores: throughput is measured with 1 to so many threads; 0: it is not.
+        cores: throughput is measured with 1 to this many threads; 0: it is not.
         operators: time single operators.
         sustained_s: seconds of work without a pause; 0: none.
-        energy: read the machine's counter, where there is one.
+        energy: read the machine's energy counter, if there is one.
     """
 
     openings: tuple[OpeningOptions, ...]
@@ -169,27 +169,27 @@ class BenchPlan:
     energy: bool = True
 
 
-# Decoded beforehand and held: enough that no cache holds them all, little for a small board.
+# Decoded in advance and kept in memory: too many for the caches, few enough for a small board.
 _MOST = 16
 _MOST_BYTES = 48_000_000
 
-MADE_UP = "timed on made-up pictures: the file carries no self-test; give real ones with --data DIR"
+MADE_UP = "timed on synthetic pictures: the file has no self-test; give real ones with --data DIR"
 SMALL = (
-    "timed on pictures of the model's own size (its self-test): a camera's take longer to prepare; "
-    "give some with --data DIR"
+    "timed on pictures of the model's input size (its self-test): larger ones take longer to "
+    "preprocess; give some with --data DIR"
 )
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class ChosenPictures:
-    """Frames in memory, and what a report says about them.
+    """Frames in memory, and their description for the report.
 
     Attributes:
         frames: at least one.
-        described: the report's words.
-        files: where they were read from; empty where from nowhere.
-        unreadable: pictures that were left out, as sentences.
-        note: what a reader must know; empty where nothing.
+        described: their description.
+        files: their files; empty without files.
+        unreadable: messages on omitted pictures.
+        note: for the reader, may be empty.
     """
 
     frames: tuple[Frame, ...]
@@ -200,16 +200,16 @@ class ChosenPictures:
 
 
 def pictures_of_folder(folder: Path, seed: int) -> ChosenPictures:
-    """A few pictures of a folder, drawn by chance, decoded to RGB.
+    """A random sample of the pictures of a folder, decoded to RGB.
 
     Raises:
-        SourceNotFoundError: there is nothing at ``folder``, or no picture that can be read.
+        SourceNotFoundError: ``folder`` does not exist, or has no readable picture.
     """
     files = list(list_images(folder))
     if not files:
         raise SourceNotFoundError(
-            f"{folder}: no pictures there (looked for {' '.join(EXTENSIONS)}, in folders within it "
-            "too); give --data a folder of pictures, or leave it out"
+            f"{folder}: no pictures found there (expected {' '.join(EXTENSIONS)}, in subfolders too); "
+            "give --data a folder of pictures, or omit it"
         )
     np.random.default_rng(seed).shuffle(files)
     frames: list[Frame] = []
@@ -238,7 +238,7 @@ def pictures_of_camera(source: FrameSource, name: str) -> ChosenPictures:
     """The next frames of a camera, copied.
 
     Raises:
-        SourceNotFoundError: it gives none.
+        SourceNotFoundError: it gives no frame.
         SourceError: it is lost.
     """
     frames: list[Frame] = []
@@ -251,12 +251,14 @@ def pictures_of_camera(source: FrameSource, name: str) -> ChosenPictures:
             break
         frames.append(dataclasses.replace(frame, pixels=frame.pixels.copy()))
     if not frames:
-        raise SourceNotFoundError(f"{name}: gave no picture; look at it with edgecls run MODEL")
+        raise SourceNotFoundError(
+            f"{name}: gave no picture; test it with edgecls run MODEL --camera"
+        )
     return ChosenPictures(tuple(frames), PictureSet("camera", name, len(frames), _size(frames[0])))
 
 
 def pictures_of_artifact(artifact: Artifact) -> ChosenPictures:
-    """The inputs of its golden self-test, else made-up ones of the model's size."""
+    """The inputs of its golden self-test, else synthetic ones of the model's input size."""
     how = artifact.preprocessing
     if artifact.manifest is not None and len(artifact.manifest.selftest.pixels):
         pixels = artifact.manifest.selftest.pixels
@@ -271,14 +273,14 @@ def pictures_of_artifact(artifact: Artifact) -> ChosenPictures:
 
 
 def as_frame(pixels: NDArray[np.uint8], index: int = 0) -> Frame:
-    """A frame of model input pixels ``(H, W, C)``: RGB, or gray where C is 1."""
+    """A frame of model input pixels ``(H, W, C)``: RGB, or gray if C is 1."""
     if pixels.shape[2] == 1:
         return Frame(np.ascontiguousarray(pixels[:, :, 0]), "gray", index)
     return Frame(np.ascontiguousarray(pixels), "rgb", index)
 
 
 def made_up(height: int, width: int, channels: int) -> NDArray[np.uint8]:
-    """``(4, H, W, C)``: shades that run across, each turned another way; the same every time."""
+    """``(4, H, W, C)``: deterministic gradients in four directions."""
     across = np.linspace(0, 255, width, dtype=np.float32)[None, :, None]
     down = np.linspace(0, 255, height, dtype=np.float32)[:, None, None]
     tint = np.linspace(0.4, 1.0, channels, dtype=np.float32)

@@ -39,7 +39,7 @@ _HEIGHT = 190.0
 _BOTTOM = _HEIGHT - 34
 
 
-# The long tail gets a lane of its own at the right, or one slow run of a thousand would squeeze all
+# The tail has a separate area at the right; otherwise one slow run of a thousand would compress all
 # others into one bar.
 _LANE = 52.0
 
@@ -47,23 +47,23 @@ _LANE = 52.0
 _BINS = 48
 
 
-_DOTS = 300  # of the slowest; a page of megabytes helps nobody
+_DOTS = 300  # of the slowest runs, to limit the size of the page
 
 
 _COLUMNS = 140
 
 
 def tail_from(values: Floats) -> float:
-    """From where a run counts as slow: four times as far above the median as the 90th percentile.
+    """The limit of slow runs: four times as far above the median as the 90th percentile.
 
-    For drawing only; every run counts in the figures.
+    For drawing only; all figures include all runs.
     """
     p50, p90 = np.percentile(values, (50, 90))
     return float(p50 + 4 * max(p90 - p50, 0.02 * p50))
 
 
-def histogram(values_ms: Sequence[float], told: Distribution, series: int) -> str:
-    """How often each latency occurred, its median with the 95 % interval, and the slow ones alone."""
+def histogram(values_ms: Sequence[float], latency: Distribution, series: int) -> str:
+    """Histogram of latencies, the median with its 95 % interval, and the slow runs separately."""
     values = np.sort(np.array(values_ms))
     border = tail_from(values)
     slow = values[values > border]
@@ -72,25 +72,25 @@ def histogram(values_ms: Sequence[float], told: Distribution, series: int) -> st
     axis = Axis.over((float(usual[0]), float(usual[-1])), 10, right)
     spread = max(float(usual[-1] - usual[0]), 1e-9)
     quarter = float(np.subtract(*np.percentile(usual, (75, 25))))
-    # Freedman and Diaconis (1981), within what can be seen.
+    # Bin width by Freedman and Diaconis (1981), within visible limits.
     width = 2 * quarter / len(usual) ** (1 / 3)
     bins = int(min(_BINS, max(8, spread / width))) if width > 0 else 8
     counts, edges = np.histogram(usual, bins=bins, range=(axis.low, axis.high))
     top, bottom = 10.0, _BOTTOM
     tallest = max(1, int(counts.max()))
     marks = [x_axis(axis, bottom, top, "ms")]
-    if told.ci95:
-        low, high = (min(max(axis.at(v), axis.start), right) for v in told.ci95)
+    if latency.ci95:
+        low, high = (min(max(axis.at(v), axis.start), right) for v in latency.ci95)
         marks.append(bar(low, top, max(1.5, high - low), bottom - top, series, "interval"))
     for count, (first, last) in zip(counts, pairwise(edges), strict=True):
         height = (bottom - top) * count / tallest
         x = axis.at(float(first))
         marks.append(bar(x, bottom - height, axis.at(float(last)) - x - 0.6, height, series))
-    middle = axis.at(told.p50)
+    middle = axis.at(latency.p50)
     marks.append(rule(middle, top, bottom, "median"))
     if len(slow):
         marks += _lane(slow, border, right, top, bottom, series)
-    what = f"Histogram of {len(values)} latencies, median {ms(told.p50)} ms"
+    what = f"Histogram of {len(values)} latencies, median {ms(latency.p50)} ms"
     return picture(_HEIGHT, what, marks)
 
 
@@ -113,7 +113,7 @@ def distribution(curves: Sequence[tuple[int, Floats]]) -> str:
 
 
 def over_time(samples: Samples, series: int) -> str:
-    """Latency over the time of the measurement: median and the middle 90 %, and the slow ones."""
+    """Latency over the time of the measurement: median, the middle 90 %, and slow runs."""
     at_s, values = np.array(samples.at_s), np.array(samples.total_ms)
     border = tail_from(values)
     usual = values[values <= border]
@@ -140,8 +140,8 @@ def over_time(samples: Samples, series: int) -> str:
     worst = slow[np.argsort(values[slow])[-_DOTS:]]
     marks += [dot(x.at(float(at_s[i])), 23, 2.2, series, "outlier") for i in worst]
     if len(slow):
-        told = f"{len(slow)} slower, up to {ms(float(values.max()))} ms"
-        marks.append(label(_RIGHT, 12, told, anchor="end", kind="quiet"))
+        text = f"{len(slow)} slower, up to {ms(float(values.max()))} ms"
+        marks.append(label(_RIGHT, 12, text, anchor="end", kind="quiet"))
     return picture(_HEIGHT, f"Latency of {len(values)} runs over time", marks)
 
 
@@ -188,8 +188,8 @@ def trade(points: Sequence[tuple[int, float, float, int]]) -> str:
         marks.append(dot(*place, radius, series, "disc"))
         # Within the disc where it is large enough, else above.
         below = 4 if radius >= 9 else -radius - 3
-        told = str(series + 1)
-        labels.append(label(place[0], place[1] + below, told, anchor="middle", kind="mark"))
+        text = str(series + 1)
+        labels.append(label(place[0], place[1] + below, text, anchor="middle", kind="mark"))
     marks += labels
     return picture(_HEIGHT, "Accuracy over latency", marks)
 
@@ -212,7 +212,7 @@ def trace(points: Points, title: str, series: int, *, zero: bool = False) -> str
 def _lane(
     slow: Floats, border: float, left: float, top: float, bottom: float, series: int
 ) -> list[str]:
-    """The slow runs as dots at the right, by how slow; where many fall together they pile up."""
+    """The slow runs as stacked dots at the right, by latency."""
     lane = Axis(border, max(float(slow[-1]), border * 1.01), left + 8, _RIGHT - 4)
     marks = [rule(left + 2, top, bottom, "border")]
     piles: dict[int, int] = {}
@@ -222,8 +222,8 @@ def _lane(
         height = bottom - 4 - 4.6 * (piles[place] - 1)
         if height > top + 14:
             marks.append(dot(4.0 * place, height, 2.3, series, "outlier"))
-    told = f"{len(slow)} slower, up to {ms(float(slow[-1]))}"
-    marks.append(label(_RIGHT, top + 4, told, anchor="end", kind="quiet"))
+    text = f"{len(slow)} slower, up to {ms(float(slow[-1]))}"
+    marks.append(label(_RIGHT, top + 4, text, anchor="end", kind="quiet"))
     return marks
 
 

@@ -24,10 +24,10 @@ from edge_sdk.plain import from_plain, to_plain
 
 @dataclass(frozen=True, slots=True)
 class Distribution:
-    """What became of many timings, in milliseconds; percentiles by linear interpolation.
+    """Statistics of timings, in milliseconds; percentiles by linear interpolation.
 
     Attributes:
-        n: how many.
+        n: number of timings.
         ci95: distribution-free 95 % interval of the median, see ``interval_of_median``; None with
             fewer than six. Where blocks are known it also covers the interval of their medians,
             which is the wider one where the machine drifts.
@@ -46,7 +46,7 @@ class Distribution:
 
     @classmethod
     def of(cls, values_ms: tuple[float, ...], block: tuple[int, ...] = ()) -> Distribution | None:
-        """Describes some timings, and the blocks that they belong to; None of none."""
+        """Computes the statistics of timings and their blocks; None without timings."""
         if not values_ms:
             return None
         values = np.array(values_ms)
@@ -67,11 +67,11 @@ class Distribution:
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """Every timed classification, slow ones too, in the order they were taken; all of one length.
+    """All timed classifications, slow ones too, in order of time; all of one length.
 
     Attributes:
-        block: number of the turn (0-based) that a run belongs to: models take turns.
-        at_s: when it began, in seconds since the measurement did.
+        block: number (0-based) of the block of a run: models are interleaved block by block.
+        at_s: start of the run, in seconds since the start of the measurement.
         preprocess_ms, inference_ms, postprocess_ms: its stages.
     """
 
@@ -86,14 +86,14 @@ class Samples:
 
     @property
     def total_ms(self) -> tuple[float, ...]:
-        """From a frame in hand to the answer: the three stages together."""
+        """From a frame in memory to the answer: the three stages together."""
         stages = (self.preprocess_ms, self.inference_ms, self.postprocess_ms)
         return tuple(sum(run) for run in zip(*stages, strict=True))
 
 
 @dataclass(frozen=True, slots=True)
 class ThreadPoint:
-    """One point of thread scaling: how fast with so many threads; measured in turns as well."""
+    """One point of thread scaling: throughput with this number of threads; interleaved as well."""
 
     threads: int
     runs: int
@@ -104,7 +104,7 @@ class ThreadPoint:
 
 @dataclass(frozen=True, slots=True)
 class OperatorTime:
-    """One operator, run as a model of its own.
+    """One operator, run as a separate model.
 
     Attributes:
         index: in the graph.
@@ -123,7 +123,7 @@ class OperatorTime:
 
 @dataclass(frozen=True, slots=True)
 class OperatorProfile:
-    """Where an inference's time goes, operator by operator.
+    """The time of an inference by operator.
 
     Attributes:
         operators: in the order of the graph; without those that could not be run alone.
@@ -141,7 +141,7 @@ class OperatorProfile:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A part of a sustained run; clock and temperature are None where the machine does not tell."""
+    """A part of a sustained run; clock and temperature are None if unknown."""
 
     at_s: float
     runs: int
@@ -153,7 +153,7 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Sustained:
-    """A run without a pause, and whether the machine kept its speed.
+    """A run without a pause, and the change of speed.
 
     Attributes:
         seconds: how long.
@@ -168,12 +168,12 @@ class Sustained:
 
 @dataclass(frozen=True, slots=True)
 class Energy:
-    """Energy as the machine's own counter tells it, for the whole processor package.
+    """Energy of the whole processor package, from the machine's own counter.
 
     Attributes:
         source: where it was read, such as ``intel-rapl:0 package-0``.
-        seconds, runs: how long the counter was watched at work, and how much was done.
-        joules_per_run: above idle; may come out negative on a busy machine.
+        seconds, runs: duration of the work, and number of runs.
+        joules_per_run: above idle; may be negative on a busy machine.
         busy_watts, idle_watts: at work and just before.
     """
 
@@ -187,17 +187,17 @@ class Energy:
 
 @dataclass(frozen=True, slots=True)
 class Age:
-    """A camera's frames: how old each decision was, from the sensor's time to the answer.
+    """The age of answers to a camera's frames, from the sensor's timestamp to the answer.
 
     Attributes:
         camera: its specification.
-        frames, seconds: classified, in how long.
+        frames, seconds: number of classified frames, and duration.
         dropped: frames that a newer one replaced before they were read.
-        duplicates: frames with the timestamp or the very pixels of the one before.
-        unreadable: frames that were no picture.
-        age_ms: of each frame that has a timestamp.
-        capture_ms: how long each frame was waited for.
-        note: what a reader must know, as that the camera gives no timestamps.
+        duplicates: frames with the timestamp or the pixels of the previous one.
+        unreadable: frames that could not be decoded.
+        age_ms: of each frame with a timestamp.
+        capture_ms: waiting time for each frame.
+        note: for the reader, such as missing timestamps.
     """
 
     camera: str
@@ -223,12 +223,12 @@ class Age:
 
 @dataclass(frozen=True, slots=True)
 class PictureSet:
-    """What was classified.
+    """The classified pictures.
 
     Attributes:
         origin: ``data``, ``self-test`` (of the artifact) or ``camera``.
         place: folder or camera; empty for the self-test.
-        n: how many different ones, in turn.
+        n: number of different pictures, used in turn.
         size_px: ``(width, height)`` of the first.
     """
 
@@ -245,30 +245,30 @@ _NONE = Samples()
 
 @dataclass(frozen=True, slots=True)
 class ModelResult:
-    """One model on one backend with so many threads.
+    """One model on one backend with one number of threads.
 
     Attributes:
         path, name, sha256, format: which model; ``format`` such as ``int8``.
-        backend, runtime: as asked for, and package and version behind it.
-        xnnpack: whether the XNNPACK kernels really run it; None where nobody can tell.
+        backend, runtime: as requested, and its package and version.
+        xnnpack: whether the XNNPACK kernels run it; None if unknown.
         threads: for one inference.
         size_bytes, model_bytes: the file, and the model in it.
         input_px: ``(width, height)`` of the model's input.
-        pictures: what was classified.
-        load_ms: open, check and prepare the model, in a process that has its libraries.
+        pictures: the classified pictures.
+        load_ms: open, check and prepare the model, with libraries loaded.
         first_ms: the first classification after.
         cold_start_ms: median over ``cold_starts_ms``: a fresh process from its start to its first
             answer; None where it was not measured.
         peak_rss_mb: highest resident memory of such a process, in MB (1e6 bytes).
         warmup: classifications before timing began.
-        stable: the warm-up ended because timings had stopped to fall, not because time was over.
-        settled: the median's interval became as narrow as asked for.
+        stable: the warm-up ended because timings stopped falling, not by its time limit.
+        settled: the median's interval became as narrow as requested.
         samples: every timed classification.
         scaling: throughput over threads, by threads.
-        operators, sustained, energy, age: None where it was not measured; ``notes`` say why.
+        operators, sustained, energy, age: None if not measured; ``notes`` has the reason.
         notes: for the reader.
-        valid, invalid_reasons: whether the machine let it be measured.
-        complete: false where Ctrl-C came before the end.
+        valid, invalid_reasons: validity, by the state of the machine.
+        complete: false if Ctrl-C ended it.
     """
 
     path: str
@@ -367,12 +367,12 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What was asked for.
+    """The requested settings.
 
     Attributes:
         seconds: longest time of warm timing for each model.
-        precision_percent: the median's interval is to be this narrow on either side.
-        seed: of the order in which models take their turns.
+        precision_percent: requested half width of the median's interval.
+        seed: of the order of models.
     """
 
     seconds: float
@@ -382,14 +382,14 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Benchmark:
-    """Everything that one ``edgecls bench`` found out.
+    """All results of one ``edgecls bench``.
 
     Attributes:
         created: when, ISO 8601 in UTC.
         edgecls: version of this package.
-        machine: what it was measured on.
-        conditions: what that machine did meanwhile; None where Ctrl-C came before it was watched.
-        settings: what was asked for.
+        machine: the machine.
+        conditions: state of that machine during the measurement; None if Ctrl-C came before.
+        settings: the requested settings.
         models: the results, in the order of the command line.
         failed: models that could not be measured.
         valid, invalid_reasons: of all models together.
@@ -422,14 +422,14 @@ def _rounded(value: Any) -> Any:
 
 
 def read_benchmark(path: Path, *, any_schema: bool = False) -> Benchmark:
-    """Reads a stored benchmark; keys that it does not know are ignored.
+    """Reads a stored benchmark; unknown keys are ignored.
 
     Args:
         path: a file that ``bench --out`` wrote.
-        any_schema: try one of another schema, too.
+        any_schema: also try another schema.
 
     Raises:
-        BaselineError: no such file, no benchmark, another schema, or damaged.
+        BaselineError: the file is missing, damaged, not a benchmark, or of another schema.
     """
     try:
         text = read_file(path, TEXT_BYTES)

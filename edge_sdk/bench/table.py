@@ -1,4 +1,4 @@
-"""A benchmark, or two, as text: figures, a table for the terminal."""
+"""A benchmark, or a comparison of two, as text tables for the terminal."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from edge_sdk.bench.results import Benchmark
 
 
 def table(benchmark: Benchmark, accuracies: Sequence[Accuracy] = ()) -> str:
-    """One line for each model, its stages, and what must be known about them; ends without a newline.
+    """One line for each model, its stages, and notes; ends without a newline.
 
     Args:
         benchmark: what was measured.
@@ -48,14 +48,18 @@ def table(benchmark: Benchmark, accuracies: Sequence[Accuracy] = ()) -> str:
     head += ["accuracy"] if accuracies else []
     rows, stages = [], []
     for name, model in zip(titles(benchmark.models), benchmark.models, strict=True):
-        told = timings(model).latency
+        latency = timings(model).latency
         known = accuracy_of(model, accuracies)
         rows.append(
             [
                 name,
-                *((ms(told.p50), interval(told.ci95)) if told else (NOTHING,) * 2),
-                ratio(told.p50 if told else None, base),
-                *((ms(told.p90), ms(told.p99), ms(told.max)) if told else (NOTHING,) * 3),
+                *((ms(latency.p50), interval(latency.ci95)) if latency else (NOTHING,) * 2),
+                ratio(latency.p50 if latency else None, base),
+                *(
+                    (ms(latency.p90), ms(latency.p99), ms(latency.max))
+                    if latency
+                    else (NOTHING,) * 3
+                ),
                 rate(model.throughput_fps),
                 ms(model.cold_start_ms),
                 number(model.peak_rss_mb),
@@ -109,21 +113,21 @@ def comparison_table(comparison: BenchmarkComparison) -> str:
 
 def outcome(comparison: BenchmarkComparison) -> str:
     """The comparison in a sentence."""
-    told = []
+    sentences = []
     for change in comparison.changes:
         if change.ci95 is None:
-            told.append(f"{change_name(change)}: too few turns to tell")
+            sentences.append(f"{change_name(change)}: too few blocks for an interval")
         elif change.ci95[0] > 0 or change.ci95[1] < 0:
             word = "slower" if change.percent > 0 else "faster"
-            told.append(f"{change_name(change)} is {abs(change.percent):.1f} % {word}")
-    text = "; ".join(told) if told else "No difference that the measurements can tell"
+            sentences.append(f"{change_name(change)} is {abs(change.percent):.1f} % {word}")
+    text = "; ".join(sentences) if sentences else "No significant difference"
     if comparison.max_regress_percent is not None:
         text += f". At most {comparison.max_regress_percent:g} % slower is allowed: {comparison.verdict}"
     return f"{text}."
 
 
 def remarks(comparison: BenchmarkComparison) -> list[str]:
-    """What else a reader must know."""
+    """Warnings and notes on the comparison."""
     lines = [f"warning: {text}" for text in comparison.warnings]
     lines += [f"machines: {text}" for text in comparison.machines]
     lines += [f"{change_name(c)}: {note}" for c in comparison.changes for note in c.notes]
@@ -163,5 +167,5 @@ def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _plain(line: str) -> str:
-    """Printable: names of files may hold control characters that a terminal would obey."""
+    """Replaces control characters, which file names may contain and a terminal would interpret."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line)

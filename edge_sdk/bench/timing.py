@@ -1,4 +1,4 @@
-"""The timing of models in turns, in blocks, with the interval of the median."""
+"""Interleaved timing of models in blocks, with the interval of the median."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from edge_sdk.classifier import Classifier
 from edge_sdk.errors import EdgeClsError
 from edge_sdk.types import Frame
 
-# A board's governor needs some tenths of a second to raise the clock, caches a few runs.
+# A board's governor needs some 0.1 s to raise the clock, caches need a few runs.
 _WARM_LEAST_S = 0.3
 _WARM_LEAST_RUNS = 3
 # Stable: the median of a window is no longer this much below that of the window before.
 _STABLE = 0.02
 _WINDOWS = 3
 _FIRST_ROOM = 1024
-# More runs of a tiny model make a file larger and its median no better known.
+# More runs of a tiny model make the file larger without a narrower interval.
 _BLOCK_RUNS_MOST = 200
 _STAGES = 3
 
 
-class Lane:
-    """Times one classifier, a block at a time, so that others can have their turn in between.
+class LatencyTimer:
+    """Times one classifier, a block at a time, so that it can be interleaved with others.
 
     Args:
-        classifier: belongs to the lane, which closes it.
-        frames: what it classifies, in turn.
+        classifier: closed by ``close``.
+        frames: the frames, used in turn.
     """
 
     def __init__(self, classifier: Classifier, frames: Sequence[Frame]) -> None:
@@ -44,22 +44,22 @@ class Lane:
         self.blocks = 0
         self._next = 0
         self._runs = 0
-        # Made and written once, so that the timed loop neither asks for memory nor touches new pages.
+        # Allocated and written in advance, so that the timed loop neither allocates nor page-faults.
         self._stages = np.zeros((_FIRST_ROOM, _STAGES), np.float64)
         self._began_ns = np.zeros(_FIRST_ROOM, np.int64)
         self._block = np.zeros(_FIRST_ROOM, np.int64)
 
     @property
     def runs(self) -> int:
-        """Timed so far."""
+        """Number of timed runs so far."""
         return self._runs
 
     def first(self) -> float:
-        """Classifies the first frame; milliseconds."""
+        """Classifies the first frame; returns the milliseconds."""
         return self._untimed()
 
     def warm_up(self, longest_s: float) -> None:
-        """Classifies until timings have stopped to fall, for so many seconds at most."""
+        """Classifies until timings stop falling, for at most ``longest_s`` seconds."""
         began_s = time.perf_counter()
         windows: list[float] = []
         while True:
@@ -81,13 +81,13 @@ class Lane:
                 return
 
     def block(self, number: int, seconds: float, origin_ns: int) -> None:
-        """Times classifications for about so long, one at least; the one before them is not timed.
+        """Times at least one classification, for about ``seconds``, after an untimed one.
 
-        Something else ran meanwhile, and its data is in the caches.
+        The untimed one refills the caches after another model's block.
 
         Args:
-            number: of the block; greater than the one before.
-            seconds: how long; the count of runs is fixed beforehand from what is typical.
+            number: of the block; greater than the previous one.
+            seconds: duration; the number of runs is computed in advance from the typical latency.
             origin_ns: of ``Samples.at_s``, by ``time.perf_counter_ns``.
         """
         began_s = time.perf_counter()
@@ -113,11 +113,11 @@ class Lane:
             blocks[at] = number
             at += 1
             turn += 1
-        # At the end: Ctrl-C within a block leaves the whole blocks before it.
+        # At the end, so that Ctrl-C within a block discards only that block.
         self._runs, self._next = at, turn
 
     def busy(self, seconds: float) -> list[float]:
-        """Classifies for so long, once at least; the milliseconds of each, which are not kept."""
+        """Classifies for ``seconds``, at least once; returns the milliseconds, which are not stored."""
         taken: list[float] = []
         until_s = time.perf_counter() + seconds
         while not taken or time.perf_counter() < until_s:
@@ -125,12 +125,12 @@ class Lane:
         return taken
 
     def half_width_percent(self) -> float:
-        """How well the median is known so far, see ``edge_sdk.bench.median``."""
+        """Half width of the median's interval so far, see ``edge_sdk.bench.median``."""
         total = self._stages[: self._runs].sum(axis=1)
         return half_width_percent(total, self._block[: self._runs])
 
     def samples(self) -> Samples:
-        """Everything timed so far."""
+        """All timings so far."""
         done = self._stages[: self._runs].T.tolist()
         return Samples(
             block=tuple(self._block[: self._runs].tolist()),
@@ -161,68 +161,70 @@ class Lane:
             self._block = np.concatenate([self._block, np.zeros(more, np.int64)])
 
 
-# So many blocks of each model, so that there is something to compare from block to block.
+# Target number of blocks of each model, for the comparison between blocks.
 BLOCKS = 40
 BLOCKS_LEAST = 20
 BLOCKS_MOST = 100
 _BLOCK_S = (0.01, 0.25)
-# Of the time for one model; a warm-up that takes longer is reported as not stable.
+# Share of the time for one model; a longer warm-up is reported as not stable.
 _WARM_SHARE = 0.25
 
 
-def take_turns(
-    lanes: Sequence[Lane],
+def time_interleaved(
+    timers: Sequence[LatencyTimer],
     *,
     seconds: float,
     precision_percent: float,
     seed: int,
     between: Callable[[], object] = lambda: None,
-    failed: Callable[[Lane, EdgeClsError], object],
+    failed: Callable[[LatencyTimer, EdgeClsError], object],
 ) -> None:
-    """Warms all lanes up, then times them block by block, in an order drawn anew for every turn.
+    """Warms all timers up, then times one block of each per round, in a new random order.
 
-    It ends when every median is known as well as asked for, after 20 turns at the earliest, or when
-    the time is over (or after 100 turns, of models that take microseconds). All lanes get the same
-    number of turns: one that is known well goes on, so that it can be compared with the others.
+    It ends when the interval of every median is as narrow as requested, after 20 rounds at the
+    earliest, or at the time limit (or after 100 rounds, with models that take microseconds). All timers
+    get the same number of blocks, so that they stay comparable.
 
     Args:
-        lanes: at least one; their timings are in them afterwards.
-        seconds: of timing for each lane, warm-up aside.
+        timers: at least one; they store their timings.
+        seconds: of timing for each timer, without warm-up.
         precision_percent: half the width of the 95 % interval of a median.
         seed: of the order.
         between: called between two blocks.
-        failed: is told of a lane that raised an error; it gets no more turns.
+        failed: called with a timer that raised an error, and the error; that timer is not timed further.
     """
     block_s = min(max(seconds / BLOCKS, _BLOCK_S[0]), _BLOCK_S[1])
     active = []
-    for lane in lanes:
-        if _survives(lane, partial(lane.warm_up, seconds * _WARM_SHARE), failed):
-            active.append(lane)
+    for timer in timers:
+        if _survives(timer, partial(timer.warm_up, seconds * _WARM_SHARE), failed):
+            active.append(timer)
         between()
     chance = np.random.default_rng(seed)
     origin_ns = time.perf_counter_ns()
     turn = 0
     while active:
-        for lane in [active[i] for i in chance.permutation(len(active))]:
-            if not _survives(lane, partial(lane.block, turn, block_s, origin_ns), failed):
-                active.remove(lane)
+        for timer in [active[i] for i in chance.permutation(len(active))]:
+            if not _survives(timer, partial(timer.block, turn, block_s, origin_ns), failed):
+                active.remove(timer)
             between()
         turn += 1
-        if turn == BLOCKS_MOST or any(lane.spent_s >= seconds for lane in active):
+        if turn == BLOCKS_MOST or any(timer.spent_s >= seconds for timer in active):
             return
         if turn >= BLOCKS_LEAST and all(
-            lane.half_width_percent() <= precision_percent for lane in active
+            timer.half_width_percent() <= precision_percent for timer in active
         ):
             return
 
 
 def _survives(
-    lane: Lane, work: Callable[[], object], failed: Callable[[Lane, EdgeClsError], object]
+    timer: LatencyTimer,
+    work: Callable[[], object],
+    failed: Callable[[LatencyTimer, EdgeClsError], object],
 ) -> bool:
     try:
         work()
     except EdgeClsError as error:
-        failed(lane, error)
+        failed(timer, error)
         return False
     return True
 
@@ -231,22 +233,22 @@ _ALL_UP_TO = 4
 
 
 def thread_counts(cores: int) -> tuple[int, ...]:
-    """1 to ``cores``: all up to four, then the powers of two and the last."""
+    """Numbers from 1 to ``cores``: all up to four, then powers of two, and ``cores``."""
     some = {n for n in range(1, cores + 1) if n <= _ALL_UP_TO or n & (n - 1) == 0}
     return tuple(sorted(some | {cores}))
 
 
 def thread_point(threads: int, samples: Samples) -> ThreadPoint | None:
-    """What some timings say about a number of threads; None of none."""
+    """The throughput of timings with a number of threads; None without timings."""
     latency = Distribution.of(samples.total_ms, samples.block)
     if latency is None:
         return None
     return ThreadPoint(threads, latency.n, latency.p50, latency.ci95, 1000 / latency.mean)
 
 
-def thread_points(counts: Sequence[int], lanes: Sequence[Lane]) -> tuple[ThreadPoint, ...]:
-    """The same for lanes that were measured in turns."""
+def thread_points(counts: Sequence[int], timers: Sequence[LatencyTimer]) -> tuple[ThreadPoint, ...]:
+    """The same for interleaved timers."""
     points = (
-        thread_point(count, lane.samples()) for count, lane in zip(counts, lanes, strict=True)
+        thread_point(count, timer.samples()) for count, timer in zip(counts, timers, strict=True)
     )
     return tuple(point for point in points if point is not None)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from edge_sdk.cli.group import GATE_FAILED, GATE_INCONCLUSIVE, INTERRUPTED, exit_code
-from edge_sdk.cli.options import foreign_options, json_option
+from edge_sdk.cli.options import json_option, third_party_options
 from edge_sdk.errors import BaselineError
 from edge_sdk.terminal import own, printable
 
@@ -26,7 +26,7 @@ _log = logging.getLogger("edgecls.bench")
 
 
 class BenchOptions(NamedTuple):
-    """The command line's words."""
+    """The options of the command line that define the measurement."""
 
     models: tuple[Path, ...]
     backends: tuple[str, ...]
@@ -43,10 +43,10 @@ class BenchOptions(NamedTuple):
     skipped: tuple[str, ...]
 
     def plan(self) -> BenchPlan:
-        """What is to be measured.
+        """The plan of the measurement.
 
         Raises:
-            UsageError: threads or a camera that cannot be.
+            UsageError: ``--threads`` or ``--camera`` is invalid.
             UndescribedArtifactError: the labels cannot be read.
         """
         from edge_sdk.artifact.description import read_labels
@@ -112,26 +112,26 @@ def _camera(text: str) -> Camera:
 
 
 class BenchProgress:
-    """One line on a terminal that says what is being done; elsewhere it is for ``-v``."""
+    """Progress: one line on a terminal, replaced each time; elsewhere a log line for ``-v``."""
 
     def __init__(self) -> None:
-        self._shown = sys.stderr.isatty()
+        self._on_terminal = sys.stderr.isatty()
 
-    def tell(self, text: str) -> None:
-        """Says it in place of what was said before."""
-        if self._shown:
+    def note(self, text: str) -> None:
+        """Prints ``text`` in place of the line before."""
+        if self._on_terminal:
             click.echo(f"\r\x1b[K{printable(text)}", nl=False, file=own(sys.stderr))
         else:
             _log.info("%s", text)
 
     def end(self) -> None:
-        """Takes the line away."""
-        if self._shown:
+        """Clears the line."""
+        if self._on_terminal:
             click.echo("\r\x1b[K", nl=False, file=own(sys.stderr))
 
 
 def bench_options(function: Any) -> Any:
-    """The options of ``BenchOptions`` beyond those of foreign models."""
+    """The options of ``BenchOptions`` beyond those of third-party models."""
     options = (
         click.option(
             "--backend",
@@ -160,8 +160,8 @@ def bench_options(function: Any) -> Any:
             metavar="[SPEC]",
             is_flag=False,
             flag_value="auto",
-            help="Also measure how old decisions are, from this camera's sensor to the answer; SPEC "
-            "as for run.",
+            help="Also measure the age of answers, from this camera's sensor to the answer; SPEC as for "
+            "run.",
         ),
         click.option(
             "--seconds",
@@ -169,7 +169,7 @@ def bench_options(function: Any) -> Any:
             type=click.FloatRange(min=0, min_open=True, max=86_400),
             default=10.0,
             show_default=True,
-            help="Time each model for so long at most.",
+            help="Time each model for at most this long.",
         ),
         click.option(
             "--precision",
@@ -177,28 +177,28 @@ def bench_options(function: Any) -> Any:
             type=click.FloatRange(min=0),
             default=1.0,
             show_default=True,
-            help="Stop when every median is known to so many percent.",
+            help="Stop when the interval of every median is within this.",
         ),
         click.option(
             "--seed",
             type=click.IntRange(min=0),
             default=0,
             show_default=True,
-            help="Of the order of turns.",
+            help="Seed of the random order of models.",
         ),
         click.option(
             "--sustained",
             metavar="S",
             type=click.FloatRange(min=0, max=86_400),
             default=0.0,
-            help="Also run each model without a pause for so long: does it keep its speed?",
+            help="Also run each model without a pause for this long, to see whether it slows down.",
         ),
         click.option(
             "--skip",
             "skipped",
             multiple=True,
             type=click.Choice(PARTS),
-            help="Leave this out; may be given several times.",
+            help="Omit this; may be given several times.",
         ),
     )
     for option in reversed(options):
@@ -220,7 +220,7 @@ class Outputs(NamedTuple):
 
 
 class Gate(NamedTuple):
-    """What the results are held against."""
+    """What the results are compared with."""
 
     baseline: Path | None
     max_regress: float | None
@@ -232,12 +232,12 @@ class Gate(NamedTuple):
     "models", metavar="MODEL...", nargs=-1, required=True, type=click.Path(path_type=Path)
 )
 @bench_options
-@foreign_options
+@third_party_options
 @click.option(
     "--report",
     metavar="FILE.html",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Write a page to attach to a message.",
+    help="Write an HTML report.",
 )
 @click.option(
     "--markdown",
@@ -249,31 +249,31 @@ class Gate(NamedTuple):
     "--out",
     metavar="FILE.json",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Write all figures, for --baseline and compare.",
+    help="Write all figures as JSON, for --baseline and compare.",
 )
 @click.option(
     "--validation",
     metavar="FILE.json",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="What edgecls validate --json printed: accuracy beside latency.",
+    help="Output of edgecls validate --json: shows accuracy beside latency.",
 )
 @click.option(
     "--baseline",
     metavar="FILE.json",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Compare with figures of this machine from before.",
+    help="Compare with earlier figures of this machine.",
 )
 @click.option(
     "--max-regress",
     metavar="PERCENT",
     type=click.FloatRange(min=0),
-    help="Exit with 3 where a model has become slower by more than this.",
+    help="Exit with 3 if a model is slower than the baseline by more than this.",
 )
-@click.option("--force", is_flag=True, help="Compare with a baseline that does not fit, too.")
+@click.option("--force", is_flag=True, help="Compare even with a baseline that does not match.")
 @click.option(
     "--allow-invalid",
     is_flag=True,
-    help="Exit with 0 although the machine was throttled, overloaded or swapping.",
+    help="Exit with 0 even if the machine was throttled, overloaded or swapping.",
 )
 @json_option
 def bench(
@@ -287,15 +287,16 @@ def bench(
     force: bool,
     allow_invalid: bool,
     as_json: bool,
-    **asked: Any,
+    **measured: Any,
 ) -> None:
-    """Measure how fast models are here: latency, throughput, start, memory; and whether to trust it.
+    """Measure latency, throughput, start time and memory of models, and whether the figures are valid.
 
-    Several models take turns, so that a machine that gets slower hits all alike. Runs are many enough
-    for the interval of the median, or as many as fit into --seconds. A machine that was throttled,
-    overloaded or swapping makes the figures invalid: exit code 3. Ctrl-C and SIGTERM write what there is.
+    Models are interleaved, so that a machine that slows down affects all equally. A measurement ends
+    when the median's interval reaches --precision, or after --seconds. If the machine was throttled,
+    overloaded or swapping, the figures are invalid: exit code 3. Ctrl-C and SIGTERM write the figures
+    so far.
 
-    With the word compare instead of models, two files that --out wrote are put side by side.
+    edgecls bench compare OLD NEW compares two files written by --out.
 
     \b
     Example:
@@ -309,10 +310,10 @@ def bench(
         return
     if max_regress is not None and baseline is None:
         raise click.UsageError(
-            "--max-regress needs something to compare with: --baseline FILE.json, as written by --out"
+            "--max-regress needs a baseline; add --baseline FILE.json, as written by --out"
         )
     _bench(
-        BenchOptions(models=models, **asked).plan(),
+        BenchOptions(models=models, **measured).plan(),
         outputs,
         Gate(baseline, max_regress, force),
         allow_invalid,
@@ -327,7 +328,7 @@ def _bench(plan: BenchPlan, outputs: Outputs, gate: Gate, allow_invalid: bool) -
     baseline, warnings = _baseline(gate, plan)
     progress = BenchProgress()
     try:
-        measured = measure(plan, tell=progress.tell)
+        measured = measure(plan, note=progress.note)
     finally:
         progress.end()
     benchmark, errors = measured.benchmark, measured.errors
@@ -351,14 +352,14 @@ def _bench(plan: BenchPlan, outputs: Outputs, gate: Gate, allow_invalid: bool) -
         click.echo(f"Error: {error}", err=True)
     code = exit_code(errors[0]) if errors else _gates(benchmark, comparison, allow_invalid)
     if not benchmark.complete:
-        click.echo("Interrupted. These are the figures so far, marked as incomplete.", err=True)
+        click.echo("Interrupted: the figures so far, marked as incomplete.", err=True)
         code = INTERRUPTED
     if code:
         raise click.exceptions.Exit(code)
 
 
 def _baseline(gate: Gate, plan: BenchPlan) -> tuple[Benchmark | None, tuple[str, ...]]:
-    """The stored benchmark, and what was wrong with it but forced; before anything is measured."""
+    """Reads the baseline before the measurement; with it, the mismatches that ``--force`` ignores."""
     if gate.baseline is None:
         return None, ()
     from edge_sdk.bench.compare import check_common, refusals
@@ -370,12 +371,12 @@ def _baseline(gate: Gate, plan: BenchPlan) -> tuple[Benchmark | None, tuple[str,
     reasons = refusals(baseline, read_machine(), keys)
     if reasons and not gate.force:
         raise BaselineError(
-            f"{gate.baseline}: no baseline for this: {'; '.join(reasons)}. Measure a new one with "
-            "--out FILE.json, or compare all the same with --force"
+            f"{gate.baseline}: this baseline does not match: {'; '.join(reasons)}. Measure a new one "
+            "with --out FILE.json, or compare anyway with --force"
         )
-    check_common(baseline, keys, (str(gate.baseline), "what is asked for"))
+    check_common(baseline, keys, (str(gate.baseline), "the command line"))
     for reason in reasons:
-        click.echo(f"{gate.baseline}: compared all the same, though {reason}", err=True)
+        click.echo(f"{gate.baseline}: compared anyway (--force), although {reason}", err=True)
     return baseline, reasons
 
 
@@ -420,7 +421,7 @@ def _gates(
     if not benchmark.valid and not allow_invalid:
         for reason in benchmark.invalid_reasons:
             click.echo(f"not valid: {reason}", err=True)
-        click.echo("(--allow-invalid takes the figures all the same)", err=True)
+        click.echo("(--allow-invalid accepts the figures anyway)", err=True)
         return GATE_FAILED
     return _verdict_code(comparison)
 
@@ -431,7 +432,7 @@ def _verdict_code(comparison: BenchmarkComparison | None) -> int:
 
 
 def _compare(files: tuple[Path, ...], outputs: Outputs, max_regress: float | None) -> None:
-    """Two stored benchmarks, mostly of two boards."""
+    """Compares two stored benchmarks, usually of two boards."""
     import json
 
     from edge_sdk.bench.compare import compare
@@ -443,8 +444,8 @@ def _compare(files: tuple[Path, ...], outputs: Outputs, max_regress: float | Non
 
     if len(files) != 2:
         raise click.UsageError(
-            f"compare got {len(files)} files, expected two that --out wrote, as in edgecls bench "
-            "compare pi4.json pi5.json (a model that is called compare: ./compare)"
+            f"compare got {len(files)} files, expected two written by --out, as in edgecls bench "
+            "compare pi4.json pi5.json (for a model named compare, type ./compare)"
         )
     before, after = (read_benchmark(file) for file in files)
     comparison = compare(

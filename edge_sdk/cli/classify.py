@@ -36,10 +36,10 @@ def classify(
     max_pixels: int,
     as_json: bool,
 ) -> None:
-    """Say what is on each IMAGE, a picture file or a folder of them.
+    """Classify each IMAGE, a picture file or a folder of them.
 
-    A picture that cannot be read is reported, the others are classified all the same, and the exit
-    code is 1.
+    A picture that cannot be read is reported, the others are still classified, and the exit code
+    is 1.
 
     \b
     Example:
@@ -54,7 +54,7 @@ def classify(
 
     files = [file for path in images for file in (list_images(path) if path.is_dir() else [path])]
     if not files:
-        raise SourceNotFoundError(f"{', '.join(map(str, images))}: no pictures there")
+        raise SourceNotFoundError(f"{', '.join(map(str, images))}: no pictures found there")
     sink = JsonLines() if as_json else TextLines()
     failed = False
     with options.open(model) as classifier:

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 _SOMETHING_MISSING = 5
 _COLORS = {"error": "red", "warning": "yellow", "note": "cyan", "ok": "green"}
-_MARGIN = 9  # the longest severity and its space
-_WIDEST = 100
+_MARGIN = 9  # columns: the longest severity and a space
+_MAX_WIDTH = 100  # columns
 
 
 @click.command()
@@ -28,18 +28,18 @@ _WIDEST = 100
     metavar="NAME",
     default="edgecls",
     show_default=True,
-    help="The service to look at, as edgecls service calls it.",
+    help="The service to check: the --name given to edgecls service.",
 )
-@click.option("--all", "everything", is_flag=True, help="Also list what is fine.")
+@click.option("--all", "everything", is_flag=True, help="Also list the checks that passed.")
 @json_option
 def doctor(
     models: tuple[Path, ...], mqtt: str | None, unit: str, everything: bool, as_json: bool
 ) -> None:
-    """Look for what is missing or wrong on this machine, and say what mends it.
+    """Find what is missing or wrong on this machine, with a command that fixes it.
 
-    Python and its packages, cameras, Coral, power, disk, memory, clock and service; a MODEL is opened
-    and tested. Nothing is changed; a few MB are written to the disk for a moment. The exit code is 5
-    where something needed is missing.
+    Checks Python and its packages, cameras, Coral, power, disk, memory, clock and service; opens and
+    tests each MODEL. Changes nothing; a disk test writes a few MB and deletes them. The exit code is 5
+    where a requirement is missing.
 
     \b
     Example:
@@ -54,22 +54,22 @@ def doctor(
     from edge_sdk.systems import require_linux
 
     require_linux(
-        "edgecls doctor", "Run it on the device; edgecls inspect MODEL looks at a model anywhere"
+        "edgecls doctor", "Run it on the device; edgecls inspect MODEL describes a model anywhere"
     )
 
     model = os.environ.get("EDGECLS_MODEL")
-    asked = DoctorOptions(
+    options = DoctorOptions(
         models or ((Path(model),) if model else ()),
         mqtt or os.environ.get("EDGECLS_MQTT") or None,
         unit.removesuffix(".service"),
         _folder_for_results(),
     )
-    findings = examine(this_machine(asked))
+    findings = examine(this_machine(options))
     if as_json:
         report = {"schema": 1, "type": "doctor", "findings": to_plain(findings)}
         click.echo(json.dumps(report))
     else:
-        _tell(findings, everything=everything)
+        _print(findings, everything=everything)
     if any(finding.severity == "error" for finding in findings):
         click.get_current_context().exit(_SOMETHING_MISSING)
 
@@ -84,7 +84,7 @@ def _folder_for_results() -> Path:
         return Path.cwd()
 
 
-def _tell(findings: tuple[Finding, ...], *, everything: bool) -> None:
+def _print(findings: tuple[Finding, ...], *, everything: bool) -> None:
     import os
 
     plain = False if os.environ.get("NO_COLOR") else None  # None: click asks the terminal
@@ -101,13 +101,13 @@ def _tell(findings: tuple[Finding, ...], *, everything: bool) -> None:
         if counts.get(severity)
     ]
     rest = "" if everything or not fine else " (edgecls doctor --all lists them)"
-    click.echo(f"{', '.join(named) or 'Nothing to mend'}; {len(fine)} things are fine{rest}.")
+    click.echo(f"{', '.join(named) or 'Nothing to fix'}; {len(fine)} checks passed{rest}.")
 
 
 def _text(finding: Finding) -> str:
     import shutil
 
-    width = min(_WIDEST, shutil.get_terminal_size().columns)
+    width = min(_MAX_WIDTH, shutil.get_terminal_size().columns)
     label = click.style(f"{finding.severity:<{_MARGIN}}", fg=_COLORS[finding.severity], bold=True)
     indent = " " * _MARGIN
     what, why = (
@@ -118,6 +118,6 @@ def _text(finding: Finding) -> str:
     if finding.severity == "ok":
         return lines[0]
     lines.append(why)
-    if finding.fix is not None:  # never broken into lines: it is to be pasted
+    if finding.fix is not None:  # not wrapped: it is copied and pasted
         lines.append(f"{indent}$ {printable(finding.fix)}")
     return "\n".join(lines) + "\n"

@@ -21,7 +21,7 @@ GATE_FAILED = 3
 GATE_INCONCLUSIVE = 4
 INTERRUPTED = 130
 
-# The first match counts; what is not named here is 1: it went wrong.
+# The first match counts; an error that is not listed has exit code 1.
 _EXIT_CODES: tuple[tuple[type[errors.EdgeClsError], int], ...] = (
     (errors.ArtifactNotFoundError, 2),
     (errors.UndescribedArtifactError, 2),
@@ -46,7 +46,7 @@ _EXIT_CODES: tuple[tuple[type[errors.EdgeClsError], int], ...] = (
 
 
 def exit_code(error: errors.EdgeClsError) -> int:
-    """The exit code that stands for an error."""
+    """Returns the exit code of an error."""
     return next((code for kind, code in _EXIT_CODES if isinstance(error, kind)), 1)
 
 
@@ -62,7 +62,7 @@ class EdgeclsGroup(click.Group):
         self.sections = sections
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
-        with guarded():  # what click itself says of a wrong word goes through the door as well
+        with guarded():  # click's own messages about wrong arguments are escaped as well
             return super().main(*args, **kwargs)
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -70,17 +70,17 @@ class EdgeclsGroup(click.Group):
             try:
                 return super().invoke(ctx)
             except click.UsageError as error:
-                said = error.format_message()
-                if _shown(said) == said:
+                message = error.format_message()
+                if _redacted(message) == message:
                     raise
-                raise click.UsageError(_shown(said), error.ctx) from None
+                raise click.UsageError(_redacted(message), error.ctx) from None
             except errors.EdgeClsError as error:
-                click.echo(f"Error: {_shown(str(error))}", err=True)
+                click.echo(f"Error: {_redacted(str(error))}", err=True)
                 ctx.exit(exit_code(error))
             except OSError as error:
-                if error.errno == errno.EPIPE:  # whoever read our output has gone
+                if error.errno == errno.EPIPE:  # the reader of the output has closed it
                     raise
-                click.echo(f"Error: {_shown(str(error))}", err=True)
+                click.echo(f"Error: {_redacted(str(error))}", err=True)
                 ctx.exit(1)
             except KeyboardInterrupt as error:
                 click.echo(f"Interrupted. {error}".rstrip(), err=True)
@@ -100,19 +100,19 @@ class EdgeclsGroup(click.Group):
 
 @contextlib.contextmanager
 def _sigterm_as_ctrl_c() -> Iterator[None]:
-    """Lets a scheduler's or a container's SIGTERM end a command as its user would: nothing is lost.
+    """Handles SIGTERM as Ctrl-C, so that a scheduler or container ends a command without data loss.
 
-    Then the process ends by the signal after all, which is what systemd calls a clean end.
+    The process then ends by the signal, which systemd counts as a clean exit.
     """
-    if threading.current_thread() is not threading.main_thread():  # signals are the others' affair
+    if threading.current_thread() is not threading.main_thread():  # only it may set handlers
         yield
         return
 
-    asked = False
+    received = False
 
     def handle(_number: int, frame: Any) -> None:
-        nonlocal asked
-        asked = True
+        nonlocal received
+        received = True
         ctrl_c = signal.getsignal(signal.SIGINT)
         if callable(ctrl_c):
             ctrl_c(signal.SIGINT, frame)
@@ -124,14 +124,14 @@ def _sigterm_as_ctrl_c() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-        if asked:
+        if received:
             with contextlib.suppress(OSError):
                 sys.stdout.flush()
             signal.raise_signal(signal.SIGTERM)
 
 
-def _shown(text: str) -> str:
-    """A message without the secrets of the addresses in it: they may have been typed anywhere."""
+def _redacted(text: str) -> str:
+    """Removes secrets from the URLs in a message: they may have been typed in any argument."""
     from edge_sdk.redaction import redact_text
 
     return redact_text(text)
@@ -139,11 +139,11 @@ def _shown(text: str) -> str:
 
 class _Redacted(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        return _shown(super().format(record))
+        return _redacted(super().format(record))
 
 
 def set_verbosity(level: int) -> None:
-    """0: warnings of ours only; 1 (``-v``): what is being done; 2 (``-vv``): everything."""
+    """Sets the log level. 0: warnings of edgecls only; 1 (``-v``): INFO; 2 (``-vv``): DEBUG."""
     logging.basicConfig(format="%(name)s: %(message)s")
     for handler in logging.getLogger().handlers:
         handler.setFormatter(_Redacted("%(name)s: %(message)s"))

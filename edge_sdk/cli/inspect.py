@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edge_sdk.cli.options import foreign_options, json_option
+from edge_sdk.cli.options import json_option, third_party_options
 
 if TYPE_CHECKING:
     from edge_sdk.artifact import Artifact
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path))
-@foreign_options
+@third_party_options
 @json_option
 def inspect(
     model: Path, labels: Path | None, normalize: str | None, crop: str | None, as_json: bool
 ) -> None:
-    """Tell what is in a model file: labels, tensors, preprocessing, provenance, hash.
+    """Describe a model file: labels, tensors, preprocessing, provenance, hash.
 
     \b
     Example:
@@ -36,7 +36,7 @@ def inspect(
     echo_notes(artifact)
     if artifact.needs_edgetpu:
         click.echo(
-            f"Note: {model}: compiled for the Coral Edge TPU; it runs there alone, with --backend "
+            f"Note: {model}: compiled for the Coral Edge TPU; it runs only there, with --backend "
             "edgetpu",
             err=True,
         )

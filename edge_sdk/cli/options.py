@@ -29,7 +29,7 @@ class ModelOptions(NamedTuple):
     crop: Crop | None
 
     def open(self, model: Path) -> Classifier:
-        """Opens the model and says what was assumed about it."""
+        """Opens the model and prints what was assumed about it."""
         from edge_sdk.cli.output import echo_notes
 
         classifier = self.open_quietly(model)
@@ -43,7 +43,7 @@ class ModelOptions(NamedTuple):
         *,
         last_good: bool = False,
     ) -> ReloadingClassifier:
-        """As ``open``; the model may be replaced later, in silence, by one whose labels ``fits``.
+        """As ``open``; the model may be replaced later, without output, if ``fits`` accepts its labels.
 
         Args:
             model: the file.
@@ -69,7 +69,7 @@ class ModelOptions(NamedTuple):
         return classifier
 
     def open_quietly(self, model: Path) -> Classifier:
-        """As ``open``, in silence."""
+        """As ``open``, without output."""
         from edge_sdk.classifier import Classifier
 
         return Classifier.open(
@@ -83,7 +83,7 @@ class ModelOptions(NamedTuple):
 
 
 def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """``--backend``, ``--threads`` and ``foreign_options``, given to the callback as ``options``."""
+    """``--backend``, ``--threads`` and ``third_party_options``, given to the callback as ``options``."""
 
     @wraps(function)
     def collected(**values: Any) -> Any:
@@ -103,25 +103,25 @@ def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
         show_default=True,
         help="CPU threads for one inference.",
     )
-    return backend(threads(foreign_options(collected)))
+    return backend(threads(third_party_options(collected)))
 
 
-def foreign_options(function: F) -> F:
-    """``--labels``, ``--normalize`` and ``--crop``: for models that edgecls did not make."""
+def third_party_options(function: F) -> F:
+    """``--labels``, ``--normalize`` and ``--crop``: for models without an edgecls manifest."""
     labels = click.option(
         "--labels",
         type=click.Path(path_type=Path, dir_okay=False),
-        help="Foreign model: a file with one label per line.",
+        help="Third-party model: a file with one label per line.",
     )
     normalize = click.option(
         "--normalize",
         metavar="RANGE",
-        help="Foreign model: raw (0..255), unit (0..1), symmetric (-1..1) or MEAN,STD.",
+        help="Third-party model: raw (0..255), unit (0..1), symmetric (-1..1) or MEAN,STD.",
     )
     crop = click.option(
         "--crop",
         type=click.Choice(["squash", "center", "letterbox"]),
-        help="Foreign model: how a picture is made to fit  [default: squash].",
+        help="Third-party model: how a picture is resized to the input  [default: squash].",
     )
     return labels(normalize(crop(function)))
 
@@ -135,7 +135,7 @@ def max_megapixels_option(function: F) -> F:
         default=64,
         show_default=True,
         callback=lambda _context, _parameter, value: round(value * 1e6),
-        help="Refuse larger pictures before they are decoded.",
+        help="Refuse larger pictures before decoding.",
     )(function)
 
 
@@ -155,7 +155,7 @@ def threshold_option(function: F) -> F:
     return click.option(
         "--threshold",
         type=click.FloatRange(0, 1),
-        help='Answer "unknown" below this score  [default: what the model file says].',
+        help='Answer "unknown" below this score  [default: from the model file].',
     )(function)
 
 

@@ -18,12 +18,12 @@ from edge_sdk.types import (
     Record,
 )
 
-# Standing still, a camera's answer is repeated so often: a terminal that stands still looks dead.
+# An unchanged answer is printed again after this long: a terminal without output looks hung.
 _REPEAT_S = 10.0
 
 
 class TextLines:
-    """A sink for people: one line per answer on standard output, troubles on standard error."""
+    """A sink for people: one line per answer on standard output, errors on standard error."""
 
     def write(self, record: Record) -> None:
         """Prints one line."""
@@ -40,13 +40,13 @@ class TextLines:
                 _echo(f"{record.source}: {record.what}: {record.detail}", err=True)
 
     def close(self) -> None:
-        """Nothing to give back."""
+        """Does nothing: there is no resource to release."""
 
 
 class LiveText:
-    """A sink for people before a camera: a line when the answer changes, and one now and then.
+    """A sink for people with a camera: a line when the answer changes, and one every 10 s.
 
-    Thirty lines a second cannot be read, and fill a log.
+    One line per frame is too fast to read and fills a log.
 
     Args:
         clock: monotonic seconds, for tests.
@@ -55,29 +55,29 @@ class LiveText:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._lines = TextLines()
-        self._said: dict[str | None, tuple[str | None, float]] = {}
+        self._printed: dict[str | None, tuple[str | None, float]] = {}
 
     def write(self, record: Record) -> None:
-        """Prints what is news."""
+        """Prints a record, unless it repeats the last answer of its region within 10 s."""
         if not isinstance(record, FrameRecord):
             self._lines.write(record)
             return
         now_s = self._clock()
-        label, said_s = self._said.get(record.region, (None, -_REPEAT_S))
-        if label == record.label and now_s - said_s < _REPEAT_S:
+        label, printed_s = self._printed.get(record.region, (None, -_REPEAT_S))
+        if label == record.label and now_s - printed_s < _REPEAT_S:
             return
-        self._said[record.region] = record.label, now_s
+        self._printed[record.region] = record.label, now_s
         age = "" if record.age_ms is None else f", {record.age_ms:.0f} ms old"
         where = f"  {record.region}" if record.region else ""
         text = f"{record.ts[11:19]}{where}  {_answer(record)}  {_total_ms(record):.1f} ms{age}"
         _echo(text)
 
     def close(self) -> None:
-        """Nothing to give back."""
+        """Does nothing: there is no resource to release."""
 
 
 def _echo(text: str, *, err: bool = False) -> None:
-    """One line per record, whatever names and labels hold."""
+    """Prints one line per record, whatever characters names and labels contain."""
     click.echo(one_line(text), err=err)
 
 
@@ -103,6 +103,6 @@ def _answer(record: FrameRecord | ClassificationRecord) -> str:
 
 
 def echo_notes(artifact: Artifact) -> None:
-    """Tells on standard error what was assumed about a model."""
+    """Prints on standard error what was assumed about a model."""
     for note in artifact.notes:
         click.echo(f"Note: {note}", err=True)

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 class SinkOptions(NamedTuple):
-    """The command line's words, each None where it was not given."""
+    """The sink options of the command line; None where an option was not given."""
 
     log_file: Path | None
     mqtt: str | None
@@ -47,11 +47,11 @@ class SinkOptions(NamedTuple):
     def open(
         self, stack: ExitStack, statistics: LiveStatistics, *, as_json: bool, live: bool
     ) -> list[Sink]:
-        """Opens them all; ``stack`` closes them.
+        """Opens all sinks; ``stack`` closes them.
 
-        What must not lose a record comes first: a process that is killed between two sinks has then
-        printed nothing that its spool does not have. With a camera only standard output ends the run
-        when it fails, with files the log does so too: whoever started it waits for a whole one.
+        Spools come first: a process killed between two sinks has then printed no record that its spool
+        lacks. With a camera, only a failure of standard output ends the run; with files, a failure of
+        the log file does too, because a batch needs a complete log.
         """
         from edge_sdk.cli.output import LiveText, TextLines
         from edge_sdk.loop.run import close_together
@@ -84,7 +84,7 @@ class SinkOptions(NamedTuple):
                     lambda: open_metrics(
                         place,
                         dropped=lambda: statistics.dropped,
-                        spools={name: _asking(spool) for name, spool in spools.items()},
+                        spools={name: _statistics_of(spool) for name, spool in spools.items()},
                     ),
                 )
             )
@@ -93,7 +93,7 @@ class SinkOptions(NamedTuple):
     def open_page(
         self, statistics: LiveStatistics, open_uploads: Callable[[], Uploads]
     ) -> list[Sink]:
-        """The web page, where it was asked for, as a list of one; says where it is."""
+        """Opens the web page if ``--web`` is set, and prints its URL; a list of one sink or none."""
         if self.web is None:
             return []
         from edge_sdk.sinks.extra import as_extra
@@ -122,13 +122,13 @@ class SinkOptions(NamedTuple):
         return spools
 
     def _spool(self, kind: str) -> Path | None:
-        """Where records for a receiver wait: with two receivers, each has a file of its own."""
+        """The spool file of a receiver: with two receivers, each has its own."""
         if self.spool is None or self.mqtt is None or self.webhook is None:
             return self.spool
         return self.spool.with_name(f"{self.spool.name}.{kind}")
 
 
-def _asking(spool: Spool) -> Callable[[], SpoolStatistics]:
+def _statistics_of(spool: Spool) -> Callable[[], SpoolStatistics]:
     return lambda: spool.statistics
 
 
@@ -140,7 +140,7 @@ def sink_options(function: Callable[..., Any]) -> Callable[..., Any]:
         sinks = SinkOptions(*(values.pop(name) for name in SinkOptions._fields))
         if sinks.spool is not None and sinks.mqtt is None and sinks.webhook is None:
             raise click.UsageError(
-                "--spool FILE is where records for --mqtt or --webhook wait; give one of these as well"
+                "--spool FILE holds records for --mqtt or --webhook; add one of them"
             )
         return function(sinks=sinks, **values)
 
@@ -148,7 +148,7 @@ def sink_options(function: Callable[..., Any]) -> Callable[..., Any]:
         "--log-file",
         metavar="PATH",
         type=click.Path(path_type=Path, dir_okay=False),
-        help="Append JSON lines to a file, begun anew at 16 MB; five old ones stay.",
+        help="Append JSON lines to a file, rotated at 16 MB; five old files are kept.",
     )
     mqtt = click.option(
         "--mqtt",
@@ -162,7 +162,9 @@ def sink_options(function: Callable[..., Any]) -> Callable[..., Any]:
         help="POST records to a server. Token: $EDGECLS_WEBHOOK_TOKEN.",
     )
     metrics = click.option(
-        "--metrics", metavar="HOST:PORT", help="Answer Prometheus at /metrics; a port alone: here."
+        "--metrics",
+        metavar="HOST:PORT",
+        help="Serve Prometheus metrics at /metrics; a port alone: on this machine only.",
     )
     save_frames = click.option(
         "--save-frames",
@@ -173,22 +175,22 @@ def sink_options(function: Callable[..., Any]) -> Callable[..., Any]:
     web = click.option(
         "--web",
         metavar="[HOST:]PORT",
-        help="Show a live page; a port alone: to this machine only. Another HOST needs "
+        help="Serve a live page; a port alone: on this machine only. Another HOST needs "
         "$EDGECLS_WEB_TOKEN.",
     )
     spool = click.option(
         "--spool",
         metavar="FILE",
         type=click.Path(path_type=Path, dir_okay=False),
-        help="Where records for --mqtt or --webhook wait until they are delivered, one process each; "
+        help="Keep records for --mqtt or --webhook here until they are delivered, one process per file; "
         "with both, FILE.mqtt and FILE.webhook  [default: a file per URL in this user's state folder].",
     )
     service = click.option(
         "--name",
         "service",
         metavar="NAME",
-        help="What this run is called beside others on this device: in topics, records and Home "
-        "Assistant. It may also stand in $EDGECLS_SERVICE; edgecls service install sets it.",
+        help="Name of this run among others on this device: in topics, records and Home Assistant "
+        " [default: $EDGECLS_SERVICE, which edgecls service install sets].",
     )
     return log_file(mqtt(webhook(spool(service(metrics(save_frames(web(collected))))))))
 
@@ -206,7 +208,7 @@ def sink_options(function: Callable[..., Any]) -> Callable[..., Any]:
     "--last-good/--no-last-good",
     default=True,
     show_default=True,
-    help="Keep a copy of a good model, and start with it where MODEL is bad.",
+    help="Keep a copy of the last good model, and start with it if MODEL is bad.",
 )
 @click.option("--limit", type=click.IntRange(min=1), help="Stop after so many frames.")
 @attention_options
@@ -228,9 +230,9 @@ def run(
 ) -> None:
     """Classify every frame of a camera, or of pictures and videos, one line each.
 
-    MODEL may also stand in $EDGECLS_MODEL. It may be replaced while this runs (rename the new file
-    over the old one, or send SIGHUP): a good one takes over between two frames, a bad one is refused,
-    and the next start uses a copy of the last good one.
+    MODEL may be set in $EDGECLS_MODEL. It may be replaced during the run (rename the new file over
+    the old one, or send SIGHUP): a good model takes over between two frames, a bad one is refused, and
+    the next start uses a copy of the last good one.
 
     \b
     SPEC is one of
@@ -238,8 +240,8 @@ def run(
       picamera[:N]     webcam[:N]     /dev/videoN     rtsp://...     http://...
       fake:PATH?fps=30&stall@100      pictures or a video, played as a camera with faults
 
-    A picture that cannot be read is reported, the loop goes on, and with --source the exit code is
-    1. Ctrl-C and SIGTERM end cleanly.
+    A picture that cannot be read is reported, the run continues, and with --source the exit code is
+    1. Ctrl-C and SIGTERM stop the run cleanly.
 
     \b
     Example:
@@ -312,7 +314,7 @@ def _uploads(
     decisions: Decisions,
     top_k: int,
 ) -> Uploads:
-    """Answers viewers' pictures as the loop answers frames, with a second copy of its model."""
+    """Classifies viewers' pictures as the loop classifies frames, with a second copy of the model."""
     from edge_sdk.sinks.web.uploads import Uploads
 
     return Uploads(

@@ -1,4 +1,4 @@
-"""What ``run`` looks at and what it makes of it: options of its own, put together as values."""
+"""Options of ``run``: source, sampling and decisions, each collected into one value."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from edge_sdk.sources.specification import SourceSpec
 
 _ORDER = "the order is: edgecls run MODEL --camera [SPEC]"
-_PATIENCE_S = 60.0
+_GIVE_UP_S = 60.0
 _VARIABLE = "EDGECLS_CAMERA"
-# Options that take a word: without it they take the model, which stands behind them.
-_TAKERS = {
+# Options with a required value: without it they take the next argument, such as the model.
+_WITH_VALUE = {
     "web": ("--web", "[HOST:]PORT"),
     "metrics": ("--metrics", "[HOST:]PORT"),
     "mqtt": ("--mqtt", "URL"),
@@ -59,14 +59,14 @@ class Source(NamedTuple):
                     max_pixels=self.max_pixels,
                     note=lambda text: click.echo(text, err=True),
                 )
-            except SourceNotFoundError as error:  # such as one whose driver crashes: exit 5, too
+            except SourceNotFoundError as error:  # such as a camera whose driver crashes: exit 5
                 raise CameraNotFoundError(str(error)) from error
         from edge_sdk.sources.folder import open_files
 
         return open_files(self.paths, max_pixels=self.max_pixels)
 
 
-class _Patience(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on
+class _GiveUpSeconds(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on
     """Seconds, or ``never``, which gives None."""
 
     name = "seconds"
@@ -95,23 +95,23 @@ def source_options(function: Callable[..., Any]) -> Callable[..., Any]:
         names = ("camera", "paths", "max_pixels", "give_up_s")
         camera, paths, max_pixels, give_up_s = (values.pop(name) for name in names)
         model = values["model"]
-        _look_for_eaten(values)
+        _check_swallowed_option(values)
         typed = camera is not None
         if camera is None and not paths:
             camera = os.environ.get(_VARIABLE) or None
         spec = parse_camera(camera, model, typed=typed) if camera is not None else None
         if model is None:
-            _find_model(values)
+            _check_swallowed_model(values)
             raise click.UsageError(
                 "Missing argument 'MODEL' (and there is none in $EDGECLS_MODEL); "
                 "edgecls run MODEL --camera, or edgecls run MODEL --source PATH"
             )
         if (camera is None) == (not paths):
             raise click.UsageError(
-                "Missing option '--camera' or '--source': give one of both, as in edgecls run "
+                "Missing option '--camera' or '--source': give one of them, as in edgecls run "
                 f"{model} --camera"
                 if camera is None
-                else "--camera and --source exclude each other; give one of both"
+                else "--camera and --source exclude each other; give one of them"
             )
         return function(source=Source(spec, paths, max_pixels, give_up_s), **values)
 
@@ -120,8 +120,8 @@ def source_options(function: Callable[..., Any]) -> Callable[..., Any]:
         metavar="[SPEC]",
         is_flag=False,
         flag_value="auto",
-        help=f"A camera, see above; without SPEC: auto. A URL with a password stands in ${_VARIABLE}, or "
-        "in a file: --camera @FILE.",
+        help=f"A camera, see above; without SPEC: auto. Set a URL with a password in ${_VARIABLE}, or in "
+        "a file: --camera @FILE.",
     )
     source = click.option(
         "--source",
@@ -135,32 +135,32 @@ def source_options(function: Callable[..., Any]) -> Callable[..., Any]:
         "--give-up",
         "give_up_s",
         metavar="SECONDS",
-        type=_Patience(),
-        default=f"{_PATIENCE_S:g}",
+        type=_GiveUpSeconds(),
+        default=f"{_GIVE_UP_S:g}",
         show_default=True,
-        help="Exit with 6 after so long without the camera; never: wait for it without end.",
+        help="Exit with 6 after this long without the camera; never: wait without limit.",
     )
     return camera(source(give_up(collected)))
 
 
-def _look_for_eaten(values: dict[str, Any]) -> None:
-    """Says which option has taken the next one for its word."""
-    for name, (option, word) in _TAKERS.items():
+def _check_swallowed_option(values: dict[str, Any]) -> None:
+    """Raises UsageError if an option has taken the next option as its value."""
+    for name, (option, word) in _WITH_VALUE.items():
         taken = values.get(name)
         if taken is not None and str(taken).startswith("--"):
-            raise click.UsageError(f"{option} takes {word} behind it, and got {taken}")
+            raise click.UsageError(f"{option} got {taken}, expected {word}: type {option} {word}")
 
 
-def _find_model(values: dict[str, Any]) -> None:
-    """Says which option has taken the model, where one has."""
-    for name, (option, word) in _TAKERS.items():
+def _check_swallowed_model(values: dict[str, Any]) -> None:
+    """Raises UsageError if an option has taken the model as its value."""
+    for name, (option, word) in _WITH_VALUE.items():
         taken = values.get(name)
         if taken is not None and str(taken).lower().endswith(_MODEL_ENDINGS):
             from edge_sdk.redaction import redact
 
             raise click.UsageError(
-                f"{option} {redact(str(taken))}: that is a model, and {option} takes {word} behind it; "
-                f"as in edgecls run {redact(str(taken))} {option} {word} --camera"
+                f"{option} {redact(str(taken))}: that is a model, expected {word}; type: "
+                f"edgecls run {redact(str(taken))} {option} {word} --camera"
             )
 
 
@@ -169,12 +169,12 @@ def parse_camera(text: str, model: Path | None = None, *, typed: bool = False) -
 
     Args:
         text: what was given.
-        model: None: ``text`` may have been meant as the model.
-        typed: it stands on the command line, where everyone on the machine can read it.
+        model: None: ``text`` may be the model.
+        typed: it is on the command line, which every user of the machine can read.
 
     Raises:
-        UsageError: it names no camera; where it may be the model, with the right order of words. A
-            password that was typed; a file that others may read.
+        UsageError: it names no camera (if it may be the model, the message gives the right order of
+            arguments); it has a password and ``typed``; it is a file that other users may read.
     """
     from edge_sdk.redaction import holds_secret, redact
     from edge_sdk.sources.specification import parse_source
@@ -200,12 +200,12 @@ def parse_camera(text: str, model: Path | None = None, *, typed: bool = False) -
     if typed and spec.kind == "stream" and holds_secret(text):
         raise click.UsageError(
             f"--camera {redact(text)}: a user, a password or a token on a command line can be read by "
-            "everyone on this machine, in the list of processes; write the URL into a file (chmod 600) "
-            f"and type --camera @FILE, or set {_VARIABLE}=URL and leave --camera away"
+            "every user of this machine, in the list of processes; write the URL into a file (chmod "
+            f"600) and type --camera @FILE, or set {_VARIABLE}=URL and omit --camera"
         )
     if not spec.live:
         raise click.UsageError(
-            f"--camera {redact(text)}: a file is no camera; for files it is edgecls run MODEL "
+            f"--camera {redact(text)}: a file is not a camera; for files type edgecls run MODEL "
             f"--source {redact(text)}; if it is the model, {_ORDER}"
         )
     return spec
@@ -243,18 +243,18 @@ def attention_options(function: Callable[..., Any]) -> Callable[..., Any]:
         "--max-fps",
         metavar="F",
         type=click.FloatRange(min=0, min_open=True),
-        help="Classify at most so many frames per second.",
+        help="Classify at most this many frames per second.",
     )
     roi = click.option(
         "--roi",
         "regions",
         metavar="X,Y,W,H",
         multiple=True,
-        help="Classify this part, in shares of the picture; NAME=X,Y,W,H names it. May be given "
+        help="Classify this region, in fractions of the picture; NAME=X,Y,W,H names it. May be given "
         "several times.",
     )
     motion = click.option(
-        "--motion", is_flag=True, help="Classify only where something moved, and every 10 s."
+        "--motion", is_flag=True, help="Classify only on motion, and at least every 10 s."
     )
     return every(max_fps(roi(motion(collected))))
 
@@ -274,15 +274,13 @@ def decision_options(function: Callable[..., Any]) -> Callable[..., Any]:
         except ValueError as error:
             raise click.UsageError(f"--smooth: {error}") from error
         if isinstance(smoothing, Hysteresis) and values["threshold"] is not None:
-            raise click.UsageError(
-                f"--smooth {smooth} has thresholds of its own; leave --threshold off"
-            )
+            raise click.UsageError(f"--smooth {smooth} has its own thresholds; omit --threshold")
         return function(decisions=Decisions(allow, deny, smoothing, events), **values)
 
     smooth = click.option(
         "--smooth",
         metavar="HOW",
-        help="Answer from several frames: majority:N, exponential:WEIGHT or "
+        help="Combine several frames: majority:N, exponential:WEIGHT or "
         "hysteresis:ENTER,LEAVE[,FRAMES].",
     )
     allow = click.option(
@@ -292,6 +290,6 @@ def decision_options(function: Callable[..., Any]) -> Callable[..., Any]:
         "--deny", metavar="LABEL", multiple=True, help="Never answer with these labels."
     )
     events = click.option(
-        "--events", is_flag=True, help='Also say what appeared, and what left "after 3.2 s".'
+        "--events", is_flag=True, help='Also report what appeared, and what left "after 3.2 s".'
     )
     return smooth(allow(deny(events(collected))))

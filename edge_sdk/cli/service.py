@@ -15,16 +15,16 @@ from edge_sdk.errors import SystemctlError
 if TYPE_CHECKING:
     from edge_sdk.device.unit_install import Host
 
-# Options of run that name something to write.
+# Options of run that name a file or folder to write.
 _WRITTEN = ("log_file", "save_frames", "spool")
 _NAME = click.option(
-    "--name", default="edgecls", show_default=True, help="Of the unit; one for each camera."
+    "--name", default="edgecls", show_default=True, help="Name of the unit; one for each camera."
 )
 
 
 @click.group()
 def service() -> None:
-    """Keep `edgecls run` alive: a systemd unit, its installation, how it is.
+    """Run `edgecls run` as a systemd service: install it, show its status, remove it.
 
     \b
     Example:
@@ -48,19 +48,19 @@ def service() -> None:
     "--environment-file",
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="Lines NAME=VALUE for the process: tokens, or a camera's URL with a password.",
+    help="Environment of the process, NAME=VALUE lines: tokens, or a camera URL with a password.",
 )
 @click.option(
     "--mqtt-credentials",
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="Name, then password, a line each, for --mqtt.",
+    help="For --mqtt: user name and password, one per line.",
 )
 @click.option(
     "--web-token", metavar="FILE", type=click.Path(path_type=Path), help="The token for --web."
 )
-@click.option("--no-start", is_flag=True, help="Only write it; it starts with the machine.")
-@click.option("--dry-run", is_flag=True, help="Print the unit, change nothing.")
+@click.option("--no-start", is_flag=True, help="Do not start it now; it starts at the next boot.")
+@click.option("--dry-run", is_flag=True, help="Print the unit and change nothing.")
 def install(
     model: Path,
     options: tuple[str, ...],
@@ -72,12 +72,11 @@ def install(
     no_start: bool,
     dry_run: bool,
 ) -> None:
-    """Write a systemd unit for `edgecls run MODEL --camera`, switch it on and start it.
+    """Write a systemd unit for `edgecls run MODEL --camera`, enable it and start it.
 
-    It runs as a user of its own that may do nothing but look at cameras and USB devices, write to its
-    folder below /var/lib, and speak to the network; it is started again when it fails or hangs.
-    What stands behind -- goes to run: relative paths there lie in its folder. Once installed, the same
-    command changes it.
+    It runs as its own user, which may only use cameras and USB devices, write to its folder below
+    /var/lib, and use the network; it is restarted when it fails or hangs. Options after -- go to run:
+    relative paths there are relative to its folder. Run the same command again to change it.
 
     \b
     Example:
@@ -92,7 +91,7 @@ def install(
 
     if camera is not None:
         parse_camera(camera, model)
-    given = _understood(model, options)
+    given = _parsed_options(model, options)
     request = UnitRequest(
         name,
         model,
@@ -118,21 +117,21 @@ def install(
     try:
         started = put_in_place(host, name, text, start=not no_start)
     except SystemctlError:
-        if host.unit(name).exists():  # in place, but it does not start: systemd knows why
+        if host.unit(name).exists():  # written, but it does not start: print systemd's reason
             click.echo("\n".join(unit_state(host, name).sentences()), err=True)
         raise
-    click.echo(f"{host.unit(name)}: written, and starts with the machine", err=True)
+    click.echo(f"{host.unit(name)}: written, starts at every boot", err=True)
     if started:
         click.echo("\n".join(unit_state(host, name).sentences()))
     elif not no_start:
-        click.echo("systemd does not run here, so nothing was started", err=True)
+        click.echo("systemd is not running here, so nothing was started", err=True)
 
 
 @service.command()
 @_NAME
 @json_option
 def status(name: str, as_json: bool) -> None:
-    """Say in words how the service is; exit code 1 where it is not running.
+    """Show the state of the service; exit code 1 if it is not running.
 
     \b
     Example:
@@ -154,9 +153,9 @@ def status(name: str, as_json: bool) -> None:
 
 @service.command()
 @_NAME
-@click.option("--purge", is_flag=True, help="Also delete what it wrote: spools, logs, pictures.")
+@click.option("--purge", is_flag=True, help="Also delete its data: spools, logs, pictures.")
 def remove(name: str, purge: bool) -> None:
-    """Stop the service and undo its installation; what it wrote stays, unless --purge.
+    """Stop the service and remove its unit; its data stays, unless --purge.
 
     \b
     Example:
@@ -170,11 +169,11 @@ def remove(name: str, purge: bool) -> None:
     left = take_away(host, check_name(name), purge=purge)
     click.echo(f"{host.unit(name)}: removed", err=True)
     for path in left:
-        click.echo(f"left: {path}", err=True)
+        click.echo(f"kept: {path}", err=True)
 
 
 def this_host() -> Host:
-    """The machine that this runs on; tests put another one in its place."""
+    """The machine that this runs on; tests replace it."""
     from edge_sdk.device.unit_install import Host
     from edge_sdk.systems import require_linux
 
@@ -183,7 +182,7 @@ def this_host() -> Host:
 
 
 def _with_sudo() -> str:
-    """This very command for root, who need not have the environment on the path."""
+    """This command line with sudo; root may lack the virtual environment on its PATH."""
     import shlex
 
     from edge_sdk.device.unit_install import program
@@ -191,20 +190,20 @@ def _with_sudo() -> str:
     return shlex.join(("sudo", *program(), *sys.argv[1:]))
 
 
-def _understood(model: Path, options: tuple[str, ...]) -> dict[str, Any]:
-    """What ``run`` makes of the words behind ``--``.
+def _parsed_options(model: Path, options: tuple[str, ...]) -> dict[str, Any]:
+    """Parses the options after ``--`` as ``run`` does.
 
     Raises:
-        UsageError: it does not understand them, or they name a source.
+        UsageError: ``run`` refuses them, or they name a source.
     """
     from edge_sdk.cli.run import run
 
-    # Below the root's context: click remembers with the command which options are its help.
+    # Below the root's context: click caches the names of the help options with the command.
     root = click.get_current_context().find_root()
     given = run.make_context("run", [str(model), *options], parent=root).params
     if given["camera"] is not None or given["paths"]:
         raise click.UsageError(
-            "behind -- stand further options of run; the camera stands before it: edgecls service "
-            f"install {model} --camera SPEC -- {' '.join(options)}"
+            "--camera or --source after --: expected other options of run there, and the camera before "
+            f"it; type: edgecls service install {model} --camera SPEC -- {' '.join(options)}"
         )
     return given

@@ -14,9 +14,9 @@ from edge_sdk.cli.run_options import parse_camera
 if TYPE_CHECKING:
     from edge_sdk.device.soak import Growth, Sample, SoakReport
 
-# Two megabytes in 100 minutes, 30 in a day: what a board with 512 MB bears until the next update.
+# 2 MB in 100 minutes, 30 MB a day: a board with 512 MB has room for that until the next update.
 _MEMORY_KB = 20.0
-# One in 20 minutes: none at all, within the interval of a short run.
+# One in 20 minutes: indistinguishable from none within the interval of a short run.
 _COUNT = 0.05
 
 
@@ -28,14 +28,14 @@ _COUNT = 0.05
     type=click.FloatRange(min=0, min_open=True),
     default=10.0,
     show_default=True,
-    help="How long; a slow leak needs hours.",
+    help="Duration; a slow leak needs hours.",
 )
 @click.option(
     "--camera",
     metavar="[SPEC]",
     is_flag=False,
     flag_value="auto",
-    help="A camera as for run; without: pictures of noise, as fast as they go.",
+    help="A camera as for run; without: noise pictures at full speed.",
 )
 @click.option("--limit", metavar="N", type=click.IntRange(min=1), help="Stop after so many frames.")
 @click.option(
@@ -44,7 +44,7 @@ _COUNT = 0.05
     type=click.FloatRange(min=0),
     default=_MEMORY_KB,
     show_default=True,
-    help="Memory that may be added per minute.",
+    help="Allowed memory growth per minute.",
 )
 @model_options
 @json_option
@@ -57,11 +57,11 @@ def soak(
     options: ModelOptions,
     as_json: bool,
 ) -> None:
-    """Run for a while and see whether memory, descriptors or threads grow.
+    """Run for a while and measure whether memory, descriptors or threads grow.
 
-    The answers go to JSON lines in a temporary file. Growth is told as a slope with its 95 %
-    interval, after a warm-up: pass where the interval's upper end is within what is allowed, fail
-    (exit code 3) where its lower end is beyond, else inconclusive (4).
+    Answers are written as JSON lines to a temporary file. Growth is reported as a slope with its 95 %
+    interval, after a warm-up: pass if the interval's upper end is within the limit, fail (exit code
+    3) if its lower end is above the limit, else inconclusive (4).
 
     \b
     Example:

@@ -1,1 +1,1 @@
-"""The machine itself: facts, findings, its service, whether it leaks."""
+"""Device operation: ``doctor`` findings, the systemd unit, the soak test."""

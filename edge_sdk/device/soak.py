@@ -1,4 +1,4 @@
-"""Running for hours, to see whether memory, descriptors or threads grow."""
+"""The soak test: runs the loop and measures growth of memory, descriptors and threads."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from edge_sdk.types import Frame
 
 Verdict = Literal["pass", "inconclusive", "fail"]
 
-# Memory is a staircase with plateaus: neighbouring samples say nearly the same, and would make the
-# interval look better than it is. Medians of so many stretches of time are taken instead.
+# Memory grows in steps, so neighbouring samples are correlated and the interval would be too narrow.
+# Medians of this many intervals of time are used instead.
 _STRETCHES = 40
 _ERROR = 0.05
 _FEWEST = 8
@@ -43,15 +43,15 @@ def theil_sen(x: NDArray[np.float64], y: NDArray[np.float64]) -> Slope:
 
     After P. K. Sen, "Estimates of the regression coefficient based on Kendall's tau", JASA 63 (1968).
     The ranks of the interval's ends are exact (Hollander, Wolfe and Chicken, Nonparametric
-    Statistical Methods, section 9.3): at least 95 % for errors that may come in any order, more where
-    values of y are equal. More than 40 points are first made 40 medians of stretches of equal length.
+    Statistical Methods, section 9.3): at least 95 % for exchangeable errors, more if values of y are
+    equal. More than 40 points are first reduced to the medians of 40 groups of equal size.
 
     Args:
-        x: ``(N,)``, rising.
+        x: ``(N,)``, increasing.
         y: ``(N,)``.
 
     Returns:
-        The slope; with fewer than 8 points its interval is without bounds.
+        The slope; with fewer than 8 points its interval is unbounded.
     """
     x, y = _stretches(x, y)
     n = len(x)
@@ -73,11 +73,12 @@ def theil_sen(x: NDArray[np.float64], y: NDArray[np.float64]) -> Slope:
 
 @lru_cache(maxsize=8)
 def _rank(ties: tuple[int, ...]) -> int:
-    """Which of the sorted slopes, counted from either end and from 1, bounds the interval; 0: none.
+    """Rank of the sorted slopes, counted from either end and from 1, that bounds the interval; 0: none.
 
-    Under the true slope all orders of the errors are equally likely, and so many slopes lie below it
-    as an order has inversions. The orders with k inversions are counted by the coefficients of the
-    Gaussian multinomial, the product of (1 - q^i) over all points divided by the same of each tie.
+    Under the true slope all orders of the errors are equally likely, and the number of slopes below it
+    is the number of inversions of the order. The orders with k inversions are counted by the
+    coefficients of the Gaussian multinomial: the product of (1 - q^i) over all points, divided by the
+    same product for each tie.
 
     Args:
         ties: how many points there are at each x.
@@ -123,27 +124,27 @@ def worst(verdicts: list[Verdict]) -> Verdict:
     return next((v for v in order if v in verdicts), "pass")
 
 
-# At the start buffers are made and caches fill; that is no leak.
+# At the start buffers are allocated and caches fill; that is not a leak.
 _WARMUP_SHARE = 0.25
 _WARMUP_MAX_S = 60.0
 _SAMPLES = 2000
-# More than any of these files has.
+# Larger than any of these files.
 _READ_BYTES = 16_384
 GROWING = ("rss_bytes", "private_bytes", "descriptors", "threads")
 _NOISE = 8
 
 
 class Sample(NamedTuple):
-    """What the process, and those it started, hold at one moment.
+    """Resources of the process and its descendants at one moment.
 
     Attributes:
         seconds: since the start.
         frames: classified so far.
         rss_bytes: resident memory of this process.
-        private_bytes: memory of all that is no file's: what a leak adds to.
-        pss_bytes: resident memory of all, what is shared counted in parts; 0 where Linux does not
-            tell. It moves with what else runs on the machine.
-        descriptors, threads: of all.
+        private_bytes: memory of all processes that no file backs, to which a leak adds.
+        pss_bytes: proportional set size of all processes; 0 if Linux does not report it. It depends
+            on what else runs on the machine.
+        descriptors, threads: of all processes.
     """
 
     seconds: float
@@ -157,14 +158,14 @@ class Sample(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Growth:
-    """How one quantity behaved after the warm-up.
+    """Growth of one quantity after the warm-up.
 
     Attributes:
         name: of the field of ``Sample``.
         first, last, highest: its values.
         per_minute: its slope with a 95 % interval.
         per_million: the same per million frames; None without frames.
-        budget: the slope per minute that is allowed; None: it is only told.
+        budget: the allowed slope per minute; None: report only.
         verdict: None without a budget.
     """
 
@@ -180,7 +181,7 @@ class Growth:
 
 @dataclass(frozen=True, slots=True)
 class SoakReport:
-    """What a soak came to; ``pss_bytes`` is the highest after the warm-up."""
+    """The result of a soak test; ``pss_bytes`` is the highest after the warm-up."""
 
     seconds: float
     frames: int
@@ -191,7 +192,7 @@ class SoakReport:
     verdict: Verdict
 
     def to_json(self) -> dict[str, Any]:
-        """The JSON object, ready for ``json.dumps``: an interval without bounds is null."""
+        """The JSON object, ready for ``json.dumps``: an unbounded interval is null."""
         return {
             "schema": 1,
             "type": "soak",
@@ -225,10 +226,10 @@ def _slope_json(slope: Slope | None) -> dict[str, float | None] | None:
 
 
 def judge(samples: Sequence[Sample], budgets: dict[str, float]) -> SoakReport:
-    """What samples say about growth; pure.
+    """Computes growth and verdict from samples.
 
     Args:
-        samples: in the order of time. The first quarter, a minute at most, is warm-up.
+        samples: in order of time. The first quarter, at most a minute, is warm-up.
         budgets: growth allowed per minute, by the name of a field of ``Sample``.
     """
     seconds = samples[-1].seconds if samples else 0.0
@@ -275,23 +276,23 @@ def soak(
     limit: int | None = None,
     tick: Callable[[Sample], None] = lambda _sample: None,
 ) -> list[Sample]:
-    """Runs the loop for a time, and looks at the process meanwhile, 2,000 times at most.
+    """Runs the loop for a time, and samples the process meanwhile, 2,000 times at most.
 
     Args:
         source, classifier, sinks, limit: as for ``run``.
         seconds: how long.
         stop: ends it earlier.
-        statistics: filled as the run goes on.
-        tick: is shown every sample, in another thread.
+        statistics: updated during the run.
+        tick: called with every sample, in another thread.
 
     Raises:
-        UnsupportedSystemError: this is not Linux, whose /proc says what a process holds.
+        UnsupportedSystemError: this is not Linux, whose /proc has the figures.
         Exception: as ``run``.
     """
-    require_linux("watching a process for what it holds", "Run edgecls soak on the device")
+    require_linux("edgecls soak", "Run it on the device")
     live = statistics or LiveStatistics()
     ended = threading.Event()
-    # Made and touched before: what looks for growth must not grow.
+    # Allocated and written before the run: the measurement itself must not grow.
     table = np.full((_SAMPLES, len(Sample._fields)), -1, np.float64)
     until_s = time.monotonic() + seconds
     every_s = max(0.25, 1.05 * seconds / _SAMPLES)
@@ -326,7 +327,7 @@ def soak(
 
 
 class Noise:
-    """A source without end and without a camera: a few pictures of noise, over and over."""
+    """An endless source that needs no camera: a few noise pictures in a loop."""
 
     def __init__(self, width: int = 640, height: int = 480) -> None:
         random = np.random.default_rng(0)
@@ -349,7 +350,7 @@ class Noise:
 
 
 def take_sample(seconds: float, frames: int) -> Sample:
-    """Looks at this process and its descendants, through Linux's ``/proc``."""
+    """Samples this process and its descendants, from Linux's ``/proc``."""
     pids = _family(os.getpid())
     return Sample(
         seconds=seconds,
@@ -385,7 +386,7 @@ def _bytes(path: str, field: str) -> int:
     return 0
 
 
-# Without pathlib, which keeps the parts of every path: what looks for leaks must have none.
+# Without pathlib, which caches the parts of every path: the measurement itself must not grow.
 
 
 def _listed(path: str) -> list[str]:

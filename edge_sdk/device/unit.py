@@ -1,4 +1,4 @@
-"""A systemd unit that keeps ``edgecls run`` alive: its plan and its text."""
+"""A systemd unit that runs ``edgecls run``: its plan and its text."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import edge_sdk
 from edge_sdk.errors import UnitTextError
 
 # Cameras (video), the graphics processor (render), USB devices and the Coral's udev rules (plugdev,
-# and apex for the one on PCIe). systemd starts nothing that names a group which is not there.
+# and apex for the one on PCIe). systemd does not start a unit with a group that does not exist.
 GROUPS = ("video", "render", "plugdev", "apex")
-# What ProtectHome= and PrivateTmp= take away from a service.
+# Hidden from a service by ProtectHome= and PrivateTmp=.
 _HIDDEN = tuple(Path(name) for name in ("/home", "/root", "/run/user", "/tmp", "/var/tmp"))  # noqa: S108
-# A name that is a user's name, too: the dynamic user is called after the unit.
+# Also a valid user name: the dynamic user is named after the unit.
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,30}")
 
 
@@ -26,12 +26,12 @@ class UnitPlan:
 
     Attributes:
         name: of the unit, without ``.service``; of its user and its folders.
-        program: how ``edgecls`` is started: an absolute path, and arguments if need be.
+        program: the command for ``edgecls``: an absolute path, and arguments if needed.
         model: an absolute path.
-        camera: ``--camera``'s word; None: ``$EDGECLS_CAMERA`` in ``environment_file`` says it.
-        options: further words for ``edgecls run``.
+        camera: value of ``--camera``; None: ``$EDGECLS_CAMERA`` in ``environment_file`` sets it.
+        options: further options of ``edgecls run``.
         groups: that the process belongs to; each must exist.
-        visible: folders that it must see though homes and temporary folders are hidden from it.
+        visible: folders to show to it although homes and temporary folders are hidden.
         environment_file: with lines ``NAME=VALUE``, read by systemd as root.
         credentials: ``(id, file)``, given to the process by systemd, below ``credential_path``.
         environment: ``(name, value)``.
@@ -52,32 +52,32 @@ class UnitPlan:
 
     @property
     def command(self) -> tuple[str, ...]:
-        """What systemd starts, word by word."""
+        """The arguments of the process that systemd starts."""
         camera = () if self.camera is None else ("--camera", self.camera)
         return (*self.program, "run", str(self.model), *camera, *self.options)
 
 
 def check_name(name: str) -> str:
-    """The name, if it can be that of a unit and of its user.
+    """Returns the name, if it is valid for a unit and its user.
 
     Raises:
-        UnitTextError: it cannot.
+        UnitTextError: it is not.
     """
     if not _NAME.fullmatch(name):
         raise UnitTextError(
-            f"--name {name!r}: expected at most 31 small letters, digits, - and _, beginning with a "
+            f"--name {name!r}: expected at most 31 lower-case letters, digits, - and _, starting with a "
             "letter, as in edgecls-gate"
         )
     return name
 
 
 def credential_path(name: str, credential: str) -> str:
-    """Where the process finds a credential (systemd.exec(5), LoadCredential=)."""
+    """The path of a credential in the process (systemd.exec(5), LoadCredential=)."""
     return f"/run/credentials/{name}.service/{credential}"
 
 
 def present_groups() -> tuple[str, ...]:
-    """Those of ``GROUPS`` that this machine has."""
+    """Those of ``GROUPS`` that exist on this machine."""
     import grp
 
     here = {group.gr_name for group in grp.getgrall()}
@@ -85,19 +85,19 @@ def present_groups() -> tuple[str, ...]:
 
 
 def program_folders() -> tuple[Path, ...]:
-    """Where this very program lies: its environment, its Python, and a checkout if it is one."""
+    """The folders of this program: its environment, its Python, and a checkout if it is one."""
     folders = (Path(sys.prefix), Path(sys.base_prefix), Path(edge_sdk.__file__).parents[1])
     return tuple(dict.fromkeys(folders))
 
 
 def visible_folders(paths: tuple[Path, ...]) -> tuple[Path, ...]:
-    """The folders that must be shown to a service so that it finds files and folders.
+    """The folders that must be shown to a service so that it can read files and folders.
 
     Args:
-        paths: absolute; of files the folder is meant, so that a file renamed over one is seen.
+        paths: absolute; for a file its folder is shown, so that a replaced file is visible.
 
     Returns:
-        The hidden ones only, none of them within another.
+        Only hidden folders, none of them within another.
     """
     folders = sorted(
         {
@@ -111,15 +111,15 @@ def visible_folders(paths: tuple[Path, ...]) -> tuple[Path, ...]:
 
 
 def is_hidden(path: Path) -> bool:
-    """Whether a service with a home of nobody does not see this."""
+    """Whether this path is hidden from a service by ProtectHome= or PrivateTmp=."""
     return any(path.is_relative_to(folder) for folder in _HIDDEN)
 
 
 def why_unreadable(path: Path, visible: tuple[Path, ...]) -> Path | None:
-    """The first folder or file on the way to ``path`` that a stranger may not pass or read.
+    """The first folder or file on the way to ``path`` that the service's user may not pass or read.
 
-    The process belongs to a user that did not exist before, so what counts is what everybody may do.
-    Above a folder that is shown to it, nothing matters.
+    The process runs as a new dynamic user, so the permissions for others apply. Permissions above a
+    folder in ``visible`` do not matter.
     """
     real = path.resolve()
     shown = [folder for folder in visible if real.is_relative_to(folder)]
@@ -135,18 +135,18 @@ def why_unreadable(path: Path, visible: tuple[Path, ...]) -> Path | None:
     return None
 
 
-# Not the colon, which parts two paths in BindReadOnlyPaths=.
+# Without the colon, which separates two paths in BindReadOnlyPaths=.
 _PLAIN = re.compile(r"[A-Za-z0-9_@+=,./-]+")
 # systemd refuses such a program ("Executable path contains special characters").
 _NOT_IN_PROGRAM = "\"'\\"
-# What EnvironmentFile= takes for a pattern.
+# Characters of a pattern in EnvironmentFile=.
 _PATTERN = "*?[\\"
 
 
 def word(text: str) -> str:
-    """One word of a command line or of a list of paths, quoted where it must be.
+    """Quotes one argument of a command line, or one path of a list, if needed.
 
-    ``%`` begins a specifier and is doubled; ``$`` stays, since commands here begin with ``:``.
+    ``%`` starts a specifier and is doubled; ``$`` is kept, since commands here start with ``:``.
 
     Raises:
         UnitTextError: a line break or another control character, or a name that is not UTF-8.
@@ -159,7 +159,7 @@ def word(text: str) -> str:
 
 
 def command(words: tuple[str, ...]) -> str:
-    """A line for ``ExecStart=``, whose words reach the program as they are.
+    """A line for ``ExecStart=`` whose arguments reach the program unchanged.
 
     Args:
         words: the program's absolute path, then its arguments.
@@ -171,32 +171,32 @@ def command(words: tuple[str, ...]) -> str:
     if any(letter in program for letter in _NOT_IN_PROGRAM):
         raise UnitTextError(
             f"{program}: systemd starts no program with a quote or a backslash in its path; move the "
-            "environment to a folder without one, such as /opt/edgecls"
+            "environment to another folder, such as /opt/edgecls"
         )
-    # The colon switches off what systemd would make of a $ in the words behind.
+    # The colon switches off the expansion of $ in the arguments.
     return " ".join((f":{word(program)}", *map(word, words[1:])))
 
 
 def value(text: str) -> str:
-    """A whole value that systemd takes as it stands, but for specifiers and space around it.
+    """Escapes a value that takes the whole line, without quotes.
 
     Raises:
-        UnitTextError: as ``word``; or it ends with a backslash, or begins or ends with space.
+        UnitTextError: as ``word``; or it ends with a backslash, or starts or ends with space.
     """
     _check(text)
     if text != text.strip() or text.endswith("\\"):
         raise UnitTextError(
-            f"{text!r}: a unit file cannot say a space at the beginning or the end, nor a backslash "
-            "at the end; rename it"
+            f"{text!r}: a unit file cannot contain a value with a space at its start or end, or a "
+            "backslash at its end; rename it"
         )
     return text.replace("%", "%%")
 
 
 def file_name(path: Path) -> str:
-    """A path for ``EnvironmentFile=``, which takes patterns.
+    """A path for ``EnvironmentFile=``, which accepts patterns.
 
     Raises:
-        UnitTextError: as ``value``; or a letter that would make it a pattern.
+        UnitTextError: as ``value``; or a character of a pattern.
     """
     if any(letter in str(path) for letter in _PATTERN):
         raise UnitTextError(
@@ -210,23 +210,23 @@ def _check(text: str) -> None:
         text.encode()
     except UnicodeEncodeError:
         raise UnitTextError(
-            f"{text!r}: a unit file is UTF-8, and this name is not; rename it"
+            f"{text!r}: this name is not valid UTF-8, as a unit file must be; rename it"
         ) from None
     if not text or any(ord(letter) < 32 or ord(letter) == 127 for letter in text):
         raise UnitTextError(
-            f"{text!r}: a unit file cannot say an empty word, a line break or a control character; "
-            "rename it"
+            f"{text!r}: a unit file cannot contain an empty argument, a line break or a control "
+            "character; rename it"
         )
 
 
-# By this line a unit of ours is known: no other is replaced or removed.
+# Marks units of edgecls: no other unit is replaced or removed.
 MARK = "# Written by edgecls service install"
 
 # Video4Linux and media controllers, buffers of the Pi's camera, USB, the Coral on PCIe.
 _DEVICES = ("video4linux", "media", "dma_heap", "usb_device", "apex")
 
 _HARDENING = (
-    # A user that exists while the service runs, and owns nothing but its two folders.
+    # A user that exists while the service runs, and owns only its two folders.
     "DynamicUser=yes",
     "NoNewPrivileges=yes",
     "CapabilityBoundingSet=",
@@ -234,8 +234,8 @@ _HARDENING = (
     "UMask=0077",
     "ProtectSystem=strict",
     "PrivateTmp=yes",
-    # Not PrivateUsers=: in a user namespace of its own the groups below are nobody's.
-    # Not ProcSubset=pid: without /proc/cpuinfo the kernels for Arm are not chosen.
+    # Not PrivateUsers=: in a user namespace the supplementary groups are mapped to nobody.
+    # Not ProcSubset=pid: without /proc/cpuinfo the kernels for Arm are not selected.
     "ProtectProc=invisible",
     "ProtectKernelTunables=yes",
     "ProtectKernelModules=yes",
@@ -248,14 +248,14 @@ _HARDENING = (
     "RestrictNamespaces=yes",
     "RestrictRealtime=yes",
     "RestrictSUIDSGID=yes",
-    # Netlink: libcamera and libusb hear of devices by it.
+    # Netlink: libcamera and libusb use it for device events.
     "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK",
     "SystemCallArchitectures=native",
     "SystemCallFilter=@system-service",
     "SystemCallFilter=~@privileged",
-    # Refused, not killed: a library that asks in vain for a priority goes on without.
+    # Refused, not killed: a library continues without a priority that it may not set.
     "SystemCallErrorNumber=EPERM",
-    # A cage for the devices: no PrivateDevices=, it would take the camera away.
+    # An allow list instead of PrivateDevices=, which would hide the camera.
     "PrivateDevices=no",
     "DevicePolicy=closed",
     *(f"DeviceAllow=char-{kind} rw" for kind in _DEVICES),
@@ -266,11 +266,11 @@ def unit_text(plan: UnitPlan) -> str:
     """The whole file.
 
     Raises:
-        UnitTextError: a path or a word that no unit file can say.
+        UnitTextError: a path or an argument that no unit file can contain.
     """
     sections = (
         (
-            f"{MARK}; edgecls service remove --name {plan.name} takes it away.",
+            f"{MARK}; edgecls service remove --name {plan.name} removes it.",
             f"# To change a setting: sudo systemctl edit {plan.name}",
         ),
         ("[Unit]", *_unit(plan)),
@@ -286,8 +286,8 @@ def _unit(plan: UnitPlan) -> list[str]:
         f"Description={value(f'edgecls run {plan.model.name}')}",
         *(["Wants=network-online.target"] if plan.needs_network else []),
         f"After={network}",
-        # Never given up: a disk with room again, a camera that is plugged in again or a broker's new
-        # certificate must not wait for a person who types reset-failed.
+        # No start limit: after a disk has space again, or a camera is plugged in again, the service
+        # must start without a manual reset-failed.
         "StartLimitIntervalSec=0",
     ]
 
@@ -298,18 +298,18 @@ def _service(plan: UnitPlan) -> list[str]:
         "Type=notify",
         f"ExecStart={command(plan.command)}",
         "ExecReload=/bin/kill -HUP $MAINPID",
-        # The process tells its camera's child to end; it must not hear of it twice.
+        # The process stops its camera's child itself; the child must not get a second signal.
         "KillMode=mixed",
         "TimeoutStartSec=90",
         "TimeoutStopSec=10",
-        # Fed while the loop gets on, see edge_sdk.loop.service.
+        # Notified while the loop makes progress, see edge_sdk.loop.service.
         "WatchdogSec=30",
         "Restart=on-failure",
-        # Without a limit, half a minute keeps a start that fails at once to some 5 % of a Pi's core.
-        # Not RestartSteps=: it counts all restarts since a person started the unit, so that after some
-        # months every lost camera would cost the longest pause. Before systemd 254 there is none.
+        # Without a start limit, 30 s keep a start that fails at once to about 5 % of a Pi's core.
+        # Not RestartSteps=: it counts all restarts since the last manual start, so that after months
+        # every lost camera would cost the longest pause; and systemd before 254 does not have it.
         "RestartSec=30",
-        # A wrong option and a bad model do not mend themselves.
+        # A wrong option and a bad model need a user.
         "RestartPreventExitStatus=2 7",
         f"StateDirectory={folder}",
         f"CacheDirectory={folder}",
@@ -321,7 +321,7 @@ def _service(plan: UnitPlan) -> list[str]:
         "StandardOutput=journal",
         "StandardError=journal",
         f"SyslogIdentifier={plan.name}",
-        # The rest is for whoever wants to log in and see why.
+        # The rest is left for a login to diagnose a problem.
         "MemoryMax=75%",
         "TasksMax=128",
         *([f"SupplementaryGroups={' '.join(plan.groups)}"] if plan.groups else []),
@@ -338,6 +338,6 @@ def _environment_file(plan: UnitPlan) -> str:
 def _homes(plan: UnitPlan) -> list[str]:
     if not plan.visible:
         return ["ProtectHome=yes"]
-    # Folders and not files: a model renamed over the old one must be seen.
+    # Folders, not files: a model renamed over the old one must be visible.
     paths = " ".join(word(str(folder)) for folder in plan.visible)
     return ["ProtectHome=tmpfs", f"BindReadOnlyPaths={paths}"]

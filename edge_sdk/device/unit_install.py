@@ -1,4 +1,4 @@
-"""A systemd unit put in place and taken away: from what a user asks for to ``systemctl``."""
+"""Installs and removes a systemd unit: from the user's options to ``systemctl``."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ if TYPE_CHECKING:
     from edge_sdk.vision.preprocess import Crop
 
 CAMERA_VARIABLE = "EDGECLS_CAMERA"
-_EMPTIED = (Path("/tmp"), Path("/var/tmp"))  # noqa: S108  # when the machine starts
+_EMPTIED = (Path("/tmp"), Path("/var/tmp"))  # noqa: S108  # at boot
 _STARTER = "from host_tools.cli import main; main(prog_name='edgecls')"
 
 
 class Described(NamedTuple):
-    """What must be said of a foreign model, see ``Artifact.open``."""
+    """The description of a third-party model, see ``Artifact.open``."""
 
     labels: Path | None = None
     normalize: str | None = None
@@ -58,15 +58,15 @@ class Described(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class UnitRequest:
-    """What was typed.
+    """The options of ``edgecls service install``.
 
     Attributes:
         name: of the unit.
-        model: perhaps relative.
-        camera: as for ``run``; None: not said.
-        options: further words for ``run``, which it has understood.
-        environment_file, mqtt_credentials, web_token: files, perhaps relative.
-        described: what ``options`` say of the model.
+        model: may be relative.
+        camera: as for ``run``; None: not given.
+        options: further options of ``run``, already validated.
+        environment_file, mqtt_credentials, web_token: files, may be relative.
+        described: description of the model in ``options``.
         mqtt, webhook: the URLs in ``options``.
         written: files and folders in ``options`` that ``run`` would write.
     """
@@ -85,17 +85,17 @@ class UnitRequest:
 
 
 def plan(request: UnitRequest) -> tuple[UnitPlan, tuple[str, ...]]:
-    """Makes every path absolute, and sees to it that the unit's user can read what it needs.
+    """Makes every path absolute, and checks that the unit's user can read the files it needs.
 
     Returns:
-        The plan, and notes for whoever asked.
+        The plan, and notes for the user.
 
     Raises:
         ArtifactError: the model is missing, bad, or not described.
-        SourceSpecError: the camera is none.
-        SinkSpecError: a secret where everybody could read it.
-        UnitTextError: a name or a path that a unit cannot have.
-        UnitAccessError: a file that is not there, or that the unit's user could not read.
+        SourceSpecError: the camera is invalid.
+        SinkSpecError: a secret that every user could read.
+        UnitTextError: a name or a path that a unit cannot contain.
+        UnitAccessError: a file that does not exist, or that the unit's user could not read.
         UnsupportedSystemError: this is not Linux.
     """
     require_linux("a service of systemd", "Type the command on the device")
@@ -107,7 +107,7 @@ def plan(request: UnitRequest) -> tuple[UnitPlan, tuple[str, ...]]:
     Artifact.open(model, **request.described._asdict()).require_described()
     camera = _camera(request)
     _refuse_secrets(request)
-    _refuse_elsewhere(request)
+    _refuse_outside_paths(request)
     options = _options(request)
     starts = program()
     needed = [model, *_files(request), *program_folders(), *map(Path, starts[:1])]
@@ -142,16 +142,16 @@ def plan(request: UnitRequest) -> tuple[UnitPlan, tuple[str, ...]]:
 
 
 def program() -> tuple[str, ...]:
-    """How this ``edgecls`` is started.
+    """The command that starts this ``edgecls``.
 
     Raises:
-        UnitAccessError: it is installed for this user alone (``pip install --user``).
+        UnitAccessError: it is installed for this user only (``pip install --user``).
     """
     if Path(edge_sdk.__file__).is_relative_to(site.getusersitepackages()):
         raise UnitAccessError(
-            f"edgecls lies in {site.getusersitepackages()}, where Python looks for one user's packages "
-            "only, and the service has another user. Type: sudo python3 -m venv --system-site-packages "
-            "/opt/edgecls/env && sudo /opt/edgecls/env/bin/pip install 'edgecls[pi]'"
+            f"edgecls is installed in {site.getusersitepackages()}, for this user only, and the service "
+            "runs as another user. Type: sudo python3 -m venv --system-site-packages /opt/edgecls/env && "
+            "sudo /opt/edgecls/env/bin/pip install 'edgecls[pi]'"
         )
     beside = Path(sys.executable).with_name("edgecls")
     if beside.is_file():
@@ -161,24 +161,24 @@ def program() -> tuple[str, ...]:
 
 
 def _camera(request: UnitRequest) -> str | None:
-    """The camera's word with an absolute path in it; None: the environment file says it."""
+    """The value of ``--camera`` with an absolute path; None: the environment file sets it."""
     file = request.environment_file
     if request.camera is None:
         lines = [] if file is None else _lines(_existing(file))
-        told = any(line.strip().startswith(f"{CAMERA_VARIABLE}=") for line in lines)
-        return None if told else "auto"
+        is_set = any(line.strip().startswith(f"{CAMERA_VARIABLE}=") for line in lines)
+        return None if is_set else "auto"
     if request.camera.startswith("@"):
         raise SourceSpecError(
-            f"--camera {request.camera}: a unit's user reads no file of yours. Write "
-            f"{CAMERA_VARIABLE}=URL into a file of root's (chmod 600), and give --environment-file FILE "
-            "in place of --camera"
+            f"--camera {request.camera}: the service's user cannot read your files. Write "
+            f"{CAMERA_VARIABLE}=URL into a file owned by root (chmod 600), and give --environment-file "
+            "FILE in place of --camera"
         )
     spec = parse_source(request.camera)
     if spec.kind == "stream" and holds_secret(request.camera):
         raise SourceSpecError(
-            f"--camera {redact(request.camera)}: every user of this machine can read what a unit "
-            f"starts, so a password has no place in it. Write {CAMERA_VARIABLE}=URL into a file of "
-            "root's (chmod 600), and give --environment-file FILE in place of --camera"
+            f"--camera {redact(request.camera)}: every user of this machine can read a unit's command, "
+            f"so it must not contain a password. Write {CAMERA_VARIABLE}=URL into a file owned by root "
+            "(chmod 600), and give --environment-file FILE in place of --camera"
         )
     if spec.kind != "fake":
         return request.camera
@@ -189,43 +189,43 @@ def _camera(request: UnitRequest) -> str | None:
 def _refuse_secrets(request: UnitRequest) -> None:
     if request.webhook is not None and holds_secret(request.webhook):
         raise SinkSpecError(
-            "--webhook: its URL holds a secret, and every user of this machine can read what a unit "
-            "starts. Write EDGECLS_WEBHOOK_TOKEN=... into a file of root's (chmod 600), and give "
+            "--webhook: its URL contains a secret, and every user of this machine can read a unit's "
+            "command. Write EDGECLS_WEBHOOK_TOKEN=... into a file owned by root (chmod 600), and give "
             "--environment-file FILE"
         )
     if request.mqtt is None:
         if request.mqtt_credentials is not None:
-            raise SinkSpecError("--mqtt-credentials are for a broker; add -- --mqtt mqtt://BROKER")
+            raise SinkSpecError("--mqtt-credentials needs a broker; add -- --mqtt mqtt://BROKER")
         return
     if "@" in urlsplit(request.mqtt).netloc or "credentials" in dict(_query(request.mqtt)):
         raise SinkSpecError(
-            "--mqtt: a unit's user reads no file of yours, and everybody reads what a unit starts. "
-            "Write name and password into a file of root's (a line each, chmod 600), and give "
-            "--mqtt-credentials FILE"
+            "--mqtt: its URL contains credentials. Every user of this machine can read a unit's "
+            "command, and the service's user cannot read your files. Write name and password into a "
+            "file owned by root (one per line, chmod 600), and give --mqtt-credentials FILE"
         )
 
 
-def _refuse_elsewhere(request: UnitRequest) -> None:
+def _refuse_outside_paths(request: UnitRequest) -> None:
     state = Path("/var/lib") / request.name
     for path in request.written:
         if path.is_absolute() and not path.is_relative_to(state):
             raise UnitAccessError(
-                f"{path}: the service may write below {state} alone; give a relative path, which lies "
-                f"there, such as {path.name}"
+                f"{path}: the service may write only below {state}; give a path relative to it, such as "
+                f"{path.name}"
             )
 
 
 def _options(request: UnitRequest) -> tuple[str, ...]:
-    """The words with absolute paths, and with where systemd puts the credentials."""
+    """The options with absolute paths, and with systemd's path of the credentials."""
     words = list(request.options)
     labels, url = request.described.labels, request.mqtt
     if labels is not None:
         words = _replaced(words, "--labels", str(labels), str(labels.absolute()))
     if url is not None and request.mqtt_credentials is not None:
-        told = (
+        complete = (
             f"{url}{'&' if '?' in url else '?'}credentials={credential_path(request.name, 'mqtt')}"
         )
-        words = _replaced(words, "--mqtt", url, told)
+        words = _replaced(words, "--mqtt", url, complete)
     return tuple(words)
 
 
@@ -257,7 +257,7 @@ def _lines(path: Path) -> list[str]:
 def _existing(path: Path) -> Path:
     if not path.is_file():
         raise UnitAccessError(
-            f"{path}: there is no such file, or this user may not see it; make it, or try with sudo"
+            f"{path}: no such file, or this user may not read its folder; create it, or use sudo"
         )
     return path.absolute()
 
@@ -267,8 +267,8 @@ def _check_readable(path: Path, visible: tuple[Path, ...]) -> None:
         step = why_unreadable(path, visible)
     except OSError as error:
         raise UnitAccessError(
-            f"{path}: cannot be looked at ({error.strerror}); expected a file or folder that everybody "
-            "may read"
+            f"{path}: cannot be read ({error.strerror}); expected a file or folder that every user may "
+            "read"
         ) from error
     if step is None:
         return
@@ -280,29 +280,29 @@ def _check_readable(path: Path, visible: tuple[Path, ...]) -> None:
     else:
         hint = f"type: sudo chmod o+{letters} {step}"
     raise UnitAccessError(
-        f"{path}: the service has a user of its own, who may not read {step}; {hint}"
+        f"{path}: the service runs as its own user, who may not read {step}; {hint}"
     )
 
 
 def _notes(planned: UnitPlan) -> Iterator[str]:
     for folder in planned.visible:
         if any(folder.is_relative_to(place) for place in _EMPTIED):
-            yield f"{folder} is emptied when the machine starts; better a folder such as /opt/edgecls"
+            yield f"{folder} is emptied at boot; use a folder such as /opt/edgecls"
         elif folder.parent in (Path("/home"), Path("/")):
-            yield f"the service can read all that everybody may read in {folder}"
+            yield f"the service can read all world-readable files in {folder}"
     if "video" not in planned.groups:
-        yield "there is no group video here, so no camera may be opened; install on the device itself"
+        yield "there is no group video here, so no camera can be opened; install on the device itself"
 
 
-# Type=notify: a start is waited for until the camera is open; see TimeoutStartSec= in the unit.
+# Type=notify: systemctl waits until the camera is open; see TimeoutStartSec= in the unit.
 _SECONDS = 120.0
-# In this order: what a service with a dynamic user leaves, and the link to it.
+# Folders of a service with a dynamic user, each before the link to it.
 _DATA = ("var/lib/private/{}", "var/lib/{}", "var/cache/private/{}", "var/cache/{}")
 
 
 @dataclass(frozen=True, slots=True)
 class CommandResult:
-    """What ``systemctl`` said: its exit status and its words."""
+    """Exit status and output of ``systemctl``."""
 
     status: int
     printed: str
@@ -319,24 +319,24 @@ def _systemctl(words: Sequence[str]) -> CommandResult:
         )
     except FileNotFoundError as error:
         raise SystemdNotFoundError(
-            "there is no systemctl on this machine, hence no systemd to install a service for; "
-            "expected a system such as Raspberry Pi OS. See what it would be with --dry-run"
+            "there is no systemctl on this machine; expected a system with systemd, such as Raspberry Pi "
+            "OS. To print the unit, add --dry-run"
         ) from error
     except subprocess.TimeoutExpired as error:
         raise SystemctlError(
-            f"systemctl {' '.join(words)} did not end within {_SECONDS:g} s; look at systemctl status"
+            f"systemctl {' '.join(words)} did not end within {_SECONDS:g} s; type: systemctl status"
         ) from error
-    told = done.stderr if done.returncode else done.stdout
-    return CommandResult(done.returncode, told.decode(errors="replace").strip())
+    output = done.stderr if done.returncode else done.stdout
+    return CommandResult(done.returncode, output.decode(errors="replace").strip())
 
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """The machine that a unit is installed on; tests have one in a folder.
+    """The machine that a unit is installed on; tests use a folder.
 
     Attributes:
-        root: in front of every path of the unit and its data.
-        systemctl: runs it with these words.
+        root: prefix of every path of the unit and its data.
+        systemctl: runs systemctl with these arguments.
     """
 
     root: Path = Path("/")
@@ -344,7 +344,7 @@ class Host:
 
     @property
     def boots_with_systemd(self) -> bool:
-        """Whether systemd runs here at this moment: not in a chroot or a container; sd_booted(3)."""
+        """Whether systemd is running: not in a chroot or a container; sd_booted(3)."""
         return (self.root / "run/systemd/system").is_dir()
 
     def unit(self, name: str) -> Path:
@@ -352,7 +352,7 @@ class Host:
         return self.root / "etc/systemd/system" / f"{name}.service"
 
     def check_root(self, instead: str) -> None:
-        """Raises where this user may not install units.
+        """Checks that this user may install units.
 
         Args:
             instead: the command to type.
@@ -363,23 +363,23 @@ class Host:
         folder = self.unit("x").parent
         if not os.access(folder if folder.exists() else self.root, os.W_OK):
             raise UnitAccessError(
-                f"{folder} may not be written to by this user; installing and removing a service takes "
-                f"root. Type: {instead}"
+                f"{folder}: this user may not write there; installing and removing a service needs root. "
+                f"Type: {instead}"
             )
 
 
 def install(host: Host, name: str, text: str, *, start: bool = True) -> bool:
-    """Writes the unit, switches it on for every boot, and starts it, or anew if it runs.
+    """Writes the unit, enables it at boot, and starts or restarts it.
 
     Returns:
-        Whether it was started; False where systemd does not run here, or with ``start=False``.
+        Whether it was started; False if systemd is not running, or with ``start=False``.
 
     Raises:
-        UnitNotFoundError: another unit of this name is there, and not by us.
+        UnitNotFoundError: a unit of this name exists that edgecls did not write.
         SystemdNotFoundError: there is no systemctl.
-        SystemctlError: it refused; the unit is gone again, or the one before it is back, unless it
-            was only the start that failed.
-        WriteError: no room, or no permission.
+        SystemctlError: it failed; the unit is removed, or the previous one restored, unless only the
+            start failed.
+        WriteError: no space, or no permission.
     """
     path = host.unit(name)
     before = _ours(path) if path.exists() else None
@@ -396,24 +396,24 @@ def install(host: Host, name: str, text: str, *, start: bool = True) -> bool:
         raise
     if not (start and host.boots_with_systemd):
         return False
-    host.systemctl(("reset-failed", f"{name}.service"))  # one that gave up may try again
+    host.systemctl(("reset-failed", f"{name}.service"))  # clears the state of a failed unit
     _must(host, "restart", f"{name}.service")
     return True
 
 
 def remove(host: Host, name: str, *, purge: bool = False) -> tuple[Path, ...]:
-    """Stops the unit, switches it off and deletes it; a unit of somebody else is left alone.
+    """Stops, disables and deletes the unit; refuses a unit that edgecls did not write.
 
     Args:
-        host: where.
-        name: which.
-        purge: also what the service wrote: spools, logs, pictures, memories of models.
+        host: the machine.
+        name: of the unit.
+        purge: also delete the service's data: spools, logs, pictures, copies of models.
 
     Returns:
-        What it left behind: data, and changes made with ``systemctl edit``.
+        What is kept: data, and changes made with ``systemctl edit``.
 
     Raises:
-        UnitNotFoundError: there is none, or it is not ours.
+        UnitNotFoundError: there is none, or edgecls did not write it.
         SystemctlError: it cannot be stopped.
         WriteError: something cannot be deleted.
     """
@@ -427,28 +427,28 @@ def remove(host: Host, name: str, *, purge: bool = False) -> tuple[Path, ...]:
             folder.unlink() if folder.is_symlink() else shutil.rmtree(folder)
     except OSError as error:
         raise WriteError(
-            f"{error.filename}: cannot be deleted ({error.strerror}); delete it by hand"
+            f"{error.filename}: cannot be deleted ({error.strerror}); delete it manually"
         ) from error
     if running:
         _must(host, "daemon-reload")
-        host.systemctl(("reset-failed", f"{name}.service"))  # fails where nothing had failed
+        host.systemctl(("reset-failed", f"{name}.service"))  # fails if the unit had not failed
     changes = path.with_name(f"{path.name}.d")
     left = [folder for folder in _data(host, name) if not folder.is_symlink()]
     return (*left, *([changes] if changes.is_dir() else []))
 
 
 def show(host: Host, name: str, keys: Sequence[str]) -> dict[str, str]:
-    """What systemd knows of a unit, by property.
+    """The properties of a unit, from systemd.
 
     Raises:
-        SystemdNotFoundError: systemd does not run here.
+        SystemdNotFoundError: systemd is not running here.
     """
     words = [word for key in keys for word in ("-p", key)]
     answer = host.systemctl(("show", f"{name}.service", *words))
     if answer.status:
         raise SystemdNotFoundError(
             f"systemd does not answer ({answer.printed.splitlines()[0] if answer.printed else ''}); "
-            "expected a machine that was started by it. In a container, look at the process itself"
+            "expected a machine that was booted with it. In a container, check the process itself"
         )
     return dict(line.split("=", 1) for line in answer.printed.splitlines() if "=" in line)
 
@@ -462,21 +462,19 @@ def _must(host: Host, *words: str) -> None:
 
 
 def _ours(path: Path) -> str:
-    """The text of a unit of ours."""
+    """The text of a unit that edgecls wrote."""
     try:
         text = path.read_text("utf-8", errors="replace")
     except FileNotFoundError:
         raise UnitNotFoundError(
-            f"there is no {path}; install it with edgecls service install MODEL, or give the --name "
-            "that it was installed with"
+            f"there is no {path}; type: edgecls service install MODEL, or give the --name that it was "
+            "installed with"
         ) from None
     except OSError as error:
-        raise UnitAccessError(
-            f"{path}: cannot be read ({error.strerror}); try with sudo"
-        ) from error
+        raise UnitAccessError(f"{path}: cannot be read ({error.strerror}); use sudo") from error
     if not text.startswith(MARK):
         raise UnitNotFoundError(
-            f"{path} was not written by edgecls, and is left alone; choose another --name"
+            f"{path} was not written by edgecls, and is not changed; choose another --name"
         )
     return text
 

@@ -1,4 +1,4 @@
-"""How a unit is, in words."""
+"""The state of a unit, as text and JSON."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ _KEYS = (
 )
 # Of edgecls itself, then systemd's own (systemd.exec(5), "Process exit codes").
 _MEANINGS = {
-    1: "it went wrong",
-    2: "a wrong option, or there is no model file",
+    1: "an error",
+    2: "a wrong option, or no model file",
     5: "a package, the Edge TPU or the camera is missing",
     6: "the camera was lost and did not come back",
     7: "the model file is bad",
     200: "its working folder is missing",
     203: "the program is missing or may not be started",
     216: "one of its groups does not exist",
-    226: "a folder that it should see does not exist",
+    226: "a folder that it needs does not exist",
     243: "a file with credentials is missing",
 }
 _RESULTS = {
-    "watchdog": "it hung, and was ended after 30 s without a sign of life",
-    "timeout": "it did not start, or did not end, in time",
-    "oom-kill": "there was too little memory",
-    "start-limit-hit": "it was started too often in a short time, and is given up",
+    "watchdog": "it hung, and was killed by the watchdog after 30 s",
+    "timeout": "it did not start, or did not stop, in time",
+    "oom-kill": "it ran out of memory",
+    "start-limit-hit": "it was started too often in a short time",
     "resources": "systemd could not set it up",
     "core-dump": "it crashed",
     "signal": "it was killed",
@@ -40,18 +40,18 @@ _RESULTS = {
 
 @dataclass(frozen=True, slots=True)
 class UnitState:
-    """What systemd says of a unit.
+    """The state of a unit, from systemd.
 
     Attributes:
         name: of the unit.
         installed: whether there is one.
-        state: ``running``, ``starting``, ``waiting`` (to be started again), ``stopped``, ``failed``.
-        at_boot: whether it starts with the machine.
-        since: when it became what it is, as systemd writes it; empty: unknown.
-        restarts: since it was started by hand or with the machine.
-        exit_code: of the last process that ended; 0 if none did, or it ended well.
-        reason: why it is not running, or ran into trouble before; empty: nothing known.
-        says: its own line: frames, rate, what it sees.
+        state: ``running``, ``starting``, ``waiting`` (for a restart), ``stopped``, ``failed``.
+        at_boot: whether it starts at boot.
+        since: when it entered this state, as systemd writes it; empty: unknown.
+        restarts: since it was started by a user or at boot.
+        exit_code: of the last process that ended; 0 if none did, or it succeeded.
+        reason: why it is not running, or failed before; empty: unknown.
+        says: its status line: frames, rate, label.
         memory_bytes: of all its processes; None: unknown.
     """
 
@@ -68,7 +68,7 @@ class UnitState:
 
     @property
     def is_running(self) -> bool:
-        """Whether it does its work at this moment."""
+        """Whether it is running."""
         return self.state == "running"
 
     def to_json(self) -> dict[str, Any]:
@@ -76,7 +76,7 @@ class UnitState:
         return {"schema": SCHEMA, "type": "service", **to_plain(self)}
 
     def sentences(self) -> list[str]:
-        """For people, what matters first."""
+        """The state as lines of text, the most important first."""
         if not self.installed:
             return [f"{self.name} is not installed; type: edgecls service install MODEL --camera"]
         since = f" since {self.since}" if self.since and self.is_running else ""
@@ -84,17 +84,18 @@ class UnitState:
         if self.reason:
             lines[0] += f": {self.reason}" if not self.is_running else f"; before, {self.reason}"
         if self.says and self.is_running:
-            lines.append(f"it says: {self.says}")
+            lines.append(f"status: {self.says}")
         if self.restarts:
-            lines.append(f"it was started again {self.restarts} times")
+            lines.append(f"restarts: {self.restarts}")
         if self.memory_bytes is not None:
-            lines.append(f"it takes {size_text(self.memory_bytes)} of memory")
-        boot = (
-            "it starts with the machine" if self.at_boot else "it does not start with the machine"
+            lines.append(f"memory: {size_text(self.memory_bytes)}")
+        lines.append(
+            "it starts at boot"
+            if self.at_boot
+            else f"it does not start at boot; type: sudo systemctl enable {self.name}"
         )
-        lines.append(boot if self.at_boot else f"{boot}; type: sudo systemctl enable {self.name}")
         if not self.is_running:
-            lines.append(f"its last words: journalctl -u {self.name} -n 50 --no-pager")
+            lines.append(f"its log: journalctl -u {self.name} -n 50 --no-pager")
             lines.append(
                 f"to try again: sudo systemctl reset-failed {self.name}; "
                 f"sudo systemctl start {self.name}"
@@ -105,17 +106,17 @@ class UnitState:
 _STATES = {
     "running": "running",
     "starting": "starting; its camera is not open yet",
-    "waiting": "not running, and will be started again within half a minute",
+    "waiting": "not running; it restarts within 30 s",
     "stopped": "stopped",
-    "failed": "not running, and will not be started again",
+    "failed": "not running, and not restarted",
 }
 
 
 def unit_state(host: Host, name: str) -> UnitState:
-    """Asks systemd.
+    """Reads the state from systemd.
 
     Raises:
-        SystemdNotFoundError: it does not run here.
+        SystemdNotFoundError: systemd is not running here.
     """
     found = show(host, name, _KEYS)
     exit_code = _number(found.get("ExecMainStatus")) or 0
@@ -130,7 +131,7 @@ def unit_state(host: Host, name: str) -> UnitState:
         exit_code=exit_code,
         reason=_reason(found.get("LoadState", ""), found.get("Result", ""), exit_code),
         says=found.get("StatusText", ""),
-        # Without memory control groups, as Raspberry Pi OS starts, systemd says 2^64 - 1.
+        # Without memory control groups, the default of Raspberry Pi OS, systemd reports 2^64 - 1.
         memory_bytes=memory if memory is not None and memory < 1 << 62 else None,
     )
 

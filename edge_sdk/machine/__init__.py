@@ -1,1 +1,1 @@
-"""What a machine says about itself: board, clocks, temperature, power; for reports and findings."""
+"""Facts about the machine: board, clocks, temperature, power, load; for reports and findings."""

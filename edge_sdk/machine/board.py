@@ -1,4 +1,4 @@
-"""The machine itself: its files and commands, its name, processor, cores, and whether it is emulated."""
+"""The machine: its files and commands, its name, processor and cores, emulation and containers."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _SECONDS = 5.0
-_LONGEST_BYTES = 1_000_000  # a file of /proc or /sys has no size that could be asked for first
+_LONGEST_BYTES = 1_000_000  # files of /proc and /sys report no size
 
 
 def _output(command: Sequence[str]) -> str | None:
-    """What a command prints; None where it is missing, fails or hangs."""
+    """The output of a command; None if it is missing, fails or hangs."""
     try:
         done = subprocess.run(
             list(command),
@@ -35,9 +35,9 @@ class System:
     """Where facts about a machine are read.
 
     Attributes:
-        root: in front of every absolute path: ``/``, or a folder that looks like a machine.
-        output: runs a command and gives what it prints, or None where it is missing, fails or
-            takes longer than five seconds.
+        root: prefix of every absolute path: ``/``, or a folder with the files of a machine.
+        output: runs a command and returns its output, or None if it is missing, fails or takes longer
+            than five seconds.
     """
 
     root: Path = Path("/")
@@ -48,9 +48,9 @@ class System:
         return self.root / absolute.lstrip("/")
 
     def text(self, absolute: str) -> str | None:
-        """The stripped text of a small file; None where it cannot be read.
+        """The stripped text of a small file; None if it cannot be read.
 
-        Device trees end their strings with NUL, which is left out.
+        Device trees end their strings with NUL, which is removed.
         """
         try:
             with self.path(absolute).open("rb") as file:
@@ -60,7 +60,7 @@ class System:
         return data.decode(errors="replace").replace("\0", "").strip()
 
     def number(self, absolute: str) -> float | None:
-        """The number that a file holds; None where there is none, or none that is finite."""
+        """The number in a file; None if there is none, or it is not finite."""
         try:
             number = float(self.text(absolute) or "")
         except ValueError:
@@ -78,14 +78,14 @@ class System:
 
 _DEVICE_TREE = ("/proc/device-tree/model", "/sys/firmware/devicetree/base/model")
 _DMI = "/sys/class/dmi/id"
-# What vendors leave in their tables where a name should be.
+# Placeholders that vendors leave in firmware tables.
 _FILLERS = re.compile(
     r"to be filled|default string|system (product|manufacturer)|o\.e\.m|not (specified|applicable)"
     r"|^none$|^unknown$",
     re.IGNORECASE,
 )
 _LONGEST = 120
-# A 64-bit Arm kernel says numbers instead of names. The names are those of lscpu (util-linux,
+# A 64-bit Arm kernel reports numbers instead of names. The names are those of lscpu (util-linux,
 # sys-utils/lscpu-arm.c), for the implementer 0x41 (Arm) and the parts found on boards.
 _ARM_PARTS = {
     0xB76: "ARM1176",
@@ -114,7 +114,7 @@ _ARM_PARTS = {
 
 
 def board_name(system: System) -> str | None:
-    """The board as its device tree or its firmware calls it; None where neither does."""
+    """The name of the board in its device tree or firmware; None if neither has one."""
     for file in _DEVICE_TREE:
         if name := one_line(system.text(file)):
             return name
@@ -127,7 +127,7 @@ def board_name(system: System) -> str | None:
 
 
 def cpu_name(system: System) -> str | None:
-    """The processor as ``/proc/cpuinfo`` calls it; None where it does not say.
+    """The name of the processor in ``/proc/cpuinfo``; None if there is none.
 
     Cores of several kinds are counted: ``4 × Cortex-A55, 2 × Cortex-A76``.
     """
@@ -143,7 +143,7 @@ def cpu_name(system: System) -> str | None:
 
 
 def core_count(system: System) -> int:
-    """Cores that are switched on, at least 1."""
+    """Number of online cores, at least 1."""
     listed = one_line(system.text("/sys/devices/system/cpu/online")) or ""
     counted = 0
     for part in listed.split(","):
@@ -163,7 +163,7 @@ def operating_system(system: System) -> str | None:
 
 
 def cpu_flags(system: System) -> frozenset[str]:
-    """What the first core can do, by the names of ``/proc/cpuinfo``."""
+    """Features of the first core, by the names of ``/proc/cpuinfo``."""
     flags = _values(system, "flags") or _values(system, "Features")
     return frozenset(flags[0].split()) if flags else frozenset()
 
@@ -174,7 +174,7 @@ def cpu_vendors(system: System) -> frozenset[str]:
 
 
 def one_line(text: str | None) -> str | None:
-    """``text`` fit to stand in a report: printable, one line, not endless; None where empty."""
+    """``text`` for a report: printable, one line, of limited length; None if empty."""
     if text is None:
         return None
     shown = "".join(
@@ -198,7 +198,7 @@ def _arm_cores(system: System) -> list[str]:
 
 
 def _values(system: System, key: str) -> list[str]:
-    """Of one key of ``/proc/cpuinfo``, core by core."""
+    """The values of one key of ``/proc/cpuinfo``, core by core."""
     found = []
     for line in (system.text("/proc/cpuinfo") or "").splitlines():
         name, colon, value = line.partition(":")
@@ -209,7 +209,7 @@ def _values(system: System, key: str) -> list[str]:
 
 _X86 = ("x86_64", "amd64", "i386", "i486", "i586", "i686")
 _ARM = ("aarch64", "arm64", "armv6l", "armv7l", "armv8l")
-# What firmware tables of guests say: systemd's src/basic/virt.c.
+# Vendor names in firmware tables of guests: systemd's src/basic/virt.c.
 _GUESTS = (
     ("KVM", "kvm"),
     ("QEMU", "qemu"),
@@ -230,17 +230,17 @@ _GUESTS = (
 
 
 def emulator(system: System, architecture: str) -> str | None:
-    """What translates the instructions of this process, such as ``qemu-aarch64``; None: nothing.
+    """The emulator that runs this process, such as ``qemu-aarch64``; None: none.
 
-    User-mode QEMU shows its guest a made-up ``/proc/self/exe``, but not the same link of a thread
-    (``linux-user/syscall.c``, ``is_proc_myself``), nor, in most versions, a ``/proc/cpuinfo`` of
-    its own: a host's processor of another kind gives it away.
+    User-mode QEMU replaces ``/proc/self/exe`` for its guest, but not the same link of a thread
+    (``linux-user/syscall.c``, ``is_proc_myself``), nor, in most versions, ``/proc/cpuinfo``: a host
+    processor of another architecture reveals it.
 
     Args:
-        system: where to look.
-        architecture: of the process, as ``platform.machine()`` says.
+        system: the machine.
+        architecture: of the process, from ``platform.machine()``.
     """
-    # Threads, not their links: a pattern finds no link to what cannot be seen from here.
+    # Matches threads, not their exe links: a glob omits links with an invisible target.
     for task in system.paths("/proc/self/task/[0-9]*"):
         try:
             name = (task / "exe").readlink().name
@@ -260,23 +260,23 @@ def emulator(system: System, architecture: str) -> str | None:
 
 
 def hypervisor(system: System) -> str | None:
-    """What the machine is a guest of, such as ``kvm``; None: nothing that shows."""
+    """The hypervisor of the machine, such as ``kvm``; None: none detected."""
     if kind := one_line(system.text("/sys/hypervisor/type")):
         return kind
     board = board_name(system) or ""
-    told = f"{board} {one_line(system.text('/sys/class/dmi/id/bios_vendor')) or ''}"
+    names = f"{board} {one_line(system.text('/sys/class/dmi/id/bios_vendor')) or ''}"
     for sign, name in _GUESTS:
-        if sign in told:
+        if sign in names:
             return name
     if node := one_line(system.text("/proc/device-tree/hypervisor/compatible")):
         return node
     if system.path("/proc/device-tree/fw-cfg").exists() or "linux,dummy-virt" in board:
         return "qemu"
-    return "a hypervisor that gives no name" if "hypervisor" in cpu_flags(system) else None
+    return "an unnamed hypervisor" if "hypervisor" in cpu_flags(system) else None
 
 
 def container(system: System) -> str | None:
-    """The container that the process is in, such as ``docker``; None: none that shows."""
+    """The container of the process, such as ``docker``; None: none detected."""
     if system.path("/run/.containerenv").exists():
         return "podman"
     if system.path("/.dockerenv").exists():

@@ -1,4 +1,4 @@
-"""``read_machine``: everything a report says about the machine it was made on."""
+"""``read_machine``: the facts about the machine that a report records."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from edge_sdk.machine.power import (
 )
 from edge_sdk.systems import usable_cores
 
-# Interpreters, what they compute with, and what decodes and resizes pictures, by distribution.
+# Distributions of interpreters, numpy, and packages that decode and resize pictures.
 _DISTRIBUTIONS = (
     *("edgecls", "ai-edge-litert", "tflite-runtime", "onnxruntime", "numpy"),
     *("opencv-python-headless", "opencv-python", "opencv-contrib-python", "picamera2"),
 )
 # libedgetpu is a system library.
 _SYSTEM_PACKAGES = ("libedgetpu1-std", "libedgetpu1-max")
-# Facts that make two machines different ones for a comparison of latencies.
+# Two machines with different values of these are not comparable in latency.
 _IDENTITY = (
     *("board", "cpu", "cores", "architecture", "clock_max_mhz", "emulated", "virtualised"),
     "quota_cores",
@@ -37,27 +37,27 @@ _IDENTITY = (
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What a machine says about itself; None, or empty, where it does not say.
+    """Facts about a machine; None, or empty, if unknown.
 
     Attributes:
         board: model by device tree or firmware.
         cpu: model of the processor.
-        cores: switched on.
+        cores: online.
         usable_cores: that this process may use.
         architecture: of this process, such as ``aarch64``.
-        governor, driver: what picks the clocks, and what sets them.
-        clock_mhz, clock_max_mhz, clock_allowed_mhz: of the fastest core: now, at its best, and as
-            far as a limit that somebody has set lets it go.
-        temperature_c, temperature_limit_c: of the processor, and from where it is slowed down.
+        governor, driver: the kernel's governor and driver of processor clocks.
+        clock_mhz, clock_max_mhz, clock_allowed_mhz: of the fastest core: current, hardware maximum,
+            and maximum allowed by the kernel's settings.
+        temperature_c, temperature_limit_c: of the processor, and where throttling starts.
         throttling: by the firmware of a Raspberry Pi.
         undervoltage: by the kernel's sensor.
         memory_mb, memory_available_mb, swap_mb, swap_used_mb: in 10⁶ bytes.
-        load: tasks that run or wait to, averaged over 1, 5 and 15 minutes.
-        packages: name and version of the runtimes and delegates that are installed.
-        emulated: by what, as ``qemu-aarch64``: its latencies say nothing about a board.
-        virtualised, container: what it is a guest of, and in.
+        load: runnable tasks, averaged over 1, 5 and 15 minutes.
+        packages: name and version of the installed runtimes and delegates.
+        emulated: the emulator, as ``qemu-aarch64``: latencies are then meaningless for a board.
+        virtualised, container: the hypervisor, and the container.
         kernel, os, python: versions.
-        quota_cores: as many a container's or a slice's CPU quota allows on average.
+        quota_cores: average number of cores allowed by the CPU quota of a container or slice.
     """
 
     board: str | None
@@ -89,9 +89,9 @@ class Machine:
     quota_cores: float | None = None
 
     def differences(self, other: Machine) -> tuple[str, ...]:
-        """What makes ``other`` another machine: ``cores 2 against 4``; empty where nothing does.
+        """Differences that make latencies incomparable, as ``cores 2 against 4``; empty if none.
 
-        Versions, kernel and load are no part of it: to compare them is what one measures for.
+        Versions, kernel and load are not included: comparing those is a purpose of benchmarks.
         """
         return tuple(
             f"{name.replace('_', ' ')} {_shown(mine)} against {_shown(theirs)}"
@@ -101,7 +101,7 @@ class Machine:
 
 
 def installed_version(distribution: str) -> str | None:
-    """The version of an installed Python package; None where there is none."""
+    """The version of an installed Python package; None if it is not installed."""
     try:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:
@@ -111,10 +111,10 @@ def installed_version(distribution: str) -> str | None:
 def read_machine(
     system: System | None = None, *, version: Callable[[str], str | None] = installed_version
 ) -> Machine:
-    """Reads all facts; never raises for a file that is missing or holds rubbish.
+    """Reads all facts; never raises for a missing or invalid file.
 
     Args:
-        system: where to look; this machine by default.
+        system: the machine; this one by default.
         version: of an installed Python package, for tests.
     """
     system = system or System()
@@ -156,8 +156,8 @@ def read_machine(
 def _packages(system: System, version: Callable[[str], str | None]) -> list[tuple[str, str]]:
     found = [(name, version(name)) for name in _DISTRIBUTIONS]
     for name in _SYSTEM_PACKAGES:
-        told = system.output(("dpkg-query", "--show", "--showformat=${Version}", name))
-        found.append((name, (told or "").strip()[:64] or None))
+        output = system.output(("dpkg-query", "--show", "--showformat=${Version}", name))
+        found.append((name, (output or "").strip()[:64] or None))
     return [(name, known) for name, known in found if known]
 
 

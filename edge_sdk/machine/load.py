@@ -1,8 +1,8 @@
-"""What the cores and the memory are busy with.
+"""Load of cores and memory, and limits of control groups.
 
-A process that has used its share of a period, a tenth of a second as a rule, stands still until the
-next one: its medians look fine, its slowest runs are that long. A process that takes more memory than
-its control group may have is killed, however much the machine has left.
+A process that has used its CPU quota for a period, usually 0.1 s, is stopped until the next one: its
+median latency is unaffected, its slowest runs are that long. A process that exceeds the memory limit
+of its control group is killed, whatever the machine has available.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from typing import NamedTuple
 
 from edge_sdk.machine.board import System
 
-# Of /proc/stat, by proc_stat(5); guest time is part of user time.
+# Fields of /proc/stat, by proc_stat(5); guest time is part of user time.
 _IDLE = ("idle", "iowait")
 _FIELDS = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal")
 
 
 class CpuTimes(NamedTuple):
-    """Seconds of all cores together since the machine was switched on.
+    """CPU time of all cores together since boot, in seconds.
 
     Attributes:
-        busy: with anything at all, stolen time left out.
-        stolen: by other guests of the same host.
+        busy: not idle, without stolen time.
+        stolen: used by other guests of the same host.
     """
 
     busy: float
@@ -35,7 +35,7 @@ class CpuTimes(NamedTuple):
 
 
 class Memory(NamedTuple):
-    """Megabytes (10⁶ bytes), None where the machine does not say."""
+    """Megabytes (10⁶ bytes), None if unknown."""
 
     total_mb: float | None
     available_mb: float | None
@@ -44,7 +44,7 @@ class Memory(NamedTuple):
 
 
 class LoadAverage(NamedTuple):
-    """Tasks that run or wait to run, averaged over 1, 5 and 15 minutes."""
+    """Runnable tasks, averaged over 1, 5 and 15 minutes."""
 
     one: float
     five: float
@@ -52,7 +52,7 @@ class LoadAverage(NamedTuple):
 
 
 def read_cpu_times(system: System) -> CpuTimes | None:
-    """From ``/proc/stat``; None where it does not say."""
+    """From ``/proc/stat``; None if it is missing or invalid."""
     for line in (system.text("/proc/stat") or "").splitlines():
         name, *values = line.split()
         if name == "cpu" and len(values) >= len(_FIELDS):
@@ -66,13 +66,13 @@ def read_cpu_times(system: System) -> CpuTimes | None:
 
 
 def own_cpu_s() -> float:
-    """Seconds of processor that this process and its finished children have used."""
-    children = os.times()  # zero on Windows, which keeps no account of them
+    """CPU time of this process and its finished children, in seconds."""
+    children = os.times()  # zero on Windows, which does not record it
     return time.process_time() + children.children_user + children.children_system
 
 
 def read_load_average(system: System) -> LoadAverage | None:
-    """From ``/proc/loadavg``; None where it does not say."""
+    """From ``/proc/loadavg``; None if it is missing or invalid."""
     try:
         one, five, fifteen = (
             float(text) for text in (system.text("/proc/loadavg") or "").split()[:3]
@@ -101,7 +101,7 @@ def read_memory(system: System) -> Memory:
 
 
 def read_swapped_mb(system: System) -> float | None:
-    """Megabytes that went to the swap and came back since the machine was switched on."""
+    """Megabytes (10⁶ bytes) swapped out and in since boot."""
     pages = [
         int(value)
         for name, value in (
@@ -115,15 +115,15 @@ def read_swapped_mb(system: System) -> float | None:
 
 
 _ROOT = "/sys/fs/cgroup"
-_PARTS = {"throttled_usec": 1e6, "throttled_time": 1e9}  # of a second: version 2, version 1
+_PER_SECOND = {"throttled_usec": 1e6, "throttled_time": 1e9}  # version 2, version 1
 
 
 class Quota(NamedTuple):
-    """What the process's control groups allow and have done; None where there is no such limit.
+    """The CPU quota of the process's control groups; None without a quota.
 
     Attributes:
-        cores: processor time per time, at most; 0.5 is half a core.
-        stopped_s: that processes in them stood still so far, all cores together.
+        cores: CPU time per time, at most; 0.5 is half a core.
+        stopped_s: time for which the quota has stopped processes so far, all cores together.
     """
 
     cores: float | None
@@ -131,26 +131,26 @@ class Quota(NamedTuple):
 
 
 def read_quota(system: System) -> Quota:
-    """Of the group that this process is in and all above it, of either version."""
+    """The quota of this process's group and all its parents, of either cgroup version."""
     groups = list(_groups(system, "cpu"))
     cores = [limit for group in groups if (limit := _limit(system, group)) is not None]
     stopped = [time for group in groups if (time := _stopped_s(system, group)) is not None]
-    # A group without a limit of its own stands still with the one above.
+    # A group without its own limit is stopped together with its parent.
     return Quota(min(cores), sum(stopped) if stopped else None) if cores else Quota(None, None)
 
 
 def usable_memory_bytes(system: System) -> int | None:
-    """Bytes that this process may still take before it swaps, is refused or is killed.
+    """Bytes that this process can still allocate before it swaps, fails or is killed.
 
-    The least of what the machine has available, what every control group above the process has left
-    (version 1 or 2; file cache that can be dropped counts as left), and what its resource limits on
-    address space and data leave.
+    The minimum of the machine's available memory, the rest of the limit of every control group of the
+    process (version 1 or 2; droppable file cache counts as free), and the rest of its resource limits
+    on address space and data.
 
     Args:
-        system: where to look.
+        system: the machine.
 
     Returns:
-        0 or more; None where nothing of this is known (no Linux).
+        0 or more; None if none of these is known (not Linux).
     """
     rooms = [*_machine_rooms(system), *_group_rooms(system), *_process_rooms(system)]
     return max(0, min(rooms)) if rooms else None
@@ -158,11 +158,11 @@ def usable_memory_bytes(system: System) -> int | None:
 
 @contextlib.contextmanager
 def limited_memory(system: System, more_bytes: int) -> Iterator[None]:
-    """Within, the process may take so much more; an allocation beyond fails instead.
+    """Limits the memory of the process within the context; an allocation beyond the limit fails.
 
     Args:
-        system: what the process has taken is read there; without it there is no limit.
-        more_bytes: private memory beyond what there is now (``RLIMIT_DATA``); a lower limit stays.
+        system: the machine, for the current use; if unknown, there is no limit.
+        more_bytes: private memory beyond the current use (``RLIMIT_DATA``); a lower limit stays.
     """
     status = _lines((system.text("/proc/self/status") or "").replace(":", ""))
     if "VmData" not in status:
@@ -189,14 +189,14 @@ def _machine_rooms(system: System) -> Iterator[int]:
 def _group_rooms(system: System) -> Iterator[int]:
     for group in _groups(system, "memory"):
         usage = _bytes(system, group, "memory.current", "memory.usage_in_bytes")
-        if usage is None:  # the root of version 2 has none, nor has it a limit
+        if usage is None:  # the root group of version 2 has neither usage nor limit
             continue
         stat = _lines(system.text(f"{group}/memory.stat"))
         limits = [
             _bytes(system, group, "memory.max", "memory.limit_in_bytes"),
-            # Above it, version 2 slows a process down to a halt while it reclaims.
+            # Above it, version 2 throttles a process heavily while it reclaims memory.
             _bytes(system, group, "memory.high"),
-            # Of the groups above, which a container may not see.
+            # The limit of parent groups, which may be invisible in a container.
             stat.get("hierarchical_memory_limit"),
         ]
         droppable = stat.get("total_inactive_file", stat.get("inactive_file", 0))
@@ -206,7 +206,7 @@ def _group_rooms(system: System) -> Iterator[int]:
 
 
 def _process_rooms(system: System) -> Iterator[int]:
-    # By /proc/self/limits: "Max address space  8000000000  unlimited  bytes".
+    # A line of /proc/self/limits: "Max address space  8000000000  unlimited  bytes".
     limits = system.text("/proc/self/limits") or ""
     status = _lines((system.text("/proc/self/status") or "").replace(":", ""))
     for name, used in (("Max address space", "VmSize"), ("Max data size", "VmData")):
@@ -231,7 +231,7 @@ def _lines(text: str | None) -> dict[str, int]:
 
 
 def _groups(system: System, controller: str) -> Iterator[str]:
-    """Folders of groups, from the inmost to the root; a container's own group is its root."""
+    """Folders of groups, from the innermost to the root; a container's own group is its root."""
     for line in (system.text("/proc/self/cgroup") or "").splitlines():
         _, _, rest = line.partition(":")
         controllers, _, name = rest.partition(":")
@@ -258,8 +258,8 @@ def _limit(system: System, group: str) -> float | None:
 def _stopped_s(system: System, group: str) -> float | None:
     for line in (system.text(f"{group}/cpu.stat") or "").splitlines():
         name, _, value = line.partition(" ")
-        if name in _PARTS and _counts(value):
-            return int(value) / _PARTS[name]
+        if name in _PER_SECOND and _counts(value):
+            return int(value) / _PER_SECOND[name]
     return None
 
 
@@ -268,11 +268,11 @@ def _counts(text: str) -> bool:
 
 
 class Shortage(NamedTuple):
-    """What there is too little of.
+    """An exhausted resource.
 
     Attributes:
-        what: a clause for a message, with the figures that could be read.
-        fix: what to type or to do against it.
+        what: a clause for a message, with the known figures.
+        fix: what to type or to do.
     """
 
     what: str
@@ -280,14 +280,14 @@ class Shortage(NamedTuple):
 
 
 def shortage(error: OSError, system: System | None = None) -> Shortage | None:
-    """What an error of ``fork``, ``clone``, ``open``, ``pipe`` or ``mmap`` says there is too little of.
+    """The exhausted resource behind an error of ``fork``, ``clone``, ``open``, ``pipe`` or ``mmap``.
 
     Args:
-        error: as raised where a process was to be started.
-        system: where limits are read; None: this machine.
+        error: as raised on starting a process.
+        system: the machine, for limits; None: this machine.
 
     Returns:
-        None where it is another error: nothing is known then, and nothing should be guessed.
+        None for any other error.
     """
     match error.errno:
         case errno.EAGAIN:
@@ -302,13 +302,13 @@ def shortage(error: OSError, system: System | None = None) -> Shortage | None:
 
             limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
             return Shortage(
-                f"this process has the {limit} files and connections open that it may",
+                f"this process has reached its limit of {limit} open files and connections",
                 "raise the limit (LimitNOFILE= of a unit, or ulimit -n)",
             )
         case errno.ENFILE:
             return Shortage(
-                "all programs together have as many files open as the machine allows",
-                "end some of them, or raise fs.file-max with sysctl",
+                "the machine's limit of open files is reached",
+                "stop some programs, or raise fs.file-max with sysctl",
             )
     return None
 
@@ -320,20 +320,20 @@ def _tasks(system: System) -> Shortage:
         if used and most and used.isdecimal() and most.isdecimal() and int(used) >= int(most):
             return Shortage(
                 f"{used} of {most} tasks (processes and threads) of its control group are in use",
-                "raise the limit (TasksMax= of a unit), or end what takes them",
+                "raise the limit (TasksMax= of a unit), or stop processes of that group",
             )
     import resource
 
     limit = resource.getrlimit(resource.RLIMIT_NPROC)[0]
-    known = "" if limit == resource.RLIM_INFINITY else f", of which this user may have {limit}"
+    known = "" if limit == resource.RLIM_INFINITY else f", at most {limit} for this user"
     return Shortage(
         f"the system allows no further task (process or thread{known})",
-        "raise the limit (TasksMax= of a unit, or ulimit -u), or end what takes them",
+        "raise the limit (TasksMax= of a unit, or ulimit -u), or stop some processes",
     )
 
 
 def _shortage_groups(system: System) -> list[str]:
-    """Folders of the control groups that count this process's tasks, from the inmost to the root."""
+    """Folders of the control groups that count this process's tasks, from the innermost to the root."""
     found = []
     for line in (system.text("/proc/self/cgroup") or "").splitlines():
         _, _, rest = line.partition(":")

@@ -1,4 +1,4 @@
-"""Clocks, heat, energy and power: how fast the processor runs, and what holds it back."""
+"""Clocks, temperature, throttling and energy of the processor."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Any, NamedTuple
 from edge_sdk.machine.board import System, board_name, one_line
 
 _CPUS = "/sys/devices/system/cpu"
-# Whoever runs at more is no processor, but a file that does not say what we think.
+# A higher value is not a clock: the file has another meaning.
 _MOST_MHZ = 20_000.0
 
 
 class Clocks(NamedTuple):
-    """Clocks in MHz, None where the machine does not say.
+    """Clocks in MHz, None if unknown.
 
     Attributes:
-        now: of the fastest core, which is where the busiest work is.
-        most: of the fastest core at its best, as the hardware says.
-        allowed: of the fastest core, as far as a limit that somebody has set lets it go.
+        now: of the fastest core, which has the highest load.
+        most: hardware maximum of the fastest core.
+        allowed: maximum of the fastest core allowed by the kernel's settings.
     """
 
     now: float | None
@@ -28,7 +28,7 @@ class Clocks(NamedTuple):
 
 
 def read_clocks(system: System) -> Clocks:
-    """The clocks at this moment."""
+    """The current clocks."""
     return Clocks(
         clock_now(system),
         _fastest(system, "cpuinfo_max_freq"),
@@ -37,10 +37,10 @@ def read_clocks(system: System) -> Clocks:
 
 
 def clock_now(system: System) -> float | None:
-    """Of the fastest core, in MHz.
+    """The current clock of the fastest core, in MHz.
 
-    A Raspberry Pi's firmware slows the cores without telling the kernel, whose file goes on saying
-    what was asked for; there the firmware is asked, which measures.
+    A Raspberry Pi's firmware throttles the cores without notifying the kernel, whose file keeps the
+    requested clock; there the firmware's measurement is used.
     """
     measured = system.output(("vcgencmd", "measure_clock", "arm"))
     if match := re.fullmatch(r"frequency\(\d+\)=(\d+)", (measured or "").strip(), re.ASCII):
@@ -58,15 +58,15 @@ def clock_now(system: System) -> float | None:
 
 
 def read_governor(system: System) -> str | None:
-    """The rule by which the kernel picks clocks, as ``ondemand``; several where cores differ."""
+    """The kernel's governor, as ``ondemand``; several if cores differ."""
     return _names(system, "scaling_governor")
 
 
 def read_driver(system: System) -> str | None:
     """The driver that sets clocks: ``cpufreq-dt``, ``intel_pstate``, ….
 
-    It matters since ``powersave`` means the lowest clock with most, and with ``intel_pstate`` and
-    ``amd-pstate-epp`` a clock that follows the load.
+    With most drivers ``powersave`` means the lowest clock; with ``intel_pstate`` and
+    ``amd-pstate-epp`` the clock follows the load.
     """
     return _names(system, "scaling_driver")
 
@@ -90,21 +90,21 @@ def _files(system: System, file: str) -> list[str]:
 
 
 _ZONES = "/sys/class/thermal/thermal_zone[0-9]*"
-# Zones of processors as drivers call them; others are batteries, radios and disks.
+# Names of processor zones; others are batteries, radios and disks.
 _PROCESSOR = re.compile(r"cpu|soc|x86_pkg|package|acpitz|bcm", re.IGNORECASE)
 _HWMON = {"coretemp", "k10temp", "zenpower", "cpu_thermal", "cpu-thermal", "soc_thermal"}
 # "As the device approaches 80-85 °C the firmware throttles the Arm cores": the Raspberry Pi's
-# documentation, on frequency management and thermal control. Its device tree does not say so.
+# documentation, on frequency management and thermal control. Its device tree has no such trip point.
 _RASPBERRY_PI_C = 80.0
-_COLDEST_C, _HOTTEST_C = -60.0, 150.0  # beyond: no thermometer
+_COLDEST_C, _HOTTEST_C = -60.0, 150.0  # values beyond are not temperatures
 
 
 class Heat(NamedTuple):
-    """Degrees Celsius, None where the machine does not say.
+    """Degrees Celsius, None if unknown.
 
     Attributes:
         now: of the warmest sensor of the processor.
-        limit: from where the processor is slowed down.
+        limit: where throttling starts.
     """
 
     now: float | None
@@ -112,12 +112,12 @@ class Heat(NamedTuple):
 
 
 def read_heat(system: System) -> Heat:
-    """The temperature of the processor, and what it must stay below."""
+    """The temperature of the processor, and its limit."""
     return Heat(temperature(system), limit(system))
 
 
 def temperature(system: System) -> float | None:
-    """Of the warmest sensor of the processor, in °C."""
+    """The temperature of the warmest sensor of the processor, in °C."""
     zones = [
         _degrees(system, f"{zone}/temp")
         for zone in system.names(_ZONES)
@@ -132,16 +132,16 @@ def temperature(system: System) -> float | None:
     known = [celsius for celsius in (*zones, *sensors) if celsius is not None]
     if known:
         return max(known)
-    told = re.fullmatch(
+    match = re.fullmatch(
         r"temp=(\d{1,3}(?:\.\d+)?)'C", system.output(("vcgencmd", "measure_temp")) or "", re.ASCII
     )
-    return float(told[1]) if told else None
+    return float(match[1]) if match else None
 
 
 def limit(system: System) -> float | None:
-    """From where the processor is slowed down, in °C: the kernel's lowest passive trip point.
+    """The temperature where throttling starts, in °C: the kernel's lowest passive trip point.
 
-    Trip points at or below 0 are switched off. The Raspberry Pi's firmware slows down on its own.
+    Trip points at or below 0 are disabled. On a Raspberry Pi the firmware's limit counts, too.
     """
     trips = []
     for zone in system.names(_ZONES):
@@ -163,8 +163,8 @@ def _degrees(system: System, file: str) -> float | None:
     return thousandths / 1000
 
 
-# Bits of `vcgencmd get_throttled`, by the Raspberry Pi's documentation: as it is now, and 16 bits
-# further up whether it happened since the board was switched on.
+# Bits of `vcgencmd get_throttled`, by the Raspberry Pi's documentation: the current state, and 16 bits
+# higher whether it occurred since boot.
 THROTTLE_BITS = (
     (0, "under-voltage"),
     (1, "arm frequency capped"),
@@ -180,12 +180,12 @@ _FIRMWARE_FILES = (
 
 @dataclass(frozen=True, slots=True)
 class Throttling:
-    """What the firmware of a Raspberry Pi says about itself.
+    """Throttling reported by the firmware of a Raspberry Pi.
 
     Attributes:
-        bits: as it says it.
-        now: what holds at this moment, by the names of ``THROTTLE_BITS``.
-        since_boot: what happened since the board was switched on.
+        bits: the firmware's value.
+        now: current states, by the names of ``THROTTLE_BITS``.
+        since_boot: states that occurred since boot.
     """
 
     bits: int
@@ -194,7 +194,7 @@ class Throttling:
 
     @classmethod
     def decode(cls, bits: int) -> Throttling:
-        """The meaning of what ``vcgencmd get_throttled`` prints; unknown bits are left out."""
+        """Decodes the output of ``vcgencmd get_throttled``; ignores unknown bits."""
         return cls(
             bits,
             tuple(name for bit, name in THROTTLE_BITS if bits >> bit & 1),
@@ -211,12 +211,12 @@ class Throttling:
 
     @classmethod
     def from_plain(cls, content: object) -> Throttling:
-        """What ``to_plain`` gave.
+        """The inverse of ``to_plain``.
 
         Raises:
             KeyError: it has no bits.
-            TypeError: it is no object.
-            ValueError: they are no hexadecimal number.
+            TypeError: it is not an object.
+            ValueError: they are not a hexadecimal number.
         """
         if not isinstance(content, dict):
             raise TypeError(f"got {content!r:.60}, expected an object with bits")
@@ -224,9 +224,9 @@ class Throttling:
 
 
 def read_throttling(system: System) -> Throttling | None:
-    """What the firmware says; None on any other machine than a Raspberry Pi."""
-    told = system.output(("vcgencmd", "get_throttled"))
-    match = re.fullmatch(r"throttled=(?:0x)?([0-9a-fA-F]{1,8})", (told or "").strip())
+    """Throttling from the firmware; None on a machine other than a Raspberry Pi."""
+    output = system.output(("vcgencmd", "get_throttled"))
+    match = re.fullmatch(r"throttled=(?:0x)?([0-9a-fA-F]{1,8})", (output or "").strip())
     if match:
         return Throttling.decode(int(match[1], 16))
     for file in _FIRMWARE_FILES:
@@ -236,9 +236,9 @@ def read_throttling(system: System) -> Throttling | None:
 
 
 def read_undervoltage(system: System) -> bool | None:
-    """Whether the voltage is too low by the kernel's own sensor; None where there is none.
+    """Whether the kernel's sensor reports under-voltage; None without that sensor.
 
-    ``rpi_volt`` (Linux, drivers/hwmon/raspberrypi-hwmon.c) asks the firmware every two seconds.
+    ``rpi_volt`` (Linux, drivers/hwmon/raspberrypi-hwmon.c) polls the firmware every two seconds.
     """
     alarms = []
     for chip in system.names("/sys/class/hwmon/hwmon[0-9]*"):
@@ -249,7 +249,7 @@ def read_undervoltage(system: System) -> bool | None:
 
 
 def read_throttle_count(system: System) -> int | None:
-    """How often the cores of an x86 machine were throttled for heat since it was switched on."""
+    """How often the cores of an x86 machine were throttled by heat since boot."""
     counts = [
         system.number(file)
         for file in system.names(
@@ -260,20 +260,20 @@ def read_throttle_count(system: System) -> int | None:
     return sum(known) if known else None
 
 
-# Linux, power/powercap: RAPL of Intel and AMD; most kernels let root alone read it (CVE-2020-8694).
+# Linux, power/powercap: RAPL of Intel and AMD; most kernels let only root read it (CVE-2020-8694).
 _ENERGY_ZONES = "/sys/class/powercap/intel-rapl:*"
 _MICRO = 1e-6
 
 
 class EnergyCounter:
-    """Adds up one counter, which starts over at its end.
+    """Accumulates one energy counter, which wraps around.
 
     Args:
-        system: where it is.
-        zone: its folder.
+        system: the machine.
+        zone: the counter's folder.
 
     Attributes:
-        name: of the folder and of what it counts, as ``intel-rapl:0 package-0``.
+        name: of the folder and of the counted part, as ``intel-rapl:0 package-0``.
 
     Raises:
         OSError: it cannot be read.
@@ -287,10 +287,10 @@ class EnergyCounter:
         self._last = self._read()
 
     def joules(self) -> float:
-        """Used since the counter was opened; ask at least once a minute, it may start over.
+        """Energy in J since the counter was opened; read it at least once a minute, as it wraps around.
 
         Raises:
-            OSError: it cannot be read any more.
+            OSError: it can no longer be read.
         """
         now = self._read()
         since = now - self._last
@@ -306,15 +306,15 @@ class EnergyCounter:
 
 
 def open_energy(system: System) -> tuple[EnergyCounter | None, str]:
-    """The counter of the first processor package, or why there is none, in words."""
+    """The counter of the first processor package, or None and the reason."""
     zones = [f"/{path.relative_to(system.root)}" for path in system.paths(_ENERGY_ZONES)]
     packages = [z for z in zones if (system.text(f"{z}/name") or "").startswith("package")]
     if not packages:
-        return None, "this machine counts no energy (no /sys/class/powercap)"
+        return None, "this machine has no energy counter (no /sys/class/powercap)"
     try:
         return EnergyCounter(system, packages[0]), ""
     except OSError:
         return None, (
-            f"this machine counts energy, but {packages[0]}/energy_uj may not be read; run once as "
-            "root, or allow it with: sudo chmod a+r /sys/class/powercap/intel-rapl:*/energy_uj"
+            f"this user may not read the energy counter {packages[0]}/energy_uj; run as root, or type: "
+            "sudo chmod a+r /sys/class/powercap/intel-rapl:*/energy_uj"
         )

@@ -1,10 +1,10 @@
-"""``Watch``: what a machine does before, during and after a measurement, and the verdict on it.
+"""``Watch``: samples the machine before, during and after a measurement, and judges its validity.
 
 watch = Watch()
 watch.start()
 for turn in turns:
     measure(turn)
-    watch.sample()  # at most once a second, so call it as often as you like
+    watch.sample()  # reads at most once a second, so it may be called at any rate
 conditions = watch.finish()
 conditions.invalid_reasons
 """
@@ -33,20 +33,20 @@ from edge_sdk.machine.power import (
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """The machine at one moment; None where it does not say.
+    """The machine at one moment; None if unknown.
 
     Attributes:
-        at_s: since the watch began.
+        at_s: since the watch started.
         clock_mhz: of the fastest core.
         temperature_c: of the processor.
         throttling: by the firmware of a Raspberry Pi.
         undervoltage: by the kernel's sensor.
-        throttle_count: how often an x86 processor was throttled for heat, since the watch began.
-        others: cores that other processes kept busy since the reading before, 0 to all.
+        throttle_count: how often an x86 processor was throttled by heat since the watch started.
+        others: cores used by other processes since the previous reading, 0 to all.
         stolen: cores that the host gave to other guests since then.
-        swapped_mb: went to the swap and came back since the watch began.
-        stopped_s: that a CPU quota let the process's control group stand still since the watch
-            began, all cores together; None without a quota.
+        swapped_mb: 10⁶ bytes swapped out and in since the watch started.
+        stopped_s: time for which a CPU quota has stopped the process's control group since the watch
+            started, all cores together; None without a quota.
     """
 
     at_s: float
@@ -63,18 +63,18 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """What the machine did while something was measured.
+    """The state of the machine during a measurement.
 
     Attributes:
         cores: of the machine.
-        governor, driver: what picks the clocks, and what sets them.
-        temperature_limit_c: from where the processor is slowed down.
+        governor, driver: the kernel's governor and driver of processor clocks.
+        temperature_limit_c: where throttling starts.
         readings: the first before, the last after, the others during the measurement.
-        others: cores that other processes kept busy, on average over the whole time.
+        others: cores used by other processes, on average over the whole time.
         stolen: cores that the host gave to other guests, likewise.
-        emulated: by what.
-        invalid_reasons: why its latencies cannot be trusted; see ``edge_sdk.machine.watch``.
-        notes: what a reader should know, though the figures stand.
+        emulated: the emulator.
+        invalid_reasons: why the latencies are invalid; see ``judge``.
+        notes: for the reader; the figures are valid.
     """
 
     cores: int
@@ -99,7 +99,7 @@ class Conditions:
 
     @property
     def during(self) -> tuple[Reading, ...]:
-        """All but the first: the last one is taken before the cores come to rest."""
+        """All but the first: the last one is taken before the cores are idle."""
         return self.readings[1:]
 
     @property
@@ -108,29 +108,30 @@ class Conditions:
         return self.readings[-1]
 
 
-# The clocks of x86 processors wander by a few percent with temperature and with what other cores
-# do. A Raspberry Pi that is held back falls further: 1800 to 1500, 1000 or 600 MHz.
+# Clocks of x86 processors vary by a few percent with temperature and with the load of other cores. On
+# a throttled Raspberry Pi they fall further: from 1800 to 1500, 1000 or 600 MHz.
 CLOCK_FELL = 0.10
-# One reading may catch a core between two clocks; this share of them is no accident.
+# A single reading may fall between two clocks; this share of readings is significant.
 CLOCK_FELL_SHARE = 0.10
-# Of all cores. A desktop at rest uses 1 to 3 %; one busy core of four is 25 %, and slows a model
-# that runs beside it through caches and memory even where it finds a core of its own.
+# Of all cores. An idle desktop uses 1 to 3 %; one busy core of four is 25 %, and slows a model on
+# another core through shared caches and memory.
 OTHERS_SHARE = 0.20
-# Of all cores: what a host gives to other guests is time in which ours stood still.
+# Of all cores: while a host runs other guests, this one is stopped.
 STOLEN_SHARE = 0.05
-# A page of an idle program now and then does not matter; a model that is being read back does.
+# Single pages of idle programs do not matter; a model that is swapped in does.
 SWAPPED_MB = 1.0
-# Of one core's time. Each stop is up to a period long, as a rule a tenth of a second: many runs' time.
+# Of one core's time. Each stop lasts up to a period, usually 0.1 s, the time of many runs.
 STOPPED_SHARE = 0.01
-# These drivers follow the load under `powersave` too (Linux, admin-guide/pm/intel_pstate).
-_CLEVER_DRIVERS = ("intel_pstate", "amd-pstate-epp", "amd_pstate_epp")
+# With these drivers the clock follows the load under `powersave` too (Linux,
+# admin-guide/pm/intel_pstate).
+_LOAD_FOLLOWING_DRIVERS = ("intel_pstate", "amd-pstate-epp", "amd_pstate_epp")
 
 
 def judge(conditions: Conditions) -> Conditions:
-    """The same conditions with ``invalid_reasons`` and ``notes``, each a sentence with its figure."""
+    """Returns the conditions with ``invalid_reasons`` and ``notes``, each with its figure."""
     reasons = (
         *_emulated(conditions),
-        *_held_back(conditions),
+        *_throttled(conditions),
         *_clock(conditions),
         *_governor(conditions),
         *_heat(conditions),
@@ -144,11 +145,11 @@ def judge(conditions: Conditions) -> Conditions:
 def _emulated(conditions: Conditions) -> tuple[str, ...]:
     if conditions.emulated is None:
         return ()
-    return (f"emulated by {conditions.emulated}: its latencies say nothing about a board",)
+    return (f"emulated by {conditions.emulated}: its latencies are not those of a board",)
 
 
-def _held_back(conditions: Conditions) -> tuple[str, ...]:
-    """What the firmware said at any reading, or what happened between two of them."""
+def _throttled(conditions: Conditions) -> tuple[str, ...]:
+    """Throttling that the firmware reported at any reading, or that occurred between two of them."""
     first = conditions.before.throttling
     old = set(first.since_boot if first else ())
     flags: dict[str, None] = {}
@@ -160,7 +161,7 @@ def _held_back(conditions: Conditions) -> tuple[str, ...]:
         flags.setdefault("under-voltage")
     reasons = [_FLAGS[flag] for flag in flags]
     if count := conditions.after.throttle_count:
-        reasons.append(f"throttled: the processor was slowed down for heat {count} times; cool it")
+        reasons.append(f"throttled: the processor was throttled by heat {count} times; cool it")
     return tuple(reasons)
 
 
@@ -182,17 +183,17 @@ def _clock(conditions: Conditions) -> tuple[str, ...]:
         return ()
     reason = (
         f"clock fell: from {top:.0f} to {min(low):.0f} MHz in {len(low)} of {len(clocks)} readings; "
-        "cool the machine, or hold the clock with the governor performance"
+        "cool the machine, or fix the clock with the governor performance"
     )
     return (reason,)
 
 
 def _governor(conditions: Conditions) -> tuple[str, ...]:
     governors = (conditions.governor or "").split(", ")
-    if "powersave" not in governors or conditions.driver in _CLEVER_DRIVERS:
+    if "powersave" not in governors or conditions.driver in _LOAD_FOLLOWING_DRIVERS:
         return ()
     reason = (
-        "governor powersave: it holds the lowest clock; "
+        "governor powersave: it keeps the lowest clock; "
         "echo performance | sudo tee /sys/devices/system/cpu/cpu*/cpufreq/scaling_governor"
     )
     return (reason,)
@@ -206,7 +207,7 @@ def _heat(conditions: Conditions) -> tuple[str, ...]:
     if limit is None or warmest is None or warmest < limit:
         return ()
     return (
-        f"too hot: {warmest:.0f} °C, and from {limit:.0f} °C the processor is slowed down; cool it",
+        f"too hot: {warmest:.0f} °C, and the processor is throttled from {limit:.0f} °C; cool it",
     )
 
 
@@ -215,12 +216,12 @@ def _load(conditions: Conditions) -> tuple[str, ...]:
     cores = conditions.cores
     if conditions.others is not None and conditions.others > OTHERS_SHARE * cores:
         reasons.append(
-            f"overloaded: other processes kept {conditions.others:.1f} of {cores} cores busy; "
+            f"overloaded: other processes used {conditions.others:.1f} of {cores} cores; "
             "stop them (top shows which)"
         )
     if conditions.stolen is not None and conditions.stolen > STOLEN_SHARE * cores:
         reasons.append(
-            f"overloaded: the host took {conditions.stolen:.1f} of {cores} cores for other guests"
+            f"overloaded: the host used {conditions.stolen:.1f} of {cores} cores for other guests"
         )
     return tuple(reasons)
 
@@ -240,43 +241,42 @@ def _swap(conditions: Conditions) -> tuple[str, ...]:
     swapped = conditions.after.swapped_mb
     if swapped is None or swapped <= SWAPPED_MB:
         return ()
-    return (f"swapping: {swapped:.0f} MB went to the swap or came back; free some memory",)
+    return (f"swapping: {swapped:.0f} MB were swapped out or in; free some memory",)
 
 
 def _notes(conditions: Conditions) -> tuple[str, ...]:
     notes = []
     first = conditions.before.throttling
     if first and (old := [flag for flag in first.since_boot if flag not in first.now]):
-        notes.append(f"before this measurement, since the board was switched on: {', '.join(old)}")
+        notes.append(f"before this measurement, since boot: {', '.join(old)}")
     governors = [g for g in (conditions.governor or "").split(", ") if g]
     if set(governors) & {"ondemand", "conservative", "schedutil"}:
         notes.append(
             f"governor {', '.join(governors)}: the clock follows the load, so the first runs are slower"
         )
     if all(reading.clock_mhz is None for reading in conditions.readings):
-        notes.append("this machine does not tell its clock")
+        notes.append("this machine does not report its clock")
     if all(reading.temperature_c is None for reading in conditions.readings):
-        notes.append("this machine does not tell its temperature")
+        notes.append("this machine does not report its temperature")
     if conditions.others is None:
-        notes.append("this machine does not tell, or not yet, what other processes are doing")
+        notes.append("the load of other processes is unknown")
     return tuple(notes)
 
 
-# A reading starts two programs on a Raspberry Pi: some milliseconds of one core.
+# A reading starts two programs on a Raspberry Pi, a few milliseconds of one core.
 _EVERY_S = 1.0
-_SHORTEST_S = 0.2  # the kernel counts in hundredths of a second; shares of less are noise
+_SHORTEST_S = 0.2  # the kernel counts in 0.01 s; a share of a shorter time is noise
 
 
 class Watch:
     """Reads clocks, temperature, throttling, the load of others and swapping, and judges them.
 
     Args:
-        system: where to look; this machine by default.
-        machine: its facts where they are known already; read by ``start`` otherwise.
-        every_s: ``sample`` reads no more often than this.
+        system: the machine; this one by default.
+        machine: its facts if already known; else read by ``start``.
+        every_s: least time between two readings of ``sample``.
         clock: monotonic seconds, for tests.
-        own_s: seconds of processor that the measurement itself has used so far, finished children
-            included; for tests.
+        own_s: CPU time of the measurement itself so far, with finished children; for tests.
     """
 
     def __init__(
@@ -297,7 +297,7 @@ class Watch:
         self._began = self._before = _Counters(0.0, None, 0.0, None, None, None)
 
     def start(self) -> Reading:
-        """Begins, and forgets what was watched before; gives the reading before the measurement."""
+        """Starts, and discards earlier readings; returns the reading before the measurement."""
         if self._machine is None:
             self._machine = read_machine(self._system)
         self._began = self._before = self._count()
@@ -305,7 +305,7 @@ class Watch:
         return self._read()
 
     def sample(self) -> Reading | None:
-        """Reads the machine if the last reading is long enough ago, else returns None at once.
+        """Reads the machine if the last reading is older than ``every_s``, else returns None.
 
         Raises:
             RuntimeError: the watch was not started.
@@ -317,7 +317,7 @@ class Watch:
         return self._read()
 
     def finish(self) -> Conditions:
-        """Takes the last reading and judges; what was watched stays, so it may be called again.
+        """Takes the last reading and judges; keeps the readings, so it may be called again.
 
         Raises:
             RuntimeError: the watch was not started.
@@ -340,7 +340,7 @@ class Watch:
         )
 
     def invalid_reasons(self) -> tuple[str, ...]:
-        """Takes the last reading; why what was measured cannot be trusted, empty where it can."""
+        """Takes the last reading; returns why the measurement is invalid, empty if it is valid."""
         return self.finish().invalid_reasons
 
     def _read(self) -> Reading:
@@ -374,7 +374,7 @@ class Watch:
         )
 
     def _shares(self, a: _Counters, b: _Counters) -> tuple[float | None, float | None]:
-        """Cores that others kept busy, and that were stolen, between two moments."""
+        """Cores used by others, and stolen cores, between two moments."""
         span_s = b.at_s - a.at_s
         if a.cpu is None or b.cpu is None or span_s < _SHORTEST_S:
             return None, None
@@ -384,7 +384,7 @@ class Watch:
 
 @dataclass(frozen=True, slots=True)
 class _Counters:
-    """What only ever grows."""
+    """Monotonic counters of the machine."""
 
     at_s: float
     cpu: CpuTimes | None

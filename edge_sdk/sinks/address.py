@@ -25,7 +25,7 @@ class Address:
         host: a name or an IP address.
         port: 1..65535.
         path: with its leading slash, not unquoted; "" where there is none.
-        query: behind the question mark, as it stands.
+        query: the part after the question mark, undecoded.
     """
 
     scheme: str
@@ -61,12 +61,12 @@ def is_loopback(host: str) -> bool:
 
 
 def parse_address(text: str, ports: dict[str, int], *, example: str, instead: str) -> Address:
-    """Takes a URL apart.
+    """Parses a URL.
 
     Args:
-        text: what somebody typed.
-        ports: the schemes that are known, and the port each uses unless told.
-        example: a URL that would do.
+        text: the URL as typed.
+        ports: the known schemes, and the default port of each.
+        example: a valid URL.
         instead: what to type in place of a password in the URL.
 
     Raises:
@@ -107,7 +107,7 @@ def parse_address(text: str, ports: dict[str, int], *, example: str, instead: st
 
 
 def options(address: Address, known: tuple[str, ...]) -> dict[str, str]:
-    """What stands behind the question mark, as ``{name: value}``.
+    """The query of the URL, as ``{name: value}``.
 
     Raises:
         SinkSpecError: a name that is not known, or one twice.
@@ -138,7 +138,8 @@ def host_and_port(text: str, *, host: str = "127.0.0.1", example: str) -> tuple[
     name = before.strip("[]") if colon else host
     if not name or not after.isascii() or not after.isdigit() or int(after) > 65535:
         raise SinkSpecError(
-            f"{redact_text(text)!r} is no place to listen at; expected HOST:PORT or PORT, as in {example}"
+            f"{redact_text(text)!r} is not an address to listen on; expected HOST:PORT or PORT, as in "
+            f"{example}"
         )
     return name, int(after)
 
@@ -158,10 +159,10 @@ class Credentials:
 
 
 def mqtt_credentials(file: Path | None) -> Credentials | None:
-    """Who to be at a broker: from ``file`` (name, then password, a line each), else the environment.
+    """Credentials for a broker: from ``file`` (name, then password, one per line), else the environment.
 
     Returns:
-        None where nobody said, which a broker may allow.
+        None if neither has any, which a broker may allow.
 
     Raises:
         SinkSpecError: the file cannot be read, is empty or open to everyone; or a password without
@@ -189,7 +190,7 @@ def webhook_token(file: Path | None) -> str | None:
 
 
 def web_token(file: Path | None) -> str | None:
-    """What a viewer of the web page must know: from ``file``, else from the environment, else None.
+    """The token of the web page: from ``file``, else from the environment, else None.
 
     The environment gives the token itself, or in ``$EDGECLS_WEB_TOKEN_FILE`` a file with it.
 
@@ -205,7 +206,7 @@ def _token(file: Path | None, variable: str) -> str | None:
     token = read_secret(file) if file is not None else os.environ.get(variable, "").strip()
     if not token.isascii() or not token.isprintable():
         raise SinkSpecError(
-            f"the token of {file or variable} has letters that no HTTP header can hold; "
+            f"the token of {file or variable} has characters that no HTTP header can hold; "
             "expected one line of plain ASCII"
         )
     return token or None
@@ -237,7 +238,7 @@ def read_secret(file: Path) -> str:
 
 @functools.cache
 def version() -> str:
-    """Of the installed package; sinks stand below ``edge_sdk`` itself and cannot ask it."""
+    """Version of the installed package; sinks are a layer below ``edge_sdk`` and cannot import it."""
     try:
         return importlib.metadata.version("edgecls")
     except importlib.metadata.PackageNotFoundError:  # copied, not installed

@@ -1,4 +1,4 @@
-"""Sinks that a loop can do without: what goes wrong there is counted and reported, and it goes on."""
+"""Optional sinks: their failures are counted and reported, and the loop continues."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from edge_sdk.types import Frame, FrameRecord, Health, Record
 
 _LOG = logging.getLogger("edgecls.sinks")
 _REOPEN_S = 1.0
-# So long without a failure, and it counts as working again.
+# Time without a failure after which the sink counts as recovered.
 _WELL_S = 10.0
-# What goes on is reported again so often.
+# A continuing failure is reported again at this interval.
 _AGAIN_S = 600.0
 
 
 def as_extra(name: str, open_sink: Callable[[], Sink], clock: Clock | None = None) -> Extra:
     """Opens a sink that may fail without ending the loop.
 
-    A full disk, or one that fails for now, is no error at the start either: the sink is opened as soon
-    as that works, looked at once a second.
+    A disk that is full or fails temporarily is not an error at the start either: opening is retried
+    once a second.
 
     Args:
         name: of the sink in reports on its health.
@@ -31,7 +31,7 @@ def as_extra(name: str, open_sink: Callable[[], Sink], clock: Clock | None = Non
         clock: for tests.
 
     Raises:
-        SinkError: it can never be opened so.
+        SinkError: it cannot be opened, and a retry cannot help.
     """
     clock = clock or Clock()
     try:
@@ -46,16 +46,16 @@ def as_extra(name: str, open_sink: Callable[[], Sink], clock: Clock | None = Non
 
 
 class Extra:
-    """Passes records and frames on to a sink; a record that it does not take is counted.
+    """Passes records and frames on to a sink; records that it does not accept are counted.
 
-    ``take_health`` gives what the sink says of itself, and ``sink failed`` (again every ten minutes) and
-    ``sink recovered``, both with the number of records that it did not take.
+    ``take_health`` returns the sink's own reports, and ``sink failed`` (again every ten minutes) and
+    ``sink recovered``, both with the number of lost records.
 
     Args:
         name: see ``as_extra``.
         sink: None: it could not be opened yet.
         open_sink: see ``as_extra``.
-        clock: what pauses are measured with.
+        clock: measures pauses.
 
     Attributes:
         name: see above.
@@ -71,10 +71,10 @@ class Extra:
         self._open_sink = open_sink
         self._clock = clock
         self._closed = False
-        self._told = 0  # of those that are lost
-        self._told_s = -float("inf")
+        self._reported = 0  # lost records that are in a report
+        self._reported_s = -float("inf")
         self._failed_s: float | None = None
-        self._works = True  # since it failed last
+        self._works = True  # since the last failure
         self._next_try_s = clock.now_s() + _REOPEN_S
         self._health: list[Health] = []
 
@@ -92,7 +92,7 @@ class Extra:
             self.fails(error)
 
     def see(self, frame: Frame, record: FrameRecord) -> None:
-        """Shows a frame to a sink that looks at frames; never raises."""
+        """Passes a frame to a sink that accepts frames; never raises."""
         if isinstance(self._sink, FrameSink):
             try:
                 self._sink.see(frame, record)
@@ -112,30 +112,30 @@ class Extra:
         if self._failed_s is None and not isinstance(error, (SinkError, OSError)):
             _LOG.error("%s failed", self.name, exc_info=error)
         self._failed_s, self._works = now_s, False
-        if now_s - self._told_s >= _AGAIN_S:
-            self._told_s = now_s
-            more, self._told = self.lost - self._told, self.lost
+        if now_s - self._reported_s >= _AGAIN_S:
+            self._reported_s = now_s
+            more, self._reported = self.lost - self._reported, self.lost
             self._health.append(
-                Health("sink failed", f"{_reason(error)}; {more} records lost, it is tried again")
+                Health("sink failed", f"{_reason(error)}; {more} records lost, retrying")
             )
 
     def take_health(self) -> Sequence[Health]:
         """What has happened since the last call; never raises."""
         now_s = self._clock.now_s()
         if self._failed_s is not None and self._works and now_s - self._failed_s >= _WELL_S:
-            more, self._told = self.lost - self._told, self.lost
-            self._failed_s, self._told_s = None, -float("inf")
+            more, self._reported = self.lost - self._reported, self.lost
+            self._failed_s, self._reported_s = None, -float("inf")
             self._health.append(
-                Health("sink recovered", f"it takes records again; {more} more were lost")
+                Health("sink recovered", f"records are written again; {more} more were lost")
             )
-        told, self._health = self._health, []
+        reports, self._health = self._health, []
         sink: object = self._sink
         if isinstance(sink, TellsHealth):
             try:
-                told.extend(sink.take_health())
+                reports.extend(sink.take_health())
             except Exception as error:  # noqa: BLE001
                 self.fails(error)
-        return told
+        return reports
 
     def close(self) -> None:
         """Closes the sink.
@@ -149,7 +149,7 @@ class Extra:
 
 
 def _reason(error: BaseException) -> str:
-    """Without a path: viewers of the web page read it, too."""
+    """The reason without a path: viewers of the web page read it, too."""
     while error.__cause__ is not None:
         error = error.__cause__
     return getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"

@@ -1,7 +1,7 @@
 """An HTTP/1.1 request read strictly, and the reply to it (RFC 9110, RFC 9112).
 
-What two servers could read in two ways is refused, never repaired: behind a proxy that keeps its
-connections, a second reading of the same bytes is another person's request.
+An ambiguous request is refused, never repaired: behind a proxy that reuses connections, a second
+interpretation of the same bytes is another client's request (request smuggling).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
-# Browsers send all cookies of a host, whatever its port; more than this is no browser's.
+# Browsers send all cookies of a host, whatever its port; none sends more than this.
 MAX_HEAD_BYTES = 16_384
 END_OF_HEAD = b"\r\n\r\n"
 _LINE = re.compile(rb"([A-Za-z]{1,16}) ([!-~]+) HTTP/(\d)\.(\d)")
@@ -23,7 +23,7 @@ _FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\t -~\x80-\xff]*)")
 _ABSOLUTE = re.compile(r"https?://([^/?#]+)(/[^?#]*)?(\?[^#]*)?", re.IGNORECASE)
 _ONCE = ("host", "content-length", "cookie", "origin", "sec-fetch-site", "expect")
 _BODILESS = ("GET", "HEAD")
-_LONGEST = 15  # digits; a longer one is too much for any limit, and is not worked out
+_LONGEST = 15  # digits; a longer number exceeds every limit, and is not parsed
 
 
 class RefusedError(Exception):
@@ -31,8 +31,8 @@ class RefusedError(Exception):
 
     Args:
         status: of the reply.
-        reason: a sentence for the person who asked.
-        headers: further fields of the reply; ``_`` stands for ``-``.
+        reason: a sentence for the client's user.
+        headers: further fields of the reply; ``_`` is replaced by ``-``.
 
     Attributes:
         status, headers: as given, the names of the headers with ``-``.
@@ -51,7 +51,7 @@ class Request:
     Attributes:
         method: ``GET``, ``HEAD``, ``POST``.
         path: begins with a slash, percent-encoded as it came.
-        query: what stands behind the question mark, likewise.
+        query: the part after the question mark, likewise.
         headers: by names in lower case.
         length: of the body in bytes; None where the head names none.
         keeps: whether the connection may serve another request after this one.
@@ -67,12 +67,12 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What is answered.
+    """The reply to a request.
 
     Attributes:
         status: 200 and so on.
         kind: ``Content-Type``.
-        body: left out where the request is HEAD.
+        body: omitted for HEAD.
         headers: further fields.
     """
 
@@ -90,13 +90,12 @@ def json_reply(
 
 
 def parse_head(head: bytes) -> Request:
-    """Reads the lines up to the empty one, which is left out.
+    """Parses the lines before the empty line; ``head`` does not include that.
 
     Raises:
-        RefusedError: 400 where it can be read in two ways (a folded line, a space before a colon, a
-            control character, a length or a host given twice), for a body where none belongs (GET,
-            HEAD), and for a target that is none; 405 for another method; 411 for
-            ``Transfer-Encoding``; 505 for another version than HTTP/1.
+        RefusedError: 400 for an ambiguous head (a folded line, a space before a colon, a control
+            character, a length or a host given twice), a body with GET or HEAD, or an invalid target;
+            405 for another method; 411 for ``Transfer-Encoding``; 505 for a version other than HTTP/1.
     """
     line, *lines = head.split(b"\r\n")
     begin = _LINE.fullmatch(line)
@@ -104,10 +103,12 @@ def parse_head(head: bytes) -> Request:
         raise _bad("The first line is not METHOD /PATH HTTP/1.1.")
     method, target = begin[1].decode(), begin[2].decode()
     if begin[3] != b"1":
-        raise RefusedError(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "This server knows HTTP/1.1.")
+        raise RefusedError(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "This server supports HTTP/1.1.")
     if method not in (*_BODILESS, "POST"):
         raise RefusedError(
-            HTTPStatus.METHOD_NOT_ALLOWED, "GET, HEAD and POST are known.", Allow="GET, HEAD, POST"
+            HTTPStatus.METHOD_NOT_ALLOWED,
+            "This server supports GET, HEAD and POST.",
+            Allow="GET, HEAD, POST",
         )
     headers = _fields(lines)
     path, query = _target(target, headers)
@@ -116,7 +117,8 @@ def parse_head(head: bytes) -> Request:
         raise _bad("The field Host is missing.")
     if "transfer-encoding" in headers:
         raise RefusedError(
-            HTTPStatus.LENGTH_REQUIRED, "Its length is missing; Transfer-Encoding is not taken."
+            HTTPStatus.LENGTH_REQUIRED,
+            "Content-Length is missing; Transfer-Encoding is not supported.",
         )
     length = _length(headers.get("content-length"))
     if length and method in _BODILESS:
@@ -131,9 +133,9 @@ def write_head(
     """The lines before the body, the empty one included.
 
     Args:
-        reply: what is answered.
+        reply: the reply.
         common: fields that every reply of this server has.
-        keeps: whether the connection goes on.
+        keeps: whether the connection stays open.
         now_s: seconds since 1970, for tests.
     """
     fields = {
@@ -155,10 +157,10 @@ def _fields(lines: list[bytes]) -> dict[str, str]:
     for line in lines:
         found = _FIELD.fullmatch(line)
         if found is None:
-            raise _bad("One of its fields is not NAME: VALUE.")
+            raise _bad("A header field is not NAME: VALUE.")
         name, value = found[1].decode().lower(), found[2].decode("latin-1").strip(" \t")
         if name in headers and name in _ONCE:
-            raise _bad(f"The field {name} comes twice.")
+            raise _bad(f"The field {name} is given twice.")
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
     return headers
 
@@ -167,8 +169,8 @@ def _target(target: str, headers: dict[str, str]) -> tuple[str, str]:
     if not target.startswith("/"):
         absolute = _ABSOLUTE.fullmatch(target)
         if absolute is None:
-            raise _bad("Its target does not begin with a slash.")
-        headers["host"] = absolute[1]  # RFC 9112, 3.2.2: it counts more than the field
+            raise _bad("The target does not begin with a slash.")
+        headers["host"] = absolute[1]  # RFC 9112, 3.2.2: it takes precedence over the field
         target = (absolute[2] or "/") + (absolute[3] or "")
     path, _, query = target.partition("?")
     return path, query
@@ -178,7 +180,7 @@ def _length(text: str | None) -> int | None:
     if text is None:
         return None
     if not (text.isascii() and text.isdigit()):
-        raise _bad("Its length is no number.")
+        raise _bad("Content-Length is not a number.")
     return int(text) if len(text) <= _LONGEST else 10**_LONGEST
 
 

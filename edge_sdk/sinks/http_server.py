@@ -1,7 +1,7 @@
-"""The one HTTP server of a running loop, for the web page and the metrics: everything is bounded.
+"""The HTTP server of a running loop, for the web page and the metrics: all resources are bounded.
 
 Connections, threads, bytes of a head, seconds of every step and requests per second have a limit, so
-that no client costs the loop more than ``Limits`` says. Why not another server: docs/adr/0006.
+that no client uses more than ``Limits`` allows. Why not another server: docs/adr/0006.
 """
 
 from __future__ import annotations
@@ -33,25 +33,24 @@ _LOG = logging.getLogger("edgecls.web")
 _BACKLOG = 16
 _PIECE_BYTES = 65_536
 _POLL_S = 0.05
-# A connection that is asked to make room has ended by then, unless it has trouble of its own.
+# A connection that is closed to make room has normally ended within this time.
 _ROOM_S = 0.5
 _END_S = 0.3
-# What a refused request may still send before the connection is cut.
+# Bytes that a refused request may still send before the connection is cut.
 _DRAINED_BYTES = 1 << 25
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What clients may take, all of them together.
+    """Limits for all clients together.
 
     Attributes:
-        connections: at a time, each with a thread of its own.
-        per_second: requests on the average. Half as many connections are accepted: a connection
-            that waits for its turn is then not pushed out before it.
+        connections: at a time, each with its own thread.
+        per_second: average request rate. Connections are accepted at half that rate, so that one is
+            not closed to make room before its first request is answered.
         burst: requests at once, after a pause.
-        head_s: from the beginning of a connection, or the end of a reply, to the end of the next
-            head, however it arrives.
-        send_s: for a whole reply to be taken.
+        head_s: from the start of a connection, or the end of a reply, to the end of the next head.
+        send_s: to send a whole reply.
         drain_s: for the rest of a refused request.
     """
 
@@ -64,13 +63,13 @@ class Limits:
 
 
 class RequestRate:
-    """Turns, first come first served: ``per_second`` on the average and ``burst`` at once.
+    """Rate limiter, first come first served: ``per_second`` on average, ``burst`` at once.
 
     This is the generic cell rate algorithm (ITU-T I.371).
 
     Args:
-        per_second: turns a second.
-        burst: at once, after a pause.
+        per_second: slots per second.
+        burst: slots at once, after a pause.
         clock: monotonic seconds, for tests.
     """
 
@@ -83,17 +82,17 @@ class RequestRate:
         self._next_s = -math.inf
         self._lock = threading.Lock()
 
-    def turn(self) -> float:
-        """Takes the next turn; seconds until it comes."""
+    def reserve(self) -> float:
+        """Reserves the next slot; returns the seconds until it."""
         with self._lock:
             now_s = self._clock()
-            turn_s = max(self._next_s, now_s - self._slack_s)
-            self._next_s = turn_s + self._step_s
-            return max(0.0, turn_s - now_s)
+            slot_s = max(self._next_s, now_s - self._slack_s)
+            self._next_s = slot_s + self._step_s
+            return max(0.0, slot_s - now_s)
 
 
 class Connection:
-    """A client's connection, as what answers its requests sees it.
+    """A client's connection, passed to the request handler.
 
     Args:
         connected: its socket.
@@ -105,14 +104,14 @@ class Connection:
         with contextlib.suppress(OSError):
             connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._clock = clock
-        self._came = b""  # and was not used yet
-        self._left = 0  # bytes of the body that nobody has read
+        self._received = b""  # and not yet parsed
+        self._left = 0  # unread bytes of the body
         self._expects = False
         self._until_s = math.inf
         self.trusted = self.ended = False
 
     def trust(self) -> None:
-        """It need not make room for others from now on."""
+        """Exempts it from being closed to make room for others."""
         self.trusted = True
 
     def body(self, request: Request, max_bytes: int, within_s: float) -> bytes:
@@ -123,33 +122,33 @@ class Connection:
                 not come within ``within_s``.
         """
         if request.length is None:
-            raise RefusedError(HTTPStatus.LENGTH_REQUIRED, "Its length is missing.")
+            raise RefusedError(HTTPStatus.LENGTH_REQUIRED, "Content-Length is missing.")
         if request.length > max_bytes:
             raise RefusedError(
                 HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-                f"More than {max_bytes / 1e6:g} MB are not taken.",
+                f"The body is larger than {max_bytes / 1e6:g} MB.",
             )
         self.limit(within_s)
-        if self._expects and self._left > len(self._came):
+        if self._expects and self._left > len(self._received):
             self._socket.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
-        body = bytearray(self._came[: self._left])
-        self._came = self._came[self._left :]
+        body = bytearray(self._received[: self._left])
+        self._received = self._received[self._left :]
         self._left -= len(body)
         while self._left:
             piece = self._socket.recv(min(_PIECE_BYTES, self._left))
             if not piece:
-                raise RefusedError(HTTPStatus.REQUEST_TIMEOUT, "It did not arrive in time.")
+                raise RefusedError(HTTPStatus.REQUEST_TIMEOUT, "The body did not arrive in time.")
             body += piece
             self._left -= len(piece)
         self.limit(None)
         return bytes(body)
 
     def limit(self, seconds: float | None) -> None:
-        """It is cut after so long, unless there is another limit by then; None: it has time."""
+        """Sets the time after which it is cut, in place of an earlier limit; None: no limit."""
         self._until_s = math.inf if seconds is None else self._clock() + seconds
 
     def expired(self, now_s: float) -> bool:
-        """Whether it has used up its time."""
+        """Whether its time limit has passed."""
         return now_s >= self._until_s and not self.ended
 
     def head(self) -> bytes | None:
@@ -160,70 +159,73 @@ class Connection:
         """
         seen, may_skip = 0, True
         while True:
-            if may_skip and self._came.startswith(b"\r\n"):
-                self._came, may_skip = self._came[2:], False  # one empty line: RFC 9112, 2.2
-            end = self._came.find(END_OF_HEAD, max(0, seen - len(END_OF_HEAD)))
-            known = self._came if end < 0 else self._came[:end]
+            if may_skip and self._received.startswith(b"\r\n"):
+                self._received, may_skip = (
+                    self._received[2:],
+                    False,
+                )  # one empty line: RFC 9112, 2.2
+            end = self._received.find(END_OF_HEAD, max(0, seen - len(END_OF_HEAD)))
+            known = self._received if end < 0 else self._received[:end]
             if any(line[-1:] != b"\r" for line in known[max(0, seen - 1) :].split(b"\n")[:-1]):
                 raise RefusedError(HTTPStatus.BAD_REQUEST, "A line ends without a CR.")
             if len(known) > MAX_HEAD_BYTES:
                 raise RefusedError(
                     HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
-                    f"Its fields take more than {MAX_HEAD_BYTES} bytes.",
+                    f"The header fields are larger than {MAX_HEAD_BYTES} bytes.",
                 )
             if end >= 0:
-                self._came = self._came[end + len(END_OF_HEAD) :]
+                self._received = self._received[end + len(END_OF_HEAD) :]
                 return known
-            seen = len(self._came)
+            seen = len(self._received)
             piece = self._socket.recv(MAX_HEAD_BYTES)
             if not piece:
                 return None
-            self._came += piece
+            self._received += piece
 
     def begin(self, request: Request) -> None:
-        """A request of this connection is about to be answered."""
+        """Starts a request: its body has not been read yet."""
         self._left = request.length or 0
         self._expects = request.headers.get("expect", "").lower() == "100-continue"
 
     @property
     def unread(self) -> bool:
-        """Whether some of a body has not been read: what comes next is no request."""
+        """Whether a part of the body has not been read: the next bytes are not a request."""
         return self._left > 0
 
     def send(self, data: bytes) -> None:
-        """Sends all of it; the limit that is set cuts it short."""
+        """Sends all of it, within the time limit."""
         self._socket.sendall(data)
 
     def drain(self) -> None:
-        """Ends this side, and reads on, so that the reply is not lost (RFC 9112, 9.6)."""
+        """Closes the sending side and reads on, so that the reply is not lost (RFC 9112, 9.6)."""
         self._socket.shutdown(socket.SHUT_WR)
         drained = 0
         while drained < _DRAINED_BYTES and (piece := self._socket.recv(_PIECE_BYTES)):
             drained += len(piece)
 
     def hang_up(self) -> None:
-        """Cuts it; its thread ends with what it is about."""
+        """Cuts it; its thread then ends."""
         self.ended = True
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """Gives the socket back."""
+        """Closes the socket."""
         self.ended = True
         self._socket.close()
 
 
 class BoundedServer:
-    """Answers HTTP requests in threads that are as few as the connections.
+    """Answers HTTP requests, with one thread per connection.
 
-    Where all are taken, the oldest connection that has not been trusted makes room; where each has,
-    the newcomer is turned away.
+    At the connection limit the oldest untrusted connection is closed; if all are trusted, the new
+    connection is refused.
 
     Args:
         host, port: where to listen; port 0 takes a free one.
-        answer: gives the reply to a request, or raises ``RefusedError``.
-        limits: what clients may take.
-        option: the command line's, for messages.
+        answer: returns the reply to a request, or raises ``RefusedError``.
+        limits: limits for all clients.
+        option: name of the command-line option, for messages.
         headers: fields of every reply.
         clock: monotonic seconds, for tests.
 
@@ -268,11 +270,11 @@ class BoundedServer:
 
     @property
     def connections(self) -> int:
-        """How many there are."""
+        """Number of open connections."""
         return len(self._open)
 
     def expire(self) -> None:
-        """Cuts the connections whose time is over; called by the thread that accepts."""
+        """Cuts the connections whose time limit has passed; called by the accepting thread."""
         now_s = self._clock()
         with self._changed:
             for connection in self._open:
@@ -280,13 +282,13 @@ class BoundedServer:
                     connection.hang_up()
 
     def stop(self) -> None:
-        """Stops listening and hangs up on everyone; returns within half a second."""
+        """Stops listening and cuts all connections; returns within half a second."""
         self._over.set()
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)  # the thread that accepts wakes up
         self._thread.join(_END_S)
         self._socket.close()
-        with self._changed:  # they have been told that the run is over, and answer that
+        with self._changed:  # handlers know that the run has ended, and send a last reply
             self._changed.wait_for(lambda: not self._open, _END_S)
             for connection in self._open:
                 connection.hang_up()
@@ -298,22 +300,22 @@ class BoundedServer:
                 connected, _ = self._socket.accept()
             except TimeoutError:
                 continue
-            except OSError:  # no descriptor is left, or the client has gone
+            except OSError:  # out of descriptors, or the client has disconnected
                 self._over.wait(_POLL_S)
                 continue
             self._admit(Connection(connected, self._clock))
-            self._over.wait(self._arrivals.turn())
+            self._over.wait(self._arrivals.reserve())
 
     def _admit(self, connection: Connection) -> None:
-        """Answers in a thread, if there is one left."""
+        """Serves the connection in a thread, within the limit."""
         connection.limit(self._limits.head_s)
         with self._changed:
             if not self._has_room():
-                strangers = [one for one in self._open if not one.trusted]
-                oldest = next((one for one in strangers if not one.ended), None)
+                untrusted = [one for one in self._open if not one.trusted]
+                oldest = next((one for one in untrusted if not one.ended), None)
                 if oldest is not None:
                     oldest.hang_up()
-                if strangers:
+                if untrusted:
                     self._changed.wait_for(self._has_room, _ROOM_S)
             if not self._has_room():
                 connection.close()
@@ -328,7 +330,7 @@ class BoundedServer:
             self._leave(connection)
             if not self._short_of_threads:
                 self._short_of_threads = True
-                _LOG.warning("%s: cannot answer for now (%s)", self._option, error)
+                _LOG.warning("%s: cannot start a thread to answer (%s)", self._option, error)
 
     def _has_room(self) -> bool:
         return len(self._open) < self._limits.connections
@@ -343,22 +345,22 @@ class BoundedServer:
         try:
             while self._exchange(connection):
                 pass
-        except OSError:  # the client has gone, or was cut
+        except OSError:  # the client has disconnected, or was cut
             pass
-        except Exception:  # noqa: BLE001  a bug: it is shown, and the loop goes on
+        except Exception:  # noqa: BLE001  a bug: it is logged, and the loop continues
             _LOG.exception("%s: a request could not be answered", self._option)
         finally:
             self._leave(connection)
 
     def _exchange(self, connection: Connection) -> bool:
-        """Answers one request; whether there may be another on this connection."""
+        """Answers one request; returns whether the connection stays open."""
         request = None
         try:
             head = connection.head()
             if head is None:
                 return False
             connection.limit(None)
-            self._over.wait(self._requests.turn())
+            self._over.wait(self._requests.reserve())
             request = parse_head(head)
             connection.begin(request)
             reply, keeps = self._answer(request, connection), request.keeps
@@ -391,7 +393,7 @@ def _listen(host: str, port: int, option: str) -> socket.socket:
             raise
     except (OverflowError, UnicodeError) as error:
         raise SinkSpecError(
-            f"{place}: is no place to listen at; expected one as in 127.0.0.1:8080"
+            f"{place}: is not an address to listen on; expected one as in 127.0.0.1:8080"
         ) from error
     except OSError as error:
         raise WriteError(

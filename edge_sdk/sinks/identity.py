@@ -1,9 +1,9 @@
-"""Whose a spool is, and where it stands.
+"""Names, locks and default paths of spools and publishers.
 
-A name is taken by binding an abstract Unix socket: it is seen by every user and through the private
-folders that systemd gives a service, leaves no file, and is free as soon as its process has ended,
-however that was. Where there are no such sockets (anything but Linux) every claim succeeds. A user of
-the machine could take a name to keep a run from starting; who may do that may as well stop a camera.
+A name is claimed by binding an abstract Unix socket: it is visible to every user and through the
+private folders that systemd gives a service, leaves no file, and is released when its process ends,
+even by a crash. Without such sockets (any system but Linux) every claim succeeds. A local user could
+claim a name to keep a run from starting; such a user could also occupy the camera.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 def default_spool(kind: str, target: str, service: str | None = None) -> Path:
-    """Where records for ``target`` wait unless somebody says otherwise.
+    """The default file of the spool for ``target``.
 
-    systemd's ``StateDirectory=`` where a service has one, else ``$XDG_STATE_HOME/edgecls``, else
+    In systemd's ``StateDirectory=`` if the service has one, else ``$XDG_STATE_HOME/edgecls``, else
     ``~/.local/state/edgecls``.
 
     Args:
         kind: ``mqtt``, ``webhook``.
-        target: the URL; each has a spool of its own.
-        service: see ``service_name``; each has spools of its own where several share a folder.
+        target: the URL; each has its own spool.
+        service: see ``service_name``; each has its own spools where several share a folder.
 
     Raises:
         SinkSpecError: this user has no home.
@@ -50,8 +50,8 @@ def default_spool(kind: str, target: str, service: str | None = None) -> Path:
         folder = Path(base) if base else Path.home() / ".local" / "state"
     except RuntimeError as error:
         raise SinkSpecError(
-            "no place for the records that wait: this user has no home; name a file for the spool, "
-            "or set STATE_DIRECTORY"
+            "no folder for the spool: this user has no home; name a file with --spool FILE, or set "
+            "STATE_DIRECTORY"
         ) from error
     return (
         folder / "edgecls" / _spool_name(kind, target if service is None else f"{service} {target}")
@@ -63,23 +63,23 @@ def _spool_name(kind: str, target: str) -> str:
 
 
 def device_name(given: str | None = None) -> str:
-    """What records say they come from: as given, ``$EDGECLS_DEVICE``, or the name of the host."""
+    """The ``device`` of records: as given, ``$EDGECLS_DEVICE``, or the name of the host."""
     return given or os.environ.get("EDGECLS_DEVICE") or socket.gethostname() or "edgecls"
 
 
 def service_name(given: str | None = None) -> str | None:
-    """What tells several runs on one device apart: their topics, records and spools.
+    """The name that distinguishes several runs on one device, in topics, records and spools.
 
     Args:
         given: such as in ``--name``; None: ``$EDGECLS_SERVICE``; else, where systemd has started the
-            process, the name of its ``StateDirectory=`` without ``edgecls-``, so that services that
-            were installed before are told apart as well.
+            process, the name of its ``StateDirectory=`` without ``edgecls-``, so that services
+            installed by older versions have distinct names as well.
 
     Returns:
-        None where there is no name: the one run of a device.
+        None if there is no name: the only run of a device.
 
     Raises:
-        SinkSpecError: the name has letters that a topic or a file name should not have.
+        SinkSpecError: the name has characters that a topic or a file name should not have.
     """
     name = given or os.environ.get("EDGECLS_SERVICE")
     if not name and os.environ.get("INVOCATION_ID"):
@@ -102,10 +102,10 @@ def publisher_name(device: str, service: str | None) -> str:
 
 
 def records_boot_id(boot: str, identity: str) -> str:
-    """What the records of one spool carry as ``boot_id``: of this start, and of no other spool.
+    """The ``boot_id`` in the records of one spool: unique to this boot and this spool.
 
-    Two spools of one machine count on their own. Were the machine's own boot id in their records,
-    two records could have the same number.
+    Each spool numbers its own records. With the machine's own boot id in them, records of two spools
+    could have the same key.
 
     Args:
         boot: ``boot_id()``.
@@ -115,7 +115,7 @@ def records_boot_id(boot: str, identity: str) -> str:
 
 
 def boot_id() -> str:
-    """This start of the machine; of this process, where the system has no name for it."""
+    """ID of this boot of the machine; of this process, if the system has none."""
     try:
         return _BOOT_ID.read_text("ascii").strip()
     except (OSError, UnicodeDecodeError):
@@ -123,14 +123,14 @@ def boot_id() -> str:
 
 
 def lock(path: Path) -> tuple[int, bool]:
-    """Takes a spool for this process, until the descriptor is closed or the process ends.
+    """Locks a spool for this process, until the descriptor is closed or the process ends.
 
     Returns:
-        The descriptor, and whether there has been a spool here before.
+        The descriptor, and whether a spool existed here before.
 
     Raises:
-        SpoolInUseError: it is taken.
-        WriteError: no file can be made here.
+        SpoolInUseError: another process holds the lock.
+        WriteError: no file can be created here.
     """
     beside = _beside(path)
     try:
@@ -139,8 +139,8 @@ def lock(path: Path) -> tuple[int, bool]:
         descriptor = os.open(beside, os.O_RDWR | os.O_CREAT | systems.O_BINARY, 0o600)
     except OSError as error:
         raise WriteError(
-            f"{path}: no spool can be made here ({error.strerror or error}); name a file in a folder "
-            "that may be written to"
+            f"{path}: no spool can be created here ({error.strerror or error}); name a file in a "
+            "writable folder"
         ) from error
     try:
         systems.lock(descriptor)
@@ -148,28 +148,28 @@ def lock(path: Path) -> tuple[int, bool]:
         holder = systems.read_at(descriptor, 32, 0).decode("ascii", "replace").strip()
         os.close(descriptor)
         raise SpoolInUseError(
-            f"{path}: the spool is in use by process {holder or 'unknown'}; a spool serves one "
-            "process, stop that one or name another file with --spool FILE"
+            f"{path}: the spool is in use by process {holder or 'unknown'}; expected one process per "
+            "spool, stop that process or name another file with --spool FILE"
         ) from error
-    with contextlib.suppress(OSError):  # a full disk: the number of this process is not there
+    with contextlib.suppress(OSError):  # a full disk: the file then lacks the process ID
         os.ftruncate(descriptor, 0)
         os.write(descriptor, f"{os.getpid()}\n".encode())
     return descriptor, known
 
 
 def unlock(path: Path, descriptor: int, *, forget: bool = False) -> None:
-    """Gives a spool back.
+    """Unlocks a spool.
 
     Args:
         path: as in ``lock``.
-        descriptor: what ``lock`` gave.
-        forget: no spool came to be here, leave no trace.
+        descriptor: from ``lock``.
+        forget: no spool was created here; delete the lock file.
     """
-    if forget and systems.MOVES_OPEN_FILES:  # before another process can take it
+    if forget and systems.MOVES_OPEN_FILES:  # before another process can lock it
         _beside(path).unlink(missing_ok=True)
     os.close(descriptor)
     if forget and not systems.MOVES_OPEN_FILES:
-        with contextlib.suppress(PermissionError):  # another process has taken it meanwhile
+        with contextlib.suppress(PermissionError):  # another process has locked it meanwhile
             _beside(path).unlink(missing_ok=True)
 
 
@@ -178,9 +178,9 @@ def _beside(path: Path) -> Path:
 
 
 def put_aside(path: Path) -> Path:
-    """Renames a damaged database and its log, under a name that is free; the new name.
+    """Renames a damaged database and its log to a free name; returns the new path.
 
-    A disk that fails damages one after the other: the fifth and all after it take one name.
+    A failing disk damages one database after the other: from the fifth on they share one name.
 
     Raises:
         OSError: the folder does not allow it.
@@ -188,7 +188,7 @@ def put_aside(path: Path) -> Path:
     number = 1
     while (aside := path.with_name(f"{path.name}.damaged-{number}")).exists() and number < _ASIDE:
         number += 1
-    with contextlib.suppress(FileNotFoundError):  # only its log is left from an attempt before
+    with contextlib.suppress(FileNotFoundError):  # an earlier attempt has left only the log
         os.replace(path, aside)
     for suffix in ("-wal", "-shm"):
         log = path.with_name(path.name + suffix)
@@ -198,25 +198,25 @@ def put_aside(path: Path) -> Path:
 
 
 def first_number() -> int:
-    """Where a new spool begins to count: microseconds since the machine started, whatever its clock.
+    """The first number of a new spool: microseconds since boot, independent of the wall clock.
 
-    A spool that was set aside or deleted is followed by one with higher numbers, so that within one
-    ``boot_id`` no number comes twice (while there are fewer than a million records a second).
+    A spool that replaces a renamed or deleted one has higher numbers, so that no number repeats within
+    one ``boot_id`` (at fewer than a million records a second).
     """
-    clock = getattr(time, "CLOCK_BOOTTIME", None)  # counts while asleep, too
+    clock = getattr(time, "CLOCK_BOOTTIME", None)  # counts during suspend, too
     return (time.monotonic_ns() if clock is None else time.clock_gettime_ns(clock)) // 1000
 
 
-_WAITING = 64  # nobody accepts them: whoever asks looks at the number of the process and leaves
-_ASK_S = 0.2
+_BACKLOG = 64  # connections are not accepted: a client reads the process ID and disconnects
+_CONNECT_S = 0.2
 
 
 class NameTakenError(Exception):
-    """Another run has the name.
+    """Another run holds the name.
 
     Attributes:
-        name: that is taken.
-        process: its number; None: unknown.
+        name: the name.
+        process: ID of the process that holds it; None: unknown.
     """
 
     def __init__(self, name: str, process: int | None) -> None:
@@ -229,10 +229,10 @@ class Claim:
     """Holds names until it is closed or the process ends.
 
     Args:
-        names: any texts; the same text is held once per machine (network namespace).
+        names: any texts; each is held once per machine (network namespace).
 
     Raises:
-        NameTakenError: one of them is held elsewhere, and none is held by this claim then.
+        NameTakenError: another claim holds one of them; this claim then holds none.
     """
 
     def __init__(self, names: Sequence[str]) -> None:
@@ -251,16 +251,16 @@ class Claim:
         one = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             one.bind(address)
-            one.listen(_WAITING)
+            one.listen(_BACKLOG)
         except OSError as error:
             one.close()
             if error.errno != errno.EADDRINUSE:
-                return  # macOS, or a sandbox without such sockets: better a run than none
+                return  # macOS, or a sandbox without such sockets: run without the check
             raise NameTakenError(name, _holder(address)) from error
         self._sockets.append(one)
 
     def close(self) -> None:
-        """Gives the names back; a second call does nothing."""
+        """Releases the names; a second call does nothing."""
         while self._sockets:
             self._sockets.pop().close()
 
@@ -268,7 +268,7 @@ class Claim:
 def _holder(address: str) -> int | None:
     """The process that listens at an address."""
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as one:
-        one.settimeout(_ASK_S)
+        one.settimeout(_CONNECT_S)
         one.connect(address)
         size = struct.calcsize("3i")
         process, _, _ = struct.unpack(

@@ -18,27 +18,27 @@ from edge_sdk.errors import WriteError
 from edge_sdk.terminal import printable
 from edge_sdk.types import Record
 
-_OURS = b'{"schema":'  # how every line of ours begins
+_OURS = b'{"schema":'  # start of every edgecls line
 _TAIL_BYTES = 1 << 16
 _HEAD_BYTES = 4096
 _FLUSH_S = 10.0
 
 
 class LineFile:
-    """Appends lines to ``path``; a full one becomes ``path.1``, that one ``path.2``, and so on.
+    """Appends lines to ``path``, with rotation: a full file becomes ``path.1``, that ``path.2``, etc.
 
-    Half a line of ours at the end of an existing file, from a power cut, is cut off. A full file is
-    flushed by a thread of its own: an SD card may take seconds for that, which the loop has not. The
-    file is locked while it is open here: of two writers, each would rename what the other one writes.
+    An incomplete edgecls line at the end of an existing file, from a power cut, is truncated. A full
+    file is flushed by a thread: an SD card may take seconds, and the loop must not wait. The file is
+    locked while it is open: of two writers, each would rename the other's file.
 
     Args:
         path: of the newest file.
-        max_bytes: of one file; a longer line gets a file of its own. None: no end.
-        keep: how many full files stay.
+        max_bytes: of one file; a longer line gets its own file. None: unlimited.
+        keep: number of full files that are kept.
 
     Raises:
-        WriteError: the file cannot be opened, somebody else writes to it, it is no file of lines, or
-            the numbers make no sense.
+        WriteError: the file cannot be opened, another process writes to it, it is not a text file, or
+            ``max_bytes`` or ``keep`` is out of range.
     """
 
     def __init__(self, path: Path, max_bytes: int | None = None, keep: int = 5) -> None:
@@ -59,20 +59,20 @@ class LineFile:
         """Writes a line, which ends with a newline.
 
         Raises:
-            WriteError: the file is full and the next one cannot be begun.
-            OSError: the line could not be written, and nothing of it remains; or the file before this
-                one did not reach the disk.
+            WriteError: the file is full and the next one cannot be created.
+            OSError: the line could not be written, and no part of it remains; or flushing the previous
+                file failed.
         """
         if self._flushing is not None and self._flushing.error is not None:
             self._join()
-        if self._descriptor < 0:  # closed, or the last attempt to begin anew failed
+        if self._descriptor < 0:  # closed, or the last rotation failed
             self._open()
         if (
             self._max_bytes is not None
             and self._size > 0
             and self._size + len(line) > self._max_bytes
         ):
-            self._begin_anew()
+            self._rotate()
         write_whole(self._descriptor, line)
         self._size += len(line)
 
@@ -80,7 +80,7 @@ class LineFile:
         """Flushes the file to the disk and closes it.
 
         Raises:
-            OSError: its content, or that of the file before it, does not reach the disk.
+            OSError: flushing it, or the previous file, failed.
         """
         if self._descriptor >= 0:
             descriptor, self._descriptor = self._descriptor, -1
@@ -108,17 +108,17 @@ class LineFile:
             if isinstance(error, WriteError):
                 raise
             raise WriteError(
-                f"{self._path}: cannot be opened ({error.strerror or error}); name a file in a "
-                "folder that exists and may be written to"
+                f"{self._path}: cannot be opened ({error.strerror or error}); name a file in an "
+                "existing, writable folder"
             ) from error
         self._descriptor = descriptor
 
-    def _begin_anew(self) -> None:
+    def _rotate(self) -> None:
         descriptor, self._descriptor = self._descriptor, -1
         if not systems.MOVES_OPEN_FILES:
-            _flush(descriptor)  # and waits for it: the file has to be closed
+            _flush(descriptor)  # synchronously: the file must be closed before it is renamed
         elif self._flushing is not None and self._flushing.is_alive():
-            os.close(descriptor)  # a disk that slow gets to it by itself
+            os.close(descriptor)  # the disk is too slow: leave the flush to the system
         else:
             self._join()
             self._flushing = _Flushing(descriptor)
@@ -132,9 +132,9 @@ class LineFile:
                 self._path.unlink(missing_ok=True)
         except OSError as error:
             if self._flushing is not None:
-                self._flushing.join(_FLUSH_S)  # the lock is its: this may be tried again
+                self._flushing.join(_FLUSH_S)  # that thread holds the lock, and a retry needs it
             raise WriteError(
-                f"{self._path}: is full, and cannot be set aside ({error.strerror or error}); allow "
+                f"{self._path}: is full, and cannot be renamed ({error.strerror or error}); allow "
                 "writing to its folder"
             ) from error
         self._open()
@@ -144,7 +144,7 @@ class LineFile:
 
 
 class _Flushing(threading.Thread):
-    """Sees to it that a full file reaches the disk, and closes it."""
+    """Flushes a full file to the disk in a thread, and closes it."""
 
     def __init__(self, descriptor: int) -> None:
         super().__init__(name="edgecls-flush", daemon=True)
@@ -155,7 +155,7 @@ class _Flushing(threading.Thread):
     def run(self) -> None:
         try:
             _flush(self._descriptor)
-        except OSError as error:  # raised where somebody writes
+        except OSError as error:  # raised by the next append
             self.error = error
 
 
@@ -168,22 +168,22 @@ def _flush(descriptor: int) -> None:
 
 
 def write_whole(descriptor: int, line: bytes) -> None:
-    """Writes all of ``line``, or, in a regular file, nothing of it; waits for who reads a pipe.
+    """Writes all of ``line`` or, in a regular file, nothing of it; waits for the reader of a pipe.
 
     Raises:
-        OSError: as ``os.write``; what had been written is cut off again.
+        OSError: as ``os.write``; the part already written is truncated.
     """
     rest = memoryview(line)
     try:
         while rest:
             try:
                 rest = rest[os.write(descriptor, rest) :]
-            except BlockingIOError:  # a pipe that somebody else made non-blocking, full for now
+            except BlockingIOError:  # a full pipe that another process made non-blocking
                 select.select([], [descriptor], [])
     except OSError:
         written = len(line) - len(rest)
         if written and stat.S_ISREG(os.fstat(descriptor).st_mode):
-            with contextlib.suppress(OSError):  # shorter never needs space
+            with contextlib.suppress(OSError):  # truncation needs no space
                 end = os.fstat(descriptor).st_size - written
                 os.ftruncate(descriptor, end)
                 os.lseek(descriptor, end, os.SEEK_SET)
@@ -191,27 +191,26 @@ def write_whole(descriptor: int, line: bytes) -> None:
 
 
 def _check(descriptor: int, path: Path) -> None:
-    """Takes a regular file for this process, unless it is somebody's: a writer's, or a model's."""
+    """Locks a regular file for this process; refuses a file in use, and a binary one such as a model."""
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         return
     try:
         systems.lock(descriptor)
     except BlockingIOError as error:
         raise WriteError(
-            f"{path}: another process writes to this file; stop that one, or name another file for "
-            "this one"
+            f"{path}: another process writes to this file; stop it, or name another file"
         ) from error
-    except OSError:  # a network's file system that knows no locks
+    except OSError:  # a network file system without locks
         pass
     head = systems.read_at(descriptor, _HEAD_BYTES, 0)
     if b"\0" in head.rstrip(b"\0") and not head.startswith(_OURS):  # zeros at the end: a power cut
         raise WriteError(
-            f"{path}: is there, and no file of lines; nothing was written to it, name another file"
+            f"{path}: exists and is not a text file; nothing was written to it, name another file"
         )
 
 
 def _end_whole(descriptor: int) -> int:
-    """Sees to it that the file ends with a newline; its size, 0 for what is no regular file."""
+    """Makes the file end with a newline; returns its size, 0 if it is not a regular file."""
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode) or status.st_size == 0:
         return 0
@@ -223,16 +222,16 @@ def _end_whole(descriptor: int) -> int:
     if torn.startswith(_OURS[: len(torn)]) or not torn.strip(b"\0"):  # zeros: lost by a power cut
         os.ftruncate(descriptor, size - len(torn))
         return size - len(torn)
-    os.write(descriptor, b"\n")  # somebody else's words stay
+    os.write(descriptor, b"\n")  # an incomplete line of another program is kept
     return size + 1
 
 
 def open_json_lines(
     path: str | Path, *, max_bytes: int | None = 16_000_000, keep: int = 5
 ) -> JsonLines:
-    """The sink for a file of results that runs for months: at most ``(keep + 1) * max_bytes``.
+    """The sink for a rotated file of results, for runs of months: at most ``(keep + 1) * max_bytes``.
 
-    The default is what a day of one result a second comes to, about 60 MB for a week.
+    The default is 96 MB in all; one result a second is about 60 MB a week.
 
     Raises:
         WriteError: see ``JsonLines``.
@@ -241,21 +240,21 @@ def open_json_lines(
 
 
 class JsonLines:
-    """Writes one JSON object per line, handed to the operating system at once.
+    """Writes one JSON object per line, passed to the operating system at once.
 
-    A line is whole or not there, also after a full disk, a ``kill -9`` or, when the file is next
-    opened, a power cut. What a line needs to survive a power cut is an fsync, which wears SD cards
-    out and stalls: one is made when a file is full (by a thread) or closed, and not in between.
+    A line is complete or absent, also after a full disk, a ``kill -9`` or, when the file is next
+    opened, a power cut. To survive a power cut a line needs an fsync, which wears SD cards out and
+    stalls: it is called when a file is full (in a thread) or closed, and not in between.
 
     Args:
         target: a path to append to, an open text stream (left open), or None for standard output.
-        max_bytes: of one file; the next line begins a new one, and ``a.jsonl`` becomes
-            ``a.jsonl.1``. None: one file without end. For a path only.
-        keep: how many full files stay beside the one being written.
+        max_bytes: of one file; then ``a.jsonl`` becomes ``a.jsonl.1`` and a new file is started.
+            None: unlimited. For a path only.
+        keep: number of full files kept beside the current one.
 
     Raises:
-        WriteError: the file cannot be opened or is somebody else's, see ``LineFile``, or the numbers
-            make no sense.
+        WriteError: the file cannot be opened or is in use, see ``LineFile``, or ``max_bytes`` or
+            ``keep`` is out of range.
     """
 
     def __init__(
@@ -279,7 +278,7 @@ class JsonLines:
 
         Raises:
             WriteError: no space (and nothing of the line remains), or the sink is closed.
-            BrokenPipeError: whoever read the stream has gone, as at the end of ``| head``.
+            BrokenPipeError: the reader of the stream has closed it, as ``| head`` does.
         """
         if self._closed:
             raise WriteError("this sink is closed")
@@ -303,8 +302,8 @@ class JsonLines:
             stream.write(line)
             stream.flush()
             return
-        # A text stream keeps what a full disk refused and tries again at exit: half a line. So past
-        # its buffer, which is emptied first for whoever prints as well.
+        # After a full disk a text stream keeps the rest in its buffer and writes it at exit: half a
+        # line. So the line bypasses the buffer, which is flushed first for other output.
         stream.flush()
         write_whole(self._descriptor, line.encode(encoding))
 
@@ -312,7 +311,7 @@ class JsonLines:
         """Closes the file if it was opened here.
 
         Raises:
-            WriteError: what was written does not reach the disk.
+            WriteError: flushing to the disk failed.
         """
         if self._closed:
             return
@@ -328,7 +327,7 @@ class JsonLines:
 
 
 def _descriptor(stream: TextIO | None) -> int | None:
-    """Of standard output where it is a real one; a test or a notebook puts its own in its place."""
+    """The descriptor of standard output; None if a test or a notebook has replaced the stream."""
     if stream is None:
         return None
     try:
@@ -342,6 +341,6 @@ def _line(record: Record, encoding: str) -> str:
     line = json.dumps(content, ensure_ascii=False)
     try:
         line.encode(encoding)
-    except UnicodeEncodeError:  # a plain terminal, or a file name that is no text
+    except UnicodeEncodeError:  # an ASCII terminal, or a file name that is not valid UTF-8
         line = json.dumps(content)
     return printable(line)  # the same JSON; standard output may be a terminal

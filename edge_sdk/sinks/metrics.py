@@ -1,4 +1,4 @@
-"""Numbers for Prometheus, through prometheus_client (extra ``[metrics]``)."""
+"""Metrics for Prometheus, through prometheus_client (extra ``[metrics]``)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ except ImportError:
 
 _LOG = logging.getLogger("edgecls.metrics")
 _EXAMPLE = "127.0.0.1:9464"
-# A series per label, for ever, in every Prometheus that reads us: more than these are counted together.
+# Each label is a permanent series in every Prometheus server: labels beyond these share one.
 _MAX_LABELS = 100
 _OTHERS = "(others)"
 _UNKNOWN = "(unknown)"
@@ -50,16 +50,16 @@ def open_metrics(
 
 
 class Metrics:
-    """Counts records, and answers ``GET /metrics`` from threads of its own, eight at most.
+    """Counts records, and answers ``GET /metrics`` in its own threads, eight at most.
 
-    There are no passwords on this page: listen on loopback, the default, or in a network of which
-    everyone may know what the camera sees.
+    The page has no password: listen on loopback, the default, or in a network whose users may all know
+    the camera's answers.
 
     Args:
         host: address to listen at.
         port: 0 takes a free one, see ``port``.
-        dropped: frames that a live source dropped so far, asked when somebody reads the page.
-        spools: ``{"mqtt": lambda: spool.statistics}``, asked likewise.
+        dropped: number of frames that a live source has dropped, called for each scrape.
+        spools: ``{"mqtt": lambda: spool.statistics}``, called for each scrape.
 
     Attributes:
         port: where it listens.
@@ -84,7 +84,7 @@ class Metrics:
             )
         registry = prometheus.CollectorRegistry()
         self._count(registry)
-        registry.register(_Pulled(dropped, dict(spools or {})))
+        registry.register(_ScrapedMetrics(dropped, dict(spools or {})))
         prometheus.ProcessCollector(registry=registry)
         self._labels: set[str] = set()
         self._kinds: set[str] = set()
@@ -95,19 +95,21 @@ class Metrics:
         self.port = self._server.port
         if not is_loopback(host):
             _LOG.warning(
-                "%s:%d: whoever reaches this address can read the metrics", host, self.port
+                "%s:%d: every host that can reach this address can read the metrics",
+                host,
+                self.port,
             )
 
     def _count(self, registry: Any) -> None:
-        about = prometheus.Info("edgecls", "What runs here", registry=registry)
+        about = prometheus.Info("edgecls", "Version of edgecls", registry=registry)
         about.info({"version": version()})
         self._frames = prometheus.Counter("edgecls_frames", "Frames classified", registry=registry)
         self._last = prometheus.Gauge(
-            "edgecls_last_frame_timestamp_seconds", "When the last one was", registry=registry
+            "edgecls_last_frame_timestamp_seconds", "Time of the last frame", registry=registry
         )
         self._stages = prometheus.Histogram(
             "edgecls_stage_seconds",
-            "How long a stage takes",
+            "Duration of a stage",
             ("stage",),
             buckets=_SECONDS,
             registry=registry,
@@ -161,13 +163,13 @@ class Metrics:
 
     def _answer(self, request: Request, _: Connection) -> Reply:
         if request.path not in _PATHS or request.method == "POST":
-            raise RefusedError(HTTPStatus.NOT_FOUND, "The numbers are at /metrics.")
+            raise RefusedError(HTTPStatus.NOT_FOUND, "The metrics are at /metrics.")
         encode, kind = exposition.choose_encoder(request.headers.get("accept", ""))
         return Reply(HTTPStatus.OK, kind, encode(self._registry))
 
 
-class _Pulled:
-    """What is asked for when the page is read."""
+class _ScrapedMetrics:
+    """Metrics that are read for each scrape."""
 
     def __init__(
         self,
@@ -178,29 +180,31 @@ class _Pulled:
         self._spools = spools
 
     def describe(self) -> list[Any]:
-        """Nothing is asked before the page is read."""
+        """No metrics: the collector is not read at registration."""
         return []
 
     def collect(self) -> Iterator[Any]:
-        """The families of metrics, as prometheus_client wants them."""
+        """The metric families, for prometheus_client."""
         if self._dropped is not None:
             yield core.CounterMetricFamily(
                 "edgecls_dropped_frames",
-                "Frames that nobody read because a newer one had come",
+                "Frames replaced by a newer one before they were read",
                 self._dropped(),
             )
         waiting = core.GaugeMetricFamily(
             "edgecls_spool_records", "Records waiting for delivery", labels=("sink",)
         )
-        used = core.GaugeMetricFamily("edgecls_spool_bytes", "What they take", labels=("sink",))
+        used = core.GaugeMetricFamily(
+            "edgecls_spool_bytes", "Size of the waiting records", labels=("sink",)
+        )
         stuck = core.GaugeMetricFamily(
             "edgecls_spool_stuck", "1 while nothing can be delivered", labels=("sink",)
         )
         done = core.CounterMetricFamily(
-            "edgecls_spool_finished", "Records by what became of them", labels=("sink", "how")
+            "edgecls_spool_finished", "Records by outcome", labels=("sink", "how")
         )
-        for name, ask in self._spools.items():
-            now = ask()
+        for name, statistics in self._spools.items():
+            now = statistics()
             waiting.add_metric((name,), now.depth)
             used.add_metric((name,), now.used_bytes)
             stuck.add_metric((name,), float(bool(now.standstill)))
@@ -211,7 +215,7 @@ class _Pulled:
 
 
 def _bounded(text: str, known: set[str]) -> str:
-    """``text`` as the value of a metric's label: UTF-8, and one of few."""
+    """``text`` as a label value: valid UTF-8, at most ``_MAX_LABELS`` distinct ones."""
     plain = text.encode("utf-8", "backslashreplace").decode()
     if plain not in known:
         if len(known) >= _MAX_LABELS:

@@ -47,9 +47,9 @@ from edge_sdk.sinks.spool import DEFAULT_MAX_BYTES, Spool
 
 
 def object_id(device: str) -> str:
-    """``device`` in the letters that Home Assistant takes in an id: ``a-z A-Z 0-9 _ -``.
+    """``device`` in the characters that Home Assistant allows in an id: ``a-z A-Z 0-9 _ -``.
 
-    A name that had to be changed gets a hash of what it was, so that two of them stay two.
+    A changed name gets a hash of the original, so that two names stay distinct.
     """
     plain = re.sub(r"[^a-zA-Z0-9_-]", "_", device)[:48]
     if plain == device:
@@ -58,12 +58,12 @@ def object_id(device: str) -> str:
 
 
 def topic_level(device: str) -> str:
-    """``device`` as one level of a topic, which takes no ``/``, ``+``, ``#`` or control character."""
+    """``device`` as one level of a topic, without ``/``, ``+``, ``#`` or control characters."""
     return re.sub(r"[/+#\x00-\x1f\x7f-\x9f\ud800-\udfff]", "_", device).lstrip("$") or "edgecls"
 
 
 def discovery(device: str, base: str) -> dict[str, str]:
-    """The retained messages that make the device appear, as ``{topic: JSON}``.
+    """The retained messages of Home Assistant's MQTT discovery, as ``{topic: JSON}``.
 
     Args:
         device: its name.
@@ -81,7 +81,7 @@ def discovery(device: str, base: str) -> dict[str, str]:
         "label": {
             "name": "Label",
             "icon": "mdi:image-search",
-            # A state may have 255 characters; the attributes would be stored for every frame.
+            # A state has at most 255 characters; attributes would be stored for every frame.
             "value_template": "{{ (value_json.label or 'unknown') | string | truncate(250) }}",
         },
         "score": {
@@ -132,21 +132,21 @@ _CONNECT_S = 5.0
 _ACKNOWLEDGE_S = 10.0
 _STATUS_S = 0.5
 _KEEPALIVE_S = 30
-# What a camera says when there are no more answers, and when there are again (supervision.md). Home
-# Assistant would go on showing the last answer as if it were today's.
+# Health words of a camera without frames, and with frames again (supervision.md). Without "offline",
+# Home Assistant would show the last answer as current.
 _BLIND, _SEES = ("lost", "stalled"), "reopened"
 
 
 @dataclass(frozen=True, slots=True)
 class Broker:
-    """Where results go, all of it checked.
+    """A validated broker URL with its credentials.
 
     Attributes:
         address: ``mqtts`` encrypts.
-        topic: what the topics of the device begin with.
+        topic: prefix of the device's topics.
         tls: None for ``mqtt://``.
-        credentials: None: nobody in particular.
-        announce: whether Home Assistant is told.
+        credentials: None: anonymous.
+        announce: whether the device is announced to Home Assistant.
         topic_given: whether the URL names the topic.
     """
 
@@ -170,22 +170,22 @@ def open_mqtt(
 
     Topics are ``TOPIC/frame``, ``TOPIC/event``, ``TOPIC/health``, each with the record's JSON, and
     ``TOPIC/status`` (retained) with ``online`` or ``offline``; TOPIC is the URL's path, by default
-    ``edgecls/DEVICE``, or ``edgecls/DEVICE-SERVICE`` for one of several runs on a device. A broker that
-    is not there yet is no error; see ``Spool.statistics``.
+    ``edgecls/DEVICE``, or ``edgecls/DEVICE-SERVICE`` for one of several runs on a device. An
+    unreachable broker is not an error; see ``Spool.statistics``.
 
     Args:
         url: ``mqtt://HOST[:1883][/TOPIC][?OPTION=VALUE&...]``, ``mqtts://`` for TLS. Options: ``ca``
             (a PEM file to trust instead of the system's), ``cert`` and ``key`` (of this client),
-            ``credentials`` (a file: name, then password), ``discovery=off``. Name and password may
-            also stand in ``$EDGECLS_MQTT_USERNAME`` and ``$EDGECLS_MQTT_PASSWORD``.
+            ``credentials`` (a file: name, then password), ``discovery=off``. Without a file, name and
+            password are ``$EDGECLS_MQTT_USERNAME`` and ``$EDGECLS_MQTT_PASSWORD``.
         device: its name; None: ``$EDGECLS_DEVICE``, else the host's.
-        service: tells several runs on one device apart; None: see ``spool_place.service_name``.
-        spool_path: None: ``spool_place.default_spool``.
+        service: distinguishes several runs on one device; None: see ``identity.service_name``.
+        spool_path: None: ``identity.default_spool``.
         max_bytes: of the spool.
 
     Raises:
         SinkSpecError: the URL, a file it names, or the credentials are wrong.
-        IdentityInUseError: another run of this machine has the topic, or the name in Home Assistant.
+        IdentityInUseError: another run on this machine uses the topic, or the name in Home Assistant.
         SinkNotInstalledError: paho-mqtt is missing.
         SpoolInUseError, WriteError: see ``Spool``.
     """
@@ -212,9 +212,9 @@ def open_mqtt(
 
 
 def _claim(broker: Broker, publisher: str) -> Claim:
-    """Takes the topic, and the name in Home Assistant, for this process.
+    """Claims the topic, and the name in Home Assistant, for this process.
 
-    Two runs that share a topic would send two cameras' answers as one, and the one that ends would say
+    Two runs with one topic would mix the answers of two cameras, and the first to end would publish
     "offline" for both.
     """
     names = [f"{broker.address}/{broker.topic}"]
@@ -225,18 +225,17 @@ def _claim(broker: Broker, publisher: str) -> Claim:
     except NameTakenError as error:
         what = f"the topic {broker.topic}" if error.name == names[0] else f"the name {publisher}"
         raise IdentityInUseError(
-            f"{broker.address}: process {error.process or 'unknown'} of this machine publishes under "
-            f"{what} already; expected one run for each. Type: --name NAME, or set "
-            "EDGECLS_SERVICE=NAME"
+            f"{broker.address}: process {error.process or 'unknown'} of this machine already publishes "
+            f"under {what}; expected one run for each. Type: --name NAME, or set EDGECLS_SERVICE=NAME"
             + (", and give another topic in the URL" if broker.topic_given else "")
         ) from error
 
 
 def parse_broker(url: str, device: str) -> Broker:
-    """What a URL and the environment say of a broker, see ``open_mqtt``.
+    """Reads a broker's URL and the environment, see ``open_mqtt``.
 
     Raises:
-        SinkSpecError: see ``open_mqtt``; no message repeats a password.
+        SinkSpecError: see ``open_mqtt``; no message contains a password.
     """
     address = parse_address(
         url,
@@ -249,7 +248,7 @@ def parse_broker(url: str, device: str) -> Broker:
     topic = given_topic or f"edgecls/{topic_level(device)}"
     if any(letter in topic for letter in "+#\0") or topic.startswith("$"):
         raise SinkSpecError(
-            f"{address}: the topic {topic!r} has a wildcard, or begins with $; expected a plain one, "
+            f"{address}: the topic {topic!r} has a wildcard, or begins with $; expected one without, "
             "as in mqtt://broker.local/kitchen/camera"
         )
     announce = given.get("discovery", "on")
@@ -259,7 +258,7 @@ def parse_broker(url: str, device: str) -> Broker:
     credentials = mqtt_credentials(Path(file) if file else None)
     tls = _tls(address, given)
     if credentials and credentials.password and tls is None and not address.is_loopback:
-        _LOG.warning("%s: the password travels unencrypted; mqtts:// encrypts it", address)
+        _LOG.warning("%s: the password is sent unencrypted; mqtts:// encrypts it", address)
     return Broker(address, topic, tls, credentials, announce == "on", bool(given_topic))
 
 
@@ -287,16 +286,16 @@ def _tls(address: Address, given: dict[str, str]) -> ssl.SSLContext | None:
 
 
 class MqttSender:
-    """Publishes with QoS 1 and waits for the broker's acknowledgement; the ``Sender`` of a broker.
+    """Publishes with QoS 1 and waits for the broker's acknowledgement; the ``Sender`` for MQTT.
 
-    Each connection is a new client: paho-mqtt would keep what it had under way in memory and send it
-    again beside the spool.
+    Each connection is a new client: paho-mqtt keeps unacknowledged messages in memory and would send
+    them again beside the spool.
 
     Args:
-        broker: where to.
-        device: its name, and that of its service where there are several.
-        client_id: the same at every start, so that a broker ends the connection that a power cut
-            left behind before it begins the next, and its last will does not come too late.
+        broker: the receiver.
+        device: name of the device, with its service if there are several.
+        client_id: the same at every start, so that the broker closes a connection left by a power cut
+            before it accepts the new one, and publishes the old last will in time.
         claim: closed with the sender.
 
     Raises:
@@ -313,26 +312,26 @@ class MqttSender:
             )
         self._broker = broker
         self._claim = claim
-        self._client_id = f"edgecls-{client_id[:15]}"  # 23 letters, which every broker must take
+        self._client_id = f"edgecls-{client_id[:15]}"  # 23 characters, which every broker accepts
         self._announcements = discovery(device, broker.topic) if broker.announce else {}
         self._status = f"{broker.topic}/status"
         self._client: Any = None
         self._changed = threading.Condition()
-        self._answer: str | None = None  # of the broker to the connection, "" for welcome
+        self._answer: str | None = None  # the broker's reply to CONNECT; "": accepted
         self._lost = False
         self._seeing = True
         self._arrived: set[int] = set()
 
     @property
     def window(self) -> int:
-        """How many parcels may be under way."""
+        """How many parcels may be in flight."""
         return _WINDOW
 
     def deliver(self, parcels: Sequence[Parcel]) -> Delivery:
-        """Publishes parcels, having connected where that is due.
+        """Publishes parcels; connects first if needed.
 
         Raises:
-            DeliveryError: no connection, or nothing was acknowledged in time.
+            DeliveryError: no connection, or no parcel was acknowledged in time.
         """
         if self._lost:
             self._leave()
@@ -346,12 +345,14 @@ class MqttSender:
         if len(arrived) < len(parcels):
             self._leave()
             if not arrived:
-                raise DeliveryError(f"{self._broker.address}: the broker went away, or is silent")
+                raise DeliveryError(
+                    f"{self._broker.address}: the broker disconnected, or does not acknowledge"
+                )
         done = [p.seq for p, n in zip(parcels, numbers, strict=True) if n in arrived]
         return Delivery(tuple(done))  # not of an iterator, see benchmarks/soak.py
 
     def _follow_camera(self, parcels: Sequence[Parcel]) -> None:
-        """Says offline while the camera is away: there are no answers then."""
+        """Publishes "offline" while the camera gives no frames."""
         seeing = self._seeing
         for parcel in parcels:
             if parcel.kind == "health":
@@ -364,7 +365,7 @@ class MqttSender:
         return b"online" if self._seeing else b"offline"
 
     def close(self) -> None:
-        """Says that the device is offline, and disconnects."""
+        """Publishes "offline", and disconnects."""
         if self._client is not None and not self._lost:
             self._wait(self._publish([(self._status, b"offline", True)]), seconds=_STATUS_S)
         self._leave()
@@ -395,18 +396,18 @@ class MqttSender:
         address = self._broker.address
         try:
             client.connect(address.host, address.port, keepalive=_KEEPALIVE_S)
-        except (OSError, ValueError) as error:  # ValueError: a host name that is none
+        except (OSError, ValueError) as error:  # ValueError: an invalid host name
             raise DeliveryError(f"{address}: no connection ({_reason(error)})") from error
         client.loop_start()
         self._client = client
-        answer = self._hear()
+        answer = self._wait_for_answer()
         if answer != "":
             self._leave()
             raise DeliveryError(f"{address}: {answer or 'the broker does not answer'}")
         retained = [(topic, text.encode(), True) for topic, text in self._announcements.items()]
         self._wait(self._publish([*retained, (self._status, self._now(), True)]))
 
-    def _hear(self) -> str | None:
+    def _wait_for_answer(self) -> str | None:
         with self._changed:
             self._changed.wait_for(lambda: self._answer is not None or self._lost, _CONNECT_S)
             return self._answer
@@ -418,12 +419,12 @@ class MqttSender:
         ]
 
     def _wait(self, numbers: list[int], seconds: float = _ACKNOWLEDGE_S) -> set[int]:
-        """Which of these messages the broker acknowledged in time."""
+        """Returns which of these messages the broker acknowledged in time."""
         wanted = set(numbers)
         with self._changed:
             self._changed.wait_for(lambda: self._lost or wanted <= self._arrived, seconds)
             arrived = wanted & self._arrived
-            self._arrived -= wanted  # paho counts to 65535 and begins again
+            self._arrived -= wanted  # paho reuses message IDs after 65535
         return arrived
 
     def _leave(self) -> None:

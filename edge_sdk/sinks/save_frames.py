@@ -1,4 +1,4 @@
-"""Uncertain pictures, kept for the next training."""
+"""Saves frames with uncertain answers, for the next training."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from edge_sdk.vision.preprocess import Preprocessing, preprocess
 
 
 def folder_name(label: str) -> str:
-    """``label`` as the name of one folder; unchanged wherever a file system can hold it."""
+    """``label`` as a folder name; unchanged if every file system allows it."""
     plain = re.sub(f"[{NOT_IN_NAMES}]", "_", label).strip()
     plain = plain.encode("utf-8", "replace")[:120].decode("utf-8", "ignore")
     return f"_{plain}" if not plain or plain.startswith((".", "-")) else plain
 
 
 def file_name(record: FrameRecord) -> str:
-    """``20260314T150926.535Z_0.53_bottle_can_f1234.jpg``: when, how sure, best two, which frame."""
+    """``20260314T150926.535Z_0.53_bottle_can_f1234.jpg``: time, score, top-2 labels, frame."""
     try:
         when = dt.datetime.fromisoformat(record.ts).astimezone(dt.UTC)
         stamp = f"{when:%Y%m%dT%H%M%S}.{when.microsecond // 1000:03d}Z"
@@ -47,13 +47,13 @@ def file_name(record: FrameRecord) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which frames are kept: whichever of these holds. None switches one off.
+    """Which frames are saved: those that meet any of these conditions. None switches one off.
 
     Attributes:
         below_score: the best score (0..1) is below this.
         below_margin: the best two scores are closer than this.
-        per_hour: so many an hour whatever the model says, evenly spread: the uncertain ones alone
-            would teach it a crooked world.
+        per_hour: frames per hour whatever the answer, evenly spread: uncertain frames alone would be
+            a biased training set.
     """
 
     below_score: float | None = 0.6
@@ -62,7 +62,7 @@ class Wanted:
 
 
 def is_uncertain(record: FrameRecord, wanted: Wanted) -> bool:
-    """Whether score or margin make a frame worth keeping."""
+    """Whether a frame meets the condition on score or margin."""
     if not record.topk:
         return False
     best = record.topk[0].score
@@ -74,14 +74,15 @@ def is_uncertain(record: FrameRecord, wanted: Wanted) -> bool:
 
 
 def check(wanted: Wanted, max_bytes: int) -> None:
-    """Looks at what somebody asked for.
+    """Checks the settings.
 
     Raises:
-        SinkSpecError: a score or number out of range, or nothing is wanted at all.
+        SinkSpecError: a score or number out of range, or no condition is set.
     """
     if wanted == Wanted(None, None, None):
         raise SinkSpecError(
-            "no frame would ever be kept; name a score, a margin, or so many per hour"
+            "no condition is set, so no frame would be saved; set below_score, below_margin or "
+            "per_hour"
         )
     for what, value in (("score", wanted.below_score), ("margin", wanted.below_margin)):
         if value is not None and not 0 <= value <= 1:
@@ -94,14 +95,14 @@ def check(wanted: Wanted, max_bytes: int) -> None:
 
 __all__ = ["SaveFrames", "SavedFrames", "Wanted", "open_save_frames"]
 
-_QUALITY = 95  # the chroma and edges that training sees are close to the camera's
+_QUALITY = 95  # keeps chroma and edges close to the camera's, for training
 _THUMBNAIL_PX, _REMEMBERED = 16, 8
-# Of two 16x16 gray thumbnails, 0..255: a camera's noise averages out to well below 1 there, and its
-# exposure wanders by a few; what comes or goes changes the squares where it is.
+# Difference of two 16x16 gray thumbnails, 0..255: camera noise averages to well below 1 there, and
+# exposure drifts by a few levels; an object that appears or leaves changes the squares it covers.
 _SAME_LEVEL = 12
 _SAME_SCENE_SQUARES = 2
 _RESCAN_S = 60.0
-_TOLD_MAX = 16
+_MAX_REPORTS = 16
 _CLOSE_S = 5.0
 _FAILURE_AGAIN_S = 600.0
 _NO_LABEL = "unsorted"
@@ -112,7 +113,7 @@ _Job = tuple[Frame, FrameRecord] | Literal["count"] | None
 
 @dataclass(frozen=True, slots=True)
 class SavedFrames:
-    """What a ``SaveFrames`` has done: kept, and passed over for what reason."""
+    """Counts of a ``SaveFrames``: frames saved, and skipped by reason."""
 
     saved: int
     same_scene: int
@@ -141,32 +142,31 @@ def open_save_frames(
 class SaveFrames:
     """Writes frames as JPEG files, in the layout that training reads; a ``FrameSink``.
 
-    The person who labels them finds a folder per label with the pictures that the model put there,
-    moves the wrong ones, and trains: most are right, so most stay where they are. Each file's name
-    tells time, score and runner-up. With ``unsorted`` all lie in one folder, for whoever does not want
-    to be led by the model.
+    There is a folder per label with the pictures that the model gave that label; a person moves the
+    wrong ones and trains. Each file name has time, score and top-2 labels. With ``unsorted`` all
+    pictures are in one folder, for labelling without the model's bias.
 
-    Encoding and writing are done by a thread; a frame that comes while it is busy is passed over, and
-    so is one that shows what one of the last few showed. Nothing is ever deleted: at the quota, or
-    with too little room on the disk, no more are kept until somebody has taken some away.
+    A thread encodes and writes. A frame is skipped while the thread is busy, or if it shows the same
+    scene as one of the last few. No picture is deleted: at the quota, or with too little space on the
+    disk, saving stops until pictures are removed.
 
-    What an operator should know comes from ``take_health``: ``no room for pictures``, ``room for
-    pictures again``, ``picture not kept``.
+    ``take_health`` reports ``no room for pictures``, ``room for pictures again`` and ``picture not
+    kept``.
 
     Args:
-        folder: made if absent.
+        folder: created if absent.
         wanted: which frames; None: those with a score below 0.6.
         layout: ``by-label`` or ``unsorted``.
         max_bytes: of all pictures below ``folder``.
-        min_free_bytes: what stays free on the disk.
+        min_free_bytes: space that stays free on the disk.
         min_interval_s: between two pictures.
 
     Attributes:
-        name: the folder's, for reports on health.
+        name: the folder's, for health reports.
 
     Raises:
-        SinkSpecError: a score or number out of range, or nothing is wanted at all.
-        WriteError: the folder cannot be made or written to.
+        SinkSpecError: a score or number out of range, or no condition is set.
+        WriteError: the folder cannot be created or written to.
     """
 
     def __init__(
@@ -194,37 +194,36 @@ class SaveFrames:
         except OSError as error:
             if not is_disk_trouble(error):
                 raise WriteError(
-                    f"{folder}: cannot be made ({error.strerror or error}); name a folder that may be "
-                    "written to"
+                    f"{folder}: cannot be created ({error.strerror or error}); name a writable folder"
                 ) from error
-            writable = True  # made with the first picture that is kept
+            writable = True  # created with the first picture
         if not writable:
-            raise WriteError(f"{folder}: must not be written to; name another folder")
+            raise WriteError(f"{folder}: is not writable; name another folder")
         self._used, self._scanned_s = _used_bytes(self._folder), time.monotonic()
         self._last_s = self._last_sample_s = -float("inf")
         self._seen: deque[NDArray[np.int16]] = deque(maxlen=_REMEMBERED)
         self._saved = self._same_scene = self._no_room = self._failed = 0
-        self._full = self._told = self._closed = False
+        self._full = self._reported_full = self._closed = False
         self._failed_s = -float("inf")
-        self._health: deque[Health] = deque(maxlen=_TOLD_MAX)
+        self._health: deque[Health] = deque(maxlen=_MAX_REPORTS)
         self._jobs: queue.Queue[_Job] = queue.Queue(maxsize=1)
         self._thread = threading.Thread(target=self._work, name="edgecls-save", daemon=True)
         self._thread.start()
 
     @property
     def statistics(self) -> SavedFrames:
-        """What it has done so far."""
+        """Its counts so far."""
         return SavedFrames(self._saved, self._same_scene, self._no_room, self._failed)
 
     def take_health(self) -> Sequence[Health]:
-        """What has happened since the last call."""
-        told = []
-        while self._health:  # the thread that writes may be adding to it
-            told.append(self._health.popleft())
-        return told
+        """The reports since the last call."""
+        reports = []
+        while self._health:  # the writing thread may append to it
+            reports.append(self._health.popleft())
+        return reports
 
     def write(self, record: Record) -> None:  # noqa: ARG002
-        """Nothing: a record has no pixels.
+        """Does nothing: a record has no pixels.
 
         Raises:
             WriteError: the sink is closed.
@@ -233,7 +232,7 @@ class SaveFrames:
             raise WriteError("this sink is closed")
 
     def see(self, frame: Frame, record: FrameRecord) -> None:
-        """Looks at a frame with its answer, and keeps a copy if it is wanted.
+        """Saves a copy of the frame if its answer meets a condition.
 
         Raises:
             WriteError: the sink is closed.
@@ -260,7 +259,7 @@ class SaveFrames:
         self._jobs.put_nowait((copy, record))
 
     def close(self) -> None:
-        """Finishes the picture that is being written; a disk that hangs is left behind; twice is once."""
+        """Finishes the current picture, within 5 s each step; a second call does nothing."""
         if self._closed:
             return
         self._closed = True
@@ -273,27 +272,27 @@ class SaveFrames:
         return per_hour is not None and now - self._last_sample_s >= 3600 / per_hour
 
     def _has_room(self, now: float) -> bool:
-        if self._full and now - self._scanned_s >= _RESCAN_S:  # somebody may have tidied up
+        if self._full and now - self._scanned_s >= _RESCAN_S:  # pictures may have been removed
             self._scanned_s, self._full = now, False
-            self._jobs.put_nowait("count")  # takes long on a full card
+            self._jobs.put_nowait("count")  # slow on a full SD card
             return False
         try:
             free = shutil.disk_usage(_existing(self._folder)).free
-        except OSError as error:  # a disk that fails, or was taken away
+        except OSError as error:  # the disk fails, or was removed
             self._fails(error)
             return False
         self._full = self._used >= self._max_bytes or free < self._min_free_bytes
-        if self._full and not self._told:
+        if self._full and not self._reported_full:
             self._health.append(
                 Health(
                     "no room for pictures",
                     f"{self._used // 10**6} of {self._max_bytes // 10**6} MB used, "
-                    f"{free // 10**6} MB free on the disk; take some away, and it goes on",
+                    f"{free // 10**6} MB free on the disk; remove some pictures to continue",
                 )
             )
-        elif self._told and not self._full:
+        elif self._reported_full and not self._full:
             self._health.append(Health("room for pictures again", f"{free // 10**6} MB free"))
-        self._told = self._full
+        self._reported_full = self._full
         return not self._full
 
     def _work(self) -> None:
@@ -304,7 +303,7 @@ class SaveFrames:
                 else:
                     self._used += self._save(*job)
                     self._saved += 1
-            except Exception as error:  # noqa: BLE001  # pictures are an extra: the loop goes on
+            except Exception as error:  # noqa: BLE001  # saving is optional: the loop continues
                 self._fails(error)
 
     def _fails(self, error: Exception) -> None:
@@ -329,7 +328,7 @@ class SaveFrames:
 
 
 def _existing(folder: Path) -> Path:
-    """The folder, or the one above it that is there."""
+    """The folder, or its closest existing parent."""
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     return folder
@@ -362,6 +361,6 @@ def _used_bytes(folder: Path) -> int:
     total = 0
     for place, _, names in os.walk(folder):
         for name in names:
-            with contextlib.suppress(OSError):  # taken away at this moment
+            with contextlib.suppress(OSError):  # removed meanwhile
                 total += Path(place, name).lstat().st_size
     return total

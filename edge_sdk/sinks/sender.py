@@ -1,4 +1,4 @@
-"""What a spool hands its records to: the port of everything that needs a network."""
+"""``Sender``: the protocol through which a spool delivers its records over a network."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class Parcel:
-    """A record on its way.
+    """A record in delivery.
 
     Attributes:
-        seq: its number within the spool, rising.
+        seq: its number within the spool, increasing.
         kind: the record's type: ``frame``, ``event``, ``health``.
         body: the record's ``public_json`` as UTF-8, with ``device``, ``boot_id`` and ``seq``.
-        key: ``device:boot_id:seq``, by which a receiver recognises a repetition.
+        key: ``device:boot_id:seq``, by which a receiver detects a duplicate.
     """
 
     seq: int
@@ -27,11 +27,11 @@ class Parcel:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """What became of some parcels; those in neither list are sent again.
+    """The outcome of a delivery; parcels in neither list are sent again.
 
     Attributes:
         acknowledged: numbers of those that arrived.
-        refused: numbers of those that the receiver will never take.
+        refused: numbers of those that the receiver refused for good.
     """
 
     acknowledged: tuple[int, ...]
@@ -43,32 +43,32 @@ class Sender(Protocol):
 
     @property
     def window(self) -> int:
-        """How many parcels may be under way at a time, hence repeated after a crash."""
+        """How many parcels may be in flight at a time, and so repeated after a crash."""
         ...
 
     def deliver(self, parcels: Sequence[Parcel]) -> Delivery:
         """Sends at most ``window`` parcels and waits for their acknowledgement.
 
-        Called every second or so without parcels as well, so that a sender can look after its
+        Called about every second without parcels as well, so that a sender can maintain its
         connection.
 
         Raises:
-            DeliveryError: the receiver cannot be reached, or wants to be left alone for now.
+            DeliveryError: the receiver cannot be reached, or requests a back-off.
         """
         ...
 
     def close(self) -> None:
-        """Takes leave of the receiver; a second call does nothing."""
+        """Disconnects from the receiver; a second call does nothing."""
         ...
 
 
 class WatchedSender:
-    """A sender that says for how long it has delivered nothing of what it was given.
+    """Wraps a sender and measures for how long it has delivered nothing.
 
-    A sender that waits has not failed yet: whoever asks does not wait with it.
+    A hanging ``deliver`` has not failed yet; ``unanswered_s`` can be read meanwhile.
 
     Args:
-        sender: what delivers.
+        sender: delivers the parcels.
         clock: monotonic seconds, for tests.
     """
 
@@ -79,17 +79,17 @@ class WatchedSender:
 
     @property
     def window(self) -> int:
-        """As of the sender."""
+        """The window of the sender."""
         return self._sender.window
 
     @property
     def unanswered_s(self) -> float:
-        """Seconds since the first attempt that was to deliver something, and has not; else 0."""
+        """Seconds since the first attempt to deliver something, while none has succeeded; else 0."""
         since_s = self._since_s
         return 0.0 if since_s is None else self._clock() - since_s
 
     def deliver(self, parcels: Sequence[Parcel]) -> Delivery:
-        """As the sender does, counted.
+        """Delivers through the sender, and records the time.
 
         Raises:
             DeliveryError: as the sender does.

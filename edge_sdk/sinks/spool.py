@@ -1,4 +1,4 @@
-"""``Spool``: a sink that keeps records on the disk until a sender has delivered them."""
+"""``Spool``: a sink that stores records on disk until a sender has delivered them."""
 
 from __future__ import annotations
 
@@ -25,31 +25,31 @@ from edge_sdk.sinks.spool_store import (
 )
 from edge_sdk.types import Health, HealthKind, Record, public_json
 
-_LOOK_S = 1.0
-# A broker that restarts is back within seconds: nobody needs to be woken.
+_CHECK_S = 1.0
+# A broker that restarts is back within seconds: that is not reported.
 _STUCK_S = 5.0
-# What goes on is told again so often, with how much it came to.
+# A continuing loss is reported again at this interval, with its count.
 _AGAIN_S = 600.0
 
 
 @dataclass(frozen=True, slots=True)
 class SpoolStatistics:
-    """How a spool fares; counts are since this process opened it.
+    """State of a spool; counts are since this process opened it.
 
     Attributes:
         depth: records waiting.
-        used_bytes: of the database that hold something.
+        used_bytes: of the database's pages in use.
         delivered: records that were acknowledged.
-        dropped: records that made room for newer ones.
-        refused: records that the receiver will never take.
-        unwritten: records that the disk did not take: full, gone, or too slow for too long.
-        trouble: why nothing is delivered at the moment; "" where all is well.
-        set_aside: where a damaged database was put, None where there was none.
-        damaged: records that the disk damaged, and that were not delivered: those with a wrong
-            checksum, and those that could still be counted in a database that was put aside.
-        blocked: why the spool cannot be opened at the moment; "" where it is open.
-        unanswered_s: seconds since the beginning of the first attempt to deliver something after the
-            last that succeeded; 0 where there was none.
+        dropped: oldest records, deleted to make room for newer ones.
+        refused: records that the receiver refused for good.
+        unwritten: records that could not be written: disk full, removed, or too slow for too long.
+        trouble: why nothing is delivered at the moment; "" if there is no problem.
+        set_aside: new path of a damaged database; None if there was none.
+        damaged: records damaged on the disk and not delivered: those with a wrong checksum, and those
+            that could still be counted in a damaged database.
+        blocked: why the spool cannot be opened at the moment; "" if it is open.
+        unanswered_s: seconds since the start of the first attempt to deliver after the last success;
+            0 if there was none.
     """
 
     depth: int
@@ -66,16 +66,16 @@ class SpoolStatistics:
 
     @property
     def standstill(self) -> str:
-        """``trouble``, or that the receiver has not answered for 5 s; "" while records are delivered."""
+        """``trouble``, or no answer from the receiver for 5 s; "" while records are delivered."""
         if not self.trouble and self.unanswered_s >= _STUCK_S:
             return f"no answer for {self.unanswered_s:.0f} s"
         return self.trouble
 
 
 class SpoolHealth:
-    """Turns the figures of a spool into what has happened to it; asked as often as one likes.
+    """Derives health reports from the statistics of a spool; may be called at any rate.
 
-    What it says is shown to viewers of the web page as well, and names no folder of this machine.
+    Viewers of the web page see the reports, so they contain no folder names.
 
     Args:
         name: of the spool's file.
@@ -85,50 +85,52 @@ class SpoolHealth:
     def __init__(self, name: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._name = name
         self._clock = clock
-        self._look_s = float("-inf")
+        self._checked_s = float("-inf")
         self._since_s: float | None = None  # when the trouble began
-        self._told_stuck = False
+        self._reported_stuck = False
         self._set_aside: Path | None = None
-        self._told_blocked = False
+        self._reported_blocked = False
         self._losses: dict[HealthKind, _Loss] = {
-            "spool full": _Loss("{} of the oldest records made room for newer ones"),
-            "records refused": _Loss(
-                "{} records will never be taken by the receiver, and are gone"
+            "spool full": _Loss(
+                "{} of the oldest records were deleted to make room for newer ones"
             ),
-            "records lost": _Loss("{} records were not taken by the disk, which is full or hangs"),
+            "records refused": _Loss(
+                "{} records were refused by the receiver for good, and dropped"
+            ),
+            "records lost": _Loss("{} records could not be written, the disk is full or hangs"),
             "records damaged": _Loss("{} records were damaged on the disk, and are not delivered"),
         }
 
-    def look(self, ask: Callable[[], SpoolStatistics]) -> list[Health]:
-        """What is news; ``ask`` is called once a second at most."""
+    def check(self, read: Callable[[], SpoolStatistics]) -> list[Health]:
+        """Returns new reports; ``read`` is called once a second at most."""
         now_s = self._clock()
-        if now_s - self._look_s < _LOOK_S:
+        if now_s - self._checked_s < _CHECK_S:
             return []
-        self._look_s = now_s
-        now = ask()
-        told = []
+        self._checked_s = now_s
+        now = read()
+        reports = []
         if now.set_aside is not None and now.set_aside != self._set_aside:
             self._set_aside = now.set_aside
-            aside = f"{self._name} was put aside as {now.set_aside.name}, and a new one begun"
-            told.append(Health("spool damaged", aside))
-        told += self._opening(now)
-        told += self._delivery(now, now_s)
+            aside = f"{self._name} was renamed to {now.set_aside.name}, and a new spool was created"
+            reports.append(Health("spool damaged", aside))
+        reports += self._opening(now)
+        reports += self._delivery(now, now_s)
         counts = (now.dropped, now.refused, now.unwritten, now.damaged)
         for (what, loss), count in zip(self._losses.items(), counts, strict=True):
-            text = loss.news(count, now_s)
+            text = loss.report(count, now_s)
             if text:
-                told.append(Health(what, text))
-        return told
+                reports.append(Health(what, text))
+        return reports
 
     def _opening(self, now: SpoolStatistics) -> list[Health]:
-        if bool(now.blocked) == self._told_blocked:
+        if bool(now.blocked) == self._reported_blocked:
             return []
-        self._told_blocked = bool(now.blocked)
+        self._reported_blocked = bool(now.blocked)
         if now.blocked:
             return [
                 Health(
                     "spool unavailable",
-                    f"{now.blocked}; up to 1,000 records wait in memory, free some space and it goes on",
+                    f"{now.blocked}; up to 1,000 records wait in memory, free some space to continue",
                 )
             ]
         return [Health("spool available", f"{self._name} is open; {now.depth} records wait")]
@@ -137,31 +139,31 @@ class SpoolHealth:
         trouble = now.standstill
         if not trouble:
             since_s, self._since_s = self._since_s, None
-            if self._told_stuck and since_s is not None:
-                self._told_stuck = False
+            if self._reported_stuck and since_s is not None:
+                self._reported_stuck = False
                 away = f"after {now_s - since_s:.0f} s; {now.depth} records wait"
                 return [Health("delivery resumed", away)]
             return []
         if self._since_s is None:
             self._since_s = now_s - now.unanswered_s
-        if self._told_stuck or now_s - self._since_s < _STUCK_S:
+        if self._reported_stuck or now_s - self._since_s < _STUCK_S:
             return []
-        self._told_stuck = True
+        self._reported_stuck = True
         return [Health("delivery stuck", f"{trouble}; {now.depth} records wait")]
 
 
 class _Loss:
-    """A count that should not grow."""
+    """A counter of lost records, reported when it grows."""
 
     def __init__(self, text: str) -> None:
         self._text = text
-        self._told = 0
-        self._told_s = float("-inf")
+        self._reported = 0
+        self._reported_s = float("-inf")
 
-    def news(self, count: int, now_s: float) -> str:
-        if count == self._told or now_s - self._told_s < _AGAIN_S:
+    def report(self, count: int, now_s: float) -> str:
+        if count == self._reported or now_s - self._reported_s < _AGAIN_S:
             return ""
-        more, self._told, self._told_s = count - self._told, count, now_s
+        more, self._reported, self._reported_s = count - self._reported, count, now_s
         return self._text.format(more)
 
 
@@ -173,26 +175,26 @@ _LAST_WAIT_S, _IDLE_S, _NAP_S = 30.0, 1.0, 0.1
 
 
 class Spool:
-    """Writes records to a database at once, and delivers them from a thread of its own.
+    """Writes records to a database at once, and delivers them from its own thread.
 
-    ``write`` waits for the disk at most, never for the network, and 0.1 s for whoever else has the
-    database; meanwhile up to 1,000 records wait in memory, see ``spool_intake``. To each record's
-    JSON it adds ``device``, ``boot_id`` and ``seq``: a record whose acknowledgement got lost is sent
-    again, and its receiver knows it by these three. Numbers rise without gaps; where one is missing,
-    records were dropped for want of room, oldest first. A full disk costs the records that it does
-    not take, they are counted, and the loop goes on. A disk that is full at the start is no error
-    either: the spool is opened as soon as that works, and up to 1,000 records wait in memory. What an
-    operator should know of all this comes from ``take_health``, which ``run`` asks.
+    ``write`` waits for the disk, never for the network, and 0.1 s at most for another process that
+    holds the database; meanwhile up to 1,000 records wait in memory, see ``Intake``. It adds
+    ``device``, ``boot_id`` and ``seq`` to each record's JSON: a record whose acknowledgement is lost is
+    sent again, and the receiver detects the duplicate by these three. Numbers increase without gaps; a
+    missing number is a dropped record, oldest first when the spool is full. Records that a full disk
+    cannot hold are lost and counted, and the loop continues. A disk that is full at the start is not an
+    error either: opening is retried, and up to 1,000 records wait in memory. ``take_health`` reports
+    all of this.
 
     Args:
-        path: of the database; a file ``path-lock`` stands beside it.
-        sender: what delivers; closed with the spool.
+        path: of the database; the lock file ``path-lock`` is beside it.
+        sender: delivers the records; closed with the spool.
         max_bytes: of the database.
-        name: what reports on its health say they come from; None: the file's name.
-        device: what the records say they come from; None: ``spool_place.device_name``.
-        service: tells several runs of one device apart, in records too; None: there is one.
-        linger_s: how long ``close`` goes on delivering; what is left waits for the next start.
-        clock: what pauses are measured with.
+        name: source of its health reports; None: the file's name.
+        device: ``device`` of the records; None: ``identity.device_name``.
+        service: distinguishes several runs of one device, in records too; None: there is one.
+        linger_s: how long ``close`` continues to deliver; the rest waits for the next start.
+        clock: measures pauses.
 
     Attributes:
         name: see above.
@@ -200,7 +202,7 @@ class Spool:
     Raises:
         SpoolInUseError: another process has it open.
         SinkSpecError: ``max_bytes`` is too small.
-        WriteError: it cannot be opened at this place, or the file is something else.
+        WriteError: it cannot be opened here, or the file is not a spool.
     """
 
     def __init__(
@@ -227,86 +229,86 @@ class Spool:
         self._pauses = Pauses()
         self._delivered = self._refused = self._damaged = 0
         self._trouble = self._blocked = ""
-        self._damage: sqlite3.Error | None = None  # seen, and nothing done about it yet
-        self._broken: sqlite3.Error | None = None  # why the file is to be put aside
+        self._damage: sqlite3.Error | None = None  # detected, and not yet handled
+        self._broken: sqlite3.Error | None = None  # why the file must be replaced
         self._set_aside: Path | None = None
         self._closed = False
         self._deadline: float | None = None
         self._wake = threading.Event()
         self._health = SpoolHealth(self._path.name)
-        self._turn = threading.RLock()
-        self._intake = Intake(None, self._turn, self._parcel, self._tell_disk)
+        self._database_lock = threading.RLock()
+        self._intake = Intake(None, self._database_lock, self._parcel, self._on_write_error)
         self._lock: int | None = None
         self._known = False
         try:
             self._open()
         except SpoolBlockedError as error:  # start-up is no stricter than running
-            self._tell_blocked(error)
+            self._set_blocked(error)
         except BaseException:
-            self._let_go()
+            self._unlock()
             raise
         self._thread = threading.Thread(target=self._drain, name="edgecls-spool", daemon=True)
         self._thread.start()
 
     def _open(self) -> None:
-        """Takes the file for this process and opens it; puts a damaged one aside before.
+        """Locks the file for this process and opens it; renames a damaged one first.
 
         Raises:
-            SpoolBlockedError: not now.
-            SpoolInUseError, WriteError: not at this place.
+            SpoolBlockedError: not possible now; a retry may succeed.
+            SpoolInUseError, WriteError: not possible at this path.
         """
         try:
             if self._lock is None:
                 self._lock, self._known = lock(self._path)
-            store = self._open_store() if self._broken is None else self._begin_anew(self._broken)
+            store = self._open_store() if self._broken is None else self._create_store(self._broken)
         except OSError as error:
             if is_disk_trouble(error) and not isinstance(error, SpoolBlockedError):
                 raise SpoolBlockedError(str(error)) from error
             raise
         self._records_boot_id = records_boot_id(self._boot_id, store.identity)
-        with self._turn:
+        with self._database_lock:
             self._intake.store = store
         self._known, self._broken, self._blocked = True, None, ""
 
     def _open_store(self) -> SpoolStore:
         try:
-            return SpoolStore(self._path, self._max_bytes, self._turn)
+            return SpoolStore(self._path, self._max_bytes, self._database_lock)
         except sqlite3.DatabaseError as error:
-            if not self._known:  # no spool was ever here: the user's own file, perhaps
+            if not self._known:  # no spool was here before: it may be a file of the user
                 raise WriteError(
-                    f"{self._path}: is no spool ({error}); expected a spool or no file at all, name "
-                    "another one"
+                    f"{self._path}: is not a spool ({error}); expected a spool or no file, name another "
+                    "file"
                 ) from error
             self._damaged += readable_rows(self._path)
             self._broken = error
-            return self._begin_anew(error)
+            return self._create_store(error)
 
-    def _begin_anew(self, error: sqlite3.Error) -> SpoolStore:
+    def _create_store(self, error: sqlite3.Error) -> SpoolStore:
         if self._path.exists():
             try:
                 self._set_aside = put_aside(self._path)
             except OSError as reason:
                 raise WriteError(
-                    f"{self._path}: is damaged ({error}), and cannot be put aside "
+                    f"{self._path}: is damaged ({error}), and cannot be renamed "
                     f"({reason.strerror or reason}); allow writing to its folder, or name another file "
                     "with --spool FILE"
                 ) from reason
-            _LOG.info("%s: damaged (%s); put aside as %s", self._path, error, self._set_aside)
-        return SpoolStore(self._path, self._max_bytes, self._turn)
+            _LOG.info("%s: damaged (%s); renamed to %s", self._path, error, self._set_aside)
+        return SpoolStore(self._path, self._max_bytes, self._database_lock)
 
-    def _let_go(self) -> None:
+    def _unlock(self) -> None:
         if self._lock is not None:
             unlock(self._path, self._lock, forget=not self._known)
             self._lock = None
 
-    def _tell_blocked(self, error: WriteError) -> None:
-        # Viewers of the web page read it, too: it names no folder.
+    def _set_blocked(self, error: WriteError) -> None:
+        # Viewers of the web page see it, so it contains no folder name.
         reason: BaseException = error
         while reason.__cause__ is not None:
             reason = reason.__cause__
-        said = getattr(reason, "strerror", None) or str(reason) or "the disk is full"
-        self._blocked = f"{self._path.name} cannot be opened ({said})"
-        self._tell(self._blocked)
+        text = getattr(reason, "strerror", None) or str(reason) or "the disk is full"
+        self._blocked = f"{self._path.name} cannot be opened ({text})"
+        self._set_trouble(self._blocked)
 
     def _parcel(self, record: Record, seq: int) -> Parcel:
         content = public_json(record)
@@ -316,14 +318,14 @@ class Spool:
         text = json.dumps(content, ensure_ascii=False)
         try:
             body = text.encode()
-        except UnicodeEncodeError:  # a file name that is no text
+        except UnicodeEncodeError:  # a file name that is not valid UTF-8
             body = json.dumps(content).encode()
         key = f"{self._device}:{self._records_boot_id}:{seq}".encode("utf-8", "replace").decode()
         return Parcel(seq, str(content["type"]), body, key)
 
     @property
     def statistics(self) -> SpoolStatistics:
-        """How it fares; may be asked from any thread, and waits for none."""
+        """Its state; may be read from any thread, without waiting."""
         intake = self._intake
         store = intake.store
         return SpoolStatistics(
@@ -341,16 +343,16 @@ class Spool:
         )
 
     def take_health(self) -> Sequence[Health]:
-        """What has happened since the last call, looked at once a second at most.
+        """Reports since the last call, checked once a second at most.
 
-        ``delivery stuck`` (for 5 s) and ``delivery resumed``; ``spool full``, ``records refused`` and
-        ``records lost`` and ``records damaged``, each with their number and again every ten minutes;
-        ``spool damaged``; ``spool unavailable`` and ``spool available``, where it cannot be opened.
+        ``delivery stuck`` (for 5 s) and ``delivery resumed``; ``spool full``, ``records refused``,
+        ``records lost`` and ``records damaged``, each with a count and again every ten minutes;
+        ``spool damaged``; ``spool unavailable`` and ``spool available``, if it cannot be opened.
         """
-        return self._health.look(lambda: self.statistics)
+        return self._health.check(lambda: self.statistics)
 
     def write(self, record: Record) -> None:
-        """Keeps a record until it is delivered.
+        """Stores a record until it is delivered.
 
         Raises:
             WriteError: the spool is closed.
@@ -360,14 +362,14 @@ class Spool:
         self._intake.put(record)
         self._wake.set()
 
-    def _tell_disk(self, error: sqlite3.Error) -> None:
-        _LOG.debug("%s: did not take a record (%s)", self._path, error)
-        if is_damage(error):  # mended by the thread that may be using the database now
+    def _on_write_error(self, error: sqlite3.Error) -> None:
+        _LOG.debug("%s: a record could not be written (%s)", self._path, error)
+        if is_damage(error):  # repaired by the delivery thread, which may be using the database
             self._damage = error
             self._wake.set()
 
     def close(self) -> None:
-        """Delivers for a moment more, then leaves the rest to the next start."""
+        """Delivers for up to ``linger_s``, then leaves the rest to the next start."""
         if self._closed:
             return
         self._closed = True
@@ -375,39 +377,39 @@ class Spool:
         self._intake.end(self._linger_s / 2)
         self._deadline = deadline
         self._wake.set()
-        # A sender may hang in a connection; its thread ends with the process, the records are safe.
+        # A sender may hang in a connection; its thread ends with the process, the records are on disk.
         self._thread.join(self._linger_s + 0.5)
 
     def _drain(self) -> None:
         try:
-            while not self._over():
+            while not self._deadline_passed():
                 self._wake.clear()
                 try:
                     busy = self._deliver()
                 except DeliveryError as error:
-                    self._tell(str(error))
+                    self._set_trouble(str(error))
                     self._pause(self._pauses.pause_s(error.wait_s), damage_ends_it=True)
                 except SpoolBlockedError as error:
-                    self._tell_blocked(error)
+                    self._set_blocked(error)
                     self._pause(_IDLE_S)
-                except WriteError as error:  # a damaged file that cannot be put aside
-                    self._tell(str(error))
+                except WriteError as error:  # a damaged file that cannot be renamed
+                    self._set_trouble(str(error))
                     self._pause(_IDLE_S)
                 except sqlite3.Error as error:
-                    self._mend(error)
-                except Exception as error:  # noqa: BLE001  a sender's bug: told, not the end
+                    self._replace_damaged(error)
+                except Exception as error:  # noqa: BLE001  a sender's bug: logged, delivery continues
                     _LOG.exception("a sender failed")
-                    self._tell(f"{type(error).__name__}: {error}")
+                    self._set_trouble(f"{type(error).__name__}: {error}")
                     self._pause(_LAST_WAIT_S, damage_ends_it=True)
                 else:
-                    self._tell("")
+                    self._set_trouble("")
                     self._pauses.reset()
                     if not busy and self._deadline is None:
                         self._wake.wait(_IDLE_S)
                         continue
                     if busy:
                         continue
-                if self._deadline is not None:  # nothing left, or nobody to take it
+                if self._deadline is not None:  # nothing left, or no receiver
                     break
         finally:
             try:
@@ -416,10 +418,10 @@ class Spool:
                 _LOG.exception("a sender could not be closed")
             if self._intake.store is not None:
                 self._intake.store.close()
-            self._let_go()
+            self._unlock()
 
     def _deliver(self) -> bool:
-        """Hands over what is oldest; whether there was anything."""
+        """Delivers the oldest records; returns whether there were any."""
         damage, self._damage = self._damage, None
         if damage is not None:
             raise damage
@@ -429,7 +431,7 @@ class Spool:
         assert store is not None
         self._intake.flush()
         store.tidy(idle=False)
-        with self._turn:  # from here on these are not dropped to make room
+        with self._database_lock:  # from now on these are not dropped to make room
             oldest = store.oldest(self._sender.window)
             sent = {parcel.seq for parcel in oldest.parcels}
             self._intake.under_way = max((*sent, *oldest.damaged), default=0)
@@ -454,26 +456,26 @@ class Spool:
         return bool(sent)
 
     def _forget(self, store: SpoolStore, numbers: tuple[int, ...]) -> None:
-        while True:  # what has arrived must not be sent again because the disk is full for now
+        while True:  # delivered records must not be sent again because the disk is full
             try:
                 store.delete(numbers)
                 return
             except sqlite3.OperationalError as error:
                 if self._deadline is not None:
                     raise
-                if self._damage is not None:  # the whole database is put aside
+                if self._damage is not None:  # the whole database is replaced
                     raise self._damage from error
-                self._tell(f"{self._path.name}: {error}")
+                self._set_trouble(f"{self._path.name}: {error}")
                 self._pause(_IDLE_S)
 
-    def _mend(self, error: sqlite3.Error) -> None:
-        """Puts a damaged database aside; a pause follows in any case."""
+    def _replace_damaged(self, error: sqlite3.Error) -> None:
+        """Renames a damaged database and creates a new one; then pauses."""
         store = self._intake.store
         if not is_damage(error) or store is None:
-            self._tell(f"{self._path.name}: {error}")
+            self._set_trouble(f"{self._path.name}: {error}")
             self._pause(_IDLE_S)
             return
-        with self._turn:
+        with self._database_lock:
             self._intake.store = self._damage = None
             self._damaged += store.depth
             store.close()
@@ -481,25 +483,25 @@ class Spool:
             try:
                 self._open()
             except SpoolBlockedError as failure:
-                self._tell_blocked(failure)
-            except (WriteError, sqlite3.Error) as failure:  # the next round tries again
-                self._tell(f"{self._path.name}: {failure}")
+                self._set_blocked(failure)
+            except (WriteError, sqlite3.Error) as failure:  # the next iteration retries
+                self._set_trouble(f"{self._path.name}: {failure}")
         self._pause(_IDLE_S)
 
-    def _tell(self, trouble: str) -> None:
+    def _set_trouble(self, trouble: str) -> None:
         if trouble and not self._trouble:
             _LOG.info("%s; records wait in %s", trouble, self._path)
         elif self._trouble and not trouble:
-            _LOG.info("delivering again; %d records waited", self._intake.depth)
+            _LOG.info("delivery resumed; %d records waited", self._intake.depth)
         self._trouble = trouble
 
     def _pause(self, seconds: float, *, damage_ends_it: bool = False) -> None:
-        """Waits, and takes what comes meanwhile.
+        """Waits, and stores incoming records meanwhile.
 
         Args:
             seconds: how long.
-            damage_ends_it: whether damage that is seen meanwhile is looked after at once; never in a
-                pause that follows damage, or an attempt would follow an attempt without one.
+            damage_ends_it: end the pause if damage is detected; not in the pause after damage, which
+                would then retry without a pause.
         """
         until = self._clock.now_s() + seconds
         while self._deadline is None and self._clock.now_s() < until:
@@ -510,5 +512,5 @@ class Spool:
                 self._intake.store.tidy(idle=True)
             self._clock.sleep(_NAP_S)
 
-    def _over(self) -> bool:
+    def _deadline_passed(self) -> bool:
         return self._deadline is not None and self._clock.now_s() >= self._deadline

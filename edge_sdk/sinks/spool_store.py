@@ -1,19 +1,19 @@
-"""A bounded queue of records on the disk: SQLite, which a ``kill -9`` or a power cut leaves whole.
+"""A bounded queue of records on disk, in SQLite, consistent after a ``kill -9`` or a power cut.
 
 https://www.sqlite.org/rescode.html
 
-Two connections: one for the loop's thread, which only appends and waits for nobody, and one for the
-thread that delivers, which reads, deletes, and carries the write-ahead log over into the database
-(that waits for the disk). Commits are not flushed one by one (``synchronous=NORMAL``): a killed
-process loses nothing, a power cut the last seconds. https://www.sqlite.org/wal.html
+There are two connections: one for the loop's thread, which only appends, and one for the delivery
+thread, which reads, deletes, and checkpoints the write-ahead log (that waits for the disk). Commits
+are not flushed one by one (``synchronous=NORMAL``): a killed process loses nothing, a power cut the
+last seconds. https://www.sqlite.org/wal.html
 
-SQLite checks the structure of its file and not what stands in it, so every parcel has a CRC-32 of all
-that is delivered. A CRC and not a keyed hash: it is there against bits that an SD card loses, of which
-it misses one case in four billion, and who may write to the spool could write its checksums as well.
+SQLite checks the structure of its file but not the content, so every parcel has a CRC-32 of all that
+is delivered. A CRC, not a keyed hash: it detects bit errors of an SD card, all but one in four billion,
+and a user who can write to the spool could write matching checksums as well.
 
-Whoever else has the database (the thread that delivers, a repair, somebody with ``sqlite3``) makes
-the loop wait a moment, and not again for a second. Until then records wait in memory, a bounded number;
-so they do while the database cannot be opened, because the disk was full when the process started.
+While another user holds the database (the delivery thread, a repair, the ``sqlite3`` tool) the loop
+waits briefly, and not again for a second. Meanwhile a bounded number of records wait in memory; so they
+do while the database cannot be opened because the disk was full at the start.
 """
 
 from __future__ import annotations
@@ -47,22 +47,22 @@ _PLACE = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
 
 
 def is_damage(error: sqlite3.Error) -> bool:
-    """Whether the file is broken, as opposed to a disk that is full or away."""
+    """Whether the file is corrupt, as opposed to a disk that is full or removed."""
     return _code(error) in _DAMAGE
 
 
 def is_busy(error: sqlite3.Error) -> bool:
-    """Whether somebody else has the database just now."""
+    """Whether another connection holds the database."""
     return _code(error) in _BUSY
 
 
 def may_pass(error: sqlite3.Error | MemoryError, folder: Path) -> bool:
     """Whether a database that cannot be opened now may be opened later.
 
-    A full disk, a disk that fails and another process that holds the database may pass; a wrong
-    place does not. SQLite's "unable to open" stands for both, so a file is made in ``folder`` to see.
+    A full or failing disk and a lock of another process may pass; an invalid path does not. SQLite's
+    "unable to open" means either, so a test file is created in ``folder``.
     """
-    if isinstance(error, MemoryError):  # the log's index is mapped, and its file cannot grow
+    if isinstance(error, MemoryError):  # the log's index is memory-mapped, and its file cannot grow
         return True
     code = _code(error)
     if code not in _PLACE:
@@ -76,7 +76,7 @@ def may_pass(error: sqlite3.Error | MemoryError, folder: Path) -> bool:
 
 
 def corrupt(reason: str) -> sqlite3.DatabaseError:
-    """An error as SQLite raises it for a broken file, see ``is_damage``."""
+    """An error as SQLite raises it for a corrupt file, see ``is_damage``."""
     error = sqlite3.DatabaseError(reason)
     error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
     return error
@@ -87,14 +87,14 @@ def _code(error: sqlite3.Error) -> int | None:
     return None if code is None else code & 0xFF
 
 
-_APPLICATION = 0x45434C53  # "ECLS", SQLite's mark for whose file it is
-# 2: checksums, and an identity.
+_APPLICATION = 0x45434C53  # "ECLS", SQLite's application_id
+# Version 2 added checksums and an identity.
 _SCHEMA = 2
 _PAGE_BYTES = 4096
 MIN_BYTES = 32 * _PAGE_BYTES
 _CHECKPOINT_ROWS = 500
-# Past this the log begins anew while the loop's records wait in memory for a moment: it would grow
-# without end under a loop that never pauses. The second is for a sender that hangs.
+# Above this the log is truncated while the loop's records wait in memory: it would grow without limit
+# under a loop that never pauses. The second limit is for a sender that hangs.
 _MAX_LOG_PAGES = 2000
 _MAX_CHANGES = 5000
 _BUSY_S = 5.0
@@ -112,11 +112,11 @@ class SpoolBlockedError(WriteError):
 
 @dataclass(frozen=True, slots=True)
 class Oldest:
-    """What is to be delivered next.
+    """The parcels to deliver next.
 
     Attributes:
         parcels: in order.
-        damaged: numbers of parcels among them whose checksum is wrong.
+        damaged: numbers of parcels with a wrong checksum.
     """
 
     parcels: tuple[Parcel, ...]
@@ -124,17 +124,17 @@ class Oldest:
 
 
 class SpoolStore:
-    """The database of a spool. ``append`` belongs to whoever holds ``lock``, the other verbs to a thread.
+    """The database of a spool. ``append`` needs ``lock`` held; one thread calls the other methods.
 
     Attributes:
-        depth: parcels that are waiting.
-        used_bytes: pages of the database that hold something.
-        identity: of this database, random, made with it: no other has it.
+        depth: number of waiting parcels.
+        used_bytes: of the database's pages in use.
+        identity: random ID of this database, created with it.
 
     Args:
-        path: of the database; made if absent.
+        path: of the database; created if absent.
         max_bytes: of the database file; its log may add 10 MB, 40 MB while a sender hangs.
-        lock: SQLite takes one writer at a time; waiting in line for a lock of ours is fairer.
+        lock: SQLite allows one writer at a time; this lock is fairer than SQLite's.
 
     Raises:
         sqlite3.DatabaseError: the file is damaged, see ``is_damage``.
@@ -146,13 +146,13 @@ class SpoolStore:
     def __init__(self, path: Path, max_bytes: int, lock: Lock) -> None:
         if max_bytes < MIN_BYTES:
             raise SinkSpecError(
-                f"{path}: a spool of {max_bytes} bytes; expected at least {MIN_BYTES}, since a "
-                "database needs some pages of its own"
+                f"{path}: a spool of {max_bytes} bytes; expected at least {MIN_BYTES}, the minimum of "
+                "the database"
             )
         self._path = path
         self._max_pages = max_bytes // _PAGE_BYTES
         self._lock = lock
-        self._relief: threading.Thread | None = None
+        self._checkpointing: threading.Thread | None = None
         self._changes = 0
         self.depth = self.used_bytes = self._last = self._unchecked = 0
         self.identity = ""
@@ -172,13 +172,13 @@ class SpoolStore:
             kind = SpoolBlockedError if may_pass(error, path.parent) else WriteError
             raise kind(
                 f"{path}: the spool cannot be opened ({error or 'disk is full'}); free some space, or "
-                "name a file in a folder that may be written to with --spool FILE"
+                "name a file in a writable folder with --spool FILE"
             ) from error
         self._reader.text_factory = bytes  # damaged text need not be UTF-8
         self._writer.execute(f"PRAGMA busy_timeout = {round(_LOOP_WAIT_S * 1000)}")
 
     def _read_position(self) -> None:
-        """Where to go on counting; a position that is damaged is written new."""
+        """Reads the last number and the identity; replaces a damaged row."""
         connection = self._writer
         self.depth, highest = connection.execute("SELECT count(*), max(seq) FROM parcel").fetchone()
         connection.text_factory = bytes
@@ -188,7 +188,7 @@ class SpoolStore:
             last, self._unchecked, identity = rows[0][:3]
             self._last, self.identity = max(last, highest or 0), identity.decode()
             return
-        # A new identity makes every number new; the parcels that are there keep theirs.
+        # With a new identity no key repeats; waiting parcels keep their keys.
         self._last = max(first_number(), highest or 0)
         connection.execute("BEGIN IMMEDIATE")
         connection.execute("DELETE FROM position")
@@ -201,8 +201,8 @@ class SpoolStore:
         self._writer.execute("INSERT INTO position VALUES (?, ?, ?, ?)", (*row, _checksum(*row)))
 
     def _connect(self) -> sqlite3.Connection:
-        with contextlib.suppress(OSError):  # SQLite says it better
-            # What a camera saw is its owner's business; the log gets the same rights.
+        with contextlib.suppress(OSError):  # SQLite's error message is better
+            # Only the owner may read the records; SQLite gives the log the same mode.
             os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
         connection = sqlite3.connect(
             self._path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
@@ -225,8 +225,8 @@ class SpoolStore:
         (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         if tables and (owner != _APPLICATION or version not in (1, _SCHEMA)):
             raise WriteError(
-                f"{self._path}: is a database, but no spool of this version; expected a spool or no "
-                "file at all, name another one"
+                f"{self._path}: is a database, but not a spool of this version; expected a spool or no "
+                "file, name another file"
             )
         if tables:
             (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
@@ -248,7 +248,7 @@ class SpoolStore:
         connection.execute("COMMIT")
 
     def _upgrade(self) -> None:
-        """Makes a spool of version 1 one of this version; what waits in it has no checksums."""
+        """Upgrades a spool of version 1; its waiting parcels have no checksums."""
         connection = self._writer
         connection.execute("BEGIN IMMEDIATE")
         (last,) = connection.execute("SELECT max(last) FROM position").fetchone()
@@ -267,24 +267,25 @@ class SpoolStore:
         return self._last + 1
 
     def append(self, parcel: Parcel, under_way: int) -> int:
-        """Adds a parcel, dropping the oldest ones where there is no room. The lock is the caller's.
+        """Adds a parcel; drops the oldest ones if there is no room. The caller holds the lock.
 
         Args:
             parcel: its ``seq`` is ``next_seq``.
-            under_way: the highest number that is being delivered; up to there nothing is dropped.
+            under_way: the highest number in delivery; no parcel up to it is dropped.
 
         Returns:
-            How many were dropped; the parcel itself if it is larger than the whole spool.
+            How many were dropped, including the parcel itself if it is larger than a quarter of the
+            spool.
 
         Raises:
-            sqlite3.Error: the disk is full or broken, or somebody has the database for longer than
-                the loop waits (``is_busy``); the parcel was not added.
+            sqlite3.Error: the disk is full or fails, or another connection holds the database for
+                longer than the loop waits (``is_busy``); the parcel was not added.
         """
         dropped, last = 0, self._last
         try:
-            self._last = parcel.seq  # a gap tells of one that is lost
+            self._last = parcel.seq  # a lost record leaves a gap in the numbers
             if len(parcel.body) > self._max_pages * _PAGE_BYTES // 4:
-                return 1  # would push out everything else
+                return 1  # it would displace too many others
             while not self._insert(parcel):
                 lost = self._drop_oldest(under_way)
                 dropped += lost
@@ -295,22 +296,22 @@ class SpoolStore:
             self._changes += 1
             self.used_bytes = self._used(self._writer)
             if self._changes >= _MAX_CHANGES:
-                self._relieve()
+                self._start_checkpoint()
         except sqlite3.Error as error:
             self._last = last if is_busy(error) else parcel.seq
             raise
         return dropped
 
-    def _relieve(self) -> None:
-        """Carries the log over in a thread: the loop must not, and who delivers hangs."""
-        if self._relief is None or not self._relief.is_alive():
+    def _start_checkpoint(self) -> None:
+        """Checkpoints the log in a new thread: the loop must not wait, and the delivery thread hangs."""
+        if self._checkpointing is None or not self._checkpointing.is_alive():
             self._changes = 0
-            self._relief = threading.Thread(
-                target=self._carry_over, name="edgecls-spool-log", daemon=True
+            self._checkpointing = threading.Thread(
+                target=self._checkpoint, name="edgecls-spool-log", daemon=True
             )
-            self._relief.start()
+            self._checkpointing.start()
 
-    def _carry_over(self) -> None:
+    def _checkpoint(self) -> None:
         with contextlib.suppress(sqlite3.Error), contextlib.closing(self._connect()) as connection:
             connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
             with self._lock:
@@ -327,12 +328,12 @@ class SpoolStore:
             if error.sqlite_errorcode == _FULL and self._at_limit():
                 return False
             raise
-        except MemoryError as error:  # the index of the log is mapped, and its file cannot grow
+        except MemoryError as error:  # the log's index is memory-mapped, and its file cannot grow
             raise sqlite3.OperationalError("database or disk is full") from error
         return True
 
     def _at_limit(self) -> bool:
-        """Whether "full" means our bound and not the disk: the next free pages are beyond it."""
+        """Whether "full" means ``max_bytes`` and not the disk: the database is close to that limit."""
         pages, free = self._pages(self._writer)
         return free < self._max_pages // 8 and pages + self._max_pages // 8 >= self._max_pages
 
@@ -347,7 +348,7 @@ class SpoolStore:
         return (pages - free) * _PAGE_BYTES
 
     def _drop_oldest(self, under_way: int) -> int:
-        # A sixty-fourth at a time, so that a full spool is not rearranged for every record.
+        # 1/64 at a time, so that a full spool does not delete rows for every record.
         count = max(1, self.depth // 64)
         cursor = self._writer.execute(
             "DELETE FROM parcel WHERE seq IN "
@@ -357,7 +358,7 @@ class SpoolStore:
         return int(cursor.rowcount)
 
     def oldest(self, count: int) -> Oldest:
-        """The oldest parcels, in order, at most ``count`` with the damaged ones among them."""
+        """The oldest parcels, in order, at most ``count`` including damaged ones."""
         rows = self._reader.execute(
             "SELECT seq, kind, key, body, crc FROM parcel ORDER BY seq LIMIT ?", (count,)
         ).fetchall()
@@ -372,24 +373,24 @@ class SpoolStore:
         return Oldest(tuple(parcels), tuple(damaged))
 
     def delete(self, numbers: tuple[int, ...]) -> None:
-        """Forgets parcels that arrived, or that will never be taken.
+        """Deletes parcels that were delivered, damaged or refused for good.
 
         Raises:
-            sqlite3.Error: the disk is full or broken; all of them are still there. Damage
-                (``is_damage``) also where one of them cannot be found again.
+            sqlite3.Error: the disk is full or fails, and none was deleted. Damage (``is_damage``) also
+                if an existing row cannot be found.
         """
         if not numbers:
             return
         with self._lock:
             self._reader.execute("BEGIN IMMEDIATE")
             try:
-                # One statement for any number of them: SQLite keeps those it has compiled.
+                # One statement for any number of rows: SQLite caches compiled statements.
                 gone = self._reader.executemany(
                     "DELETE FROM parcel WHERE seq = ?", ((number,) for number in numbers)
                 ).rowcount
                 if gone != len(numbers) and self._still_there(numbers):
                     raise corrupt("a row that is read cannot be found")
-                # An empty table forgets its highest number, a number must not come twice.
+                # An empty table loses its highest number, and a number must not repeat.
                 row = (self._last, self._unchecked, self.identity)
                 self._reader.execute(
                     "UPDATE position SET last = ?, crc = ?", (self._last, _checksum(*row))
@@ -404,36 +405,36 @@ class SpoolStore:
             self.used_bytes = self._used(self._reader)
 
     def _still_there(self, numbers: tuple[int, ...]) -> bool:
-        """Whether a walk through the table meets rows that a search has not found."""
+        """Whether a table scan finds rows that an index search has not found."""
         rows = self._reader.execute("SELECT seq FROM parcel ORDER BY seq LIMIT ?", (len(numbers),))
         return any(seq in numbers for (seq,) in rows.fetchall())
 
     def tidy(self, *, idle: bool) -> None:
-        """Carries the log over into the database where that is due, and the disk has room for it.
+        """Checkpoints the log if it is long enough; errors are retried at the next call.
 
         Args:
-            idle: there is nothing to deliver, so now is a good time.
+            idle: there is nothing to deliver, so a shorter log is checkpointed too.
         """
         if self._changes < (_CHECKPOINT_ROWS // 10 if idle else _CHECKPOINT_ROWS):
             return
         self._changes = 0
-        with contextlib.suppress(sqlite3.Error):  # next time; damage shows when it is read
+        with contextlib.suppress(sqlite3.Error):  # retried later; damage is detected on reading
             _, pages, _ = self._reader.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-            if pages > _MAX_LOG_PAGES:  # most of it has been carried over by now
+            if pages > _MAX_LOG_PAGES:  # most of it is checkpointed by now
                 with self._lock:
                     self._reader.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
 
     def close(self) -> None:
-        """Closes the database, its log carried over; a second call does nothing."""
-        if self._relief is not None:
-            self._relief.join(_BUSY_S)
+        """Closes the database, with its log checkpointed; a second call does nothing."""
+        if self._checkpointing is not None:
+            self._checkpointing.join(_BUSY_S)
         for connection in (self._reader, self._writer):
             with contextlib.suppress(sqlite3.Error):
                 connection.close()
 
 
 def readable_rows(path: Path) -> int:
-    """How many parcels a damaged database still shows, as far as it can be read; it is not changed."""
+    """Number of parcels that can be counted in a damaged database; the file is not changed."""
     with (
         contextlib.suppress(sqlite3.Error),
         contextlib.closing(
@@ -445,7 +446,7 @@ def readable_rows(path: Path) -> int:
 
 
 def _checksum(*values: Any) -> int:
-    """Of a row: numbers, texts and bytes, each with its kind and length."""
+    """CRC-32 of a row: numbers, texts and bytes, each preceded by its length."""
     crc = 0
     for value in values:
         raw = value if isinstance(value, bytes) else str(value).encode("utf-8", "surrogateescape")
@@ -454,7 +455,7 @@ def _checksum(*values: Any) -> int:
 
 
 def _is_old_body(body: Any, seq: int) -> bool:
-    """Whether a record from before there were checksums still reads as what it was."""
+    """Whether a record without a checksum is valid JSON with the right number."""
     try:
         content = json.loads(body)
     except (TypeError, ValueError):
@@ -462,52 +463,52 @@ def _is_old_body(body: Any, seq: int) -> bool:
     return isinstance(content, dict) and content.get("seq") == seq
 
 
-# For our own lock, and as long for SQLite's: 0.1 s, once a second at most.
+# For the spool's lock, and the same for SQLite's: 0.1 s together, once a second at most.
 WAIT_S = 0.05
-# Where no other process has been seen: our own thread gives the lock back soon, also on a machine that
-# is busy, and a record that waits in memory is lost with a process that is killed.
+# While no other process holds the database: the delivery thread releases the lock soon, even on a busy
+# machine, and a record in memory is lost if the process is killed.
 _OWN_WAIT_S = 0.3
-_REST_S = 1.0
-# A loop that fills the memory within this is no camera's: it may wait rather than lose.
+_BACK_OFF_S = 1.0
+# With a full queue the loop waits rather than loses a record; a camera does not fill it that fast.
 _FULL_WAIT_S = 1.0
-# Half a minute of a camera, about a megabyte.
+# Half a minute of a camera, about 1 MB.
 MAX_WAITING = 1000
-# So many are made up for with one record, so that the loop is not held up by that either.
+# Waiting records written per call, so that the loop is not delayed.
 _AT_ONCE = 100
 
 
 class Intake:
-    """Takes records for a store; ``put`` belongs to one thread, ``flush`` to any.
+    """Queues records for a store; one thread calls ``put``, any thread ``flush``.
 
     Args:
-        store: where they go; None: it cannot be opened for now.
-        turn: held by whoever writes to the database or replaces ``store``.
-        parcel: makes a record with its number ready to be sent.
-        fails: is told why the database did not take a record, which is lost.
+        store: the database; None: it cannot be opened at the moment.
+        lock: must be held to write to the database or to replace ``store``.
+        parcel: builds the parcel of a record and its number.
+        on_error: called with the error if a record could not be written and is lost.
 
     Attributes:
-        store: may be replaced by who holds ``turn``.
-        under_way: the highest number that is being delivered: up to there nothing makes room.
-        dropped: records that made room for newer ones.
+        store: may be replaced while holding ``lock``.
+        under_way: the highest number in delivery: no record up to it is dropped.
+        dropped: oldest records, deleted to make room for newer ones.
         unwritten: records that were lost.
     """
 
     def __init__(
         self,
         store: SpoolStore | None,
-        turn: threading.RLock,
+        lock: threading.RLock,
         parcel: Callable[[Record, int], Parcel],
-        fails: Callable[[sqlite3.Error], None],
+        on_error: Callable[[sqlite3.Error], None],
     ) -> None:
         self.store = store
         self.under_way = self.dropped = self.unwritten = 0
-        self._turn = turn
+        self._lock = lock
         self._parcel = parcel
-        self._fails = fails
+        self._on_error = on_error
         self._waiting: deque[Record] = deque()
-        self._patient_s = float("-inf")  # from then on it is waited again
-        self._full_s = float("-inf")  # and with a full memory
-        self._theirs = False  # it is somebody outside of this process who has the database
+        self._may_wait_s = float("-inf")  # from this time on the lock may be waited for again
+        self._may_wait_full_s = float("-inf")  # the same with a full queue
+        self._held_elsewhere = False  # another process holds the database
 
     @property
     def depth(self) -> int:
@@ -516,31 +517,33 @@ class Intake:
         return (store.depth if store is not None else 0) + len(self._waiting)
 
     def put(self, record: Record) -> None:
-        """Writes a record, or keeps it in memory while the database is somebody else's."""
+        """Writes a record, or keeps it in memory while the database is locked."""
         now_s = time.monotonic()
         if self._is_full:
-            if now_s >= self._full_s and not self._theirs:
+            if now_s >= self._may_wait_full_s and not self._held_elsewhere:
                 self.flush(_FULL_WAIT_S)
-                self._full_s = time.monotonic() + (_REST_S if self._is_full else 0.0)
+                self._may_wait_full_s = time.monotonic() + (_BACK_OFF_S if self._is_full else 0.0)
             if self._is_full:
                 self.unwritten += 1
                 return
         self._waiting.append(record)
-        patient = now_s >= self._patient_s
-        if patient or not self._theirs:  # SQLite would wait again, our lock is asked in passing
-            self.flush((WAIT_S if self._theirs else _OWN_WAIT_S) if patient else 0.0)
+        may_wait = now_s >= self._may_wait_s
+        if (
+            may_wait or not self._held_elsewhere
+        ):  # SQLite would wait again; the spool's lock need not
+            self.flush((WAIT_S if self._held_elsewhere else _OWN_WAIT_S) if may_wait else 0.0)
 
     @property
     def _is_full(self) -> bool:
         return len(self._waiting) >= MAX_WAITING
 
     def flush(self, wait_s: float = WAIT_S) -> bool:
-        """Writes what waits in memory, as much as is quick; whether nothing is left."""
+        """Writes up to 100 records from memory; returns whether none is left."""
         if not self._waiting:
             return True
-        if not self._turn.acquire(timeout=wait_s):
+        if not self._lock.acquire(timeout=wait_s):
             if wait_s > 0:
-                self._rest()
+                self._back_off()
             return False
         try:
             store = self.store
@@ -551,30 +554,30 @@ class Intake:
                     break
                 self._waiting.popleft()
         finally:
-            self._turn.release()
+            self._lock.release()
         return not self._waiting
 
     def _write(self, store: SpoolStore, record: Record) -> bool:
-        """Whether nothing more is to be done for the record; False: later."""
+        """Writes a record; False: the database is locked, try again later."""
         try:
             parcel = self._parcel(record, store.next_seq)
             self.dropped += store.append(parcel, self.under_way)
         except sqlite3.Error as error:
-            self._theirs = is_busy(error)
-            if self._theirs:
-                self._rest()
+            self._held_elsewhere = is_busy(error)
+            if self._held_elsewhere:
+                self._back_off()
                 return False
             self.unwritten += 1
-            self._fails(error)
+            self._on_error(error)
         else:
-            self._theirs = False
+            self._held_elsewhere = False
         return True
 
-    def _rest(self) -> None:
-        self._patient_s = time.monotonic() + _REST_S
+    def _back_off(self) -> None:
+        self._may_wait_s = time.monotonic() + _BACK_OFF_S
 
     def end(self, seconds: float) -> None:
-        """Writes what waits, for so long; the rest is counted as lost."""
+        """Writes the queue for at most ``seconds``; the rest is counted as lost."""
         end_s = time.monotonic() + seconds
         while not self.flush() and self.store is not None and time.monotonic() < end_s:
             time.sleep(0.01)

@@ -27,11 +27,11 @@ _LOG = logging.getLogger("edgecls.webhook")
 _PORTS = {"http": 80, "https": 443}
 _EXAMPLE = "https://example.org/results"
 _LONGEST_WAIT_S = 300.0
-# What says that this record will never be taken: its form, size, type or content (RFC 9110, section
-# 15.5). Every other refusal is about the address, the token or the moment: a person mends it, or it
-# passes, and what was measured meanwhile is still wanted.
+# Statuses that refuse this record for good: its form, size, type or content (RFC 9110, section 15.5).
+# Any other refusal concerns the address, the token or the server's state: it can be fixed or passes,
+# and the records of that time are still needed.
 _FINAL = (400, 413, 415, 422)
-# The status is the answer; its body is read so that the connection can be kept, if it is short.
+# Only the status matters; a short body is read so that the connection can be reused.
 _BODY_S, _BODY_BYTES = 1.0, 1 << 20
 _NEEDS_TOKEN = (401, 403)
 _NEEDS_ADDRESS = (404, 405, 410)
@@ -51,20 +51,20 @@ def open_webhook(
     """The sink for ``--webhook URL``: records wait in a spool until the server answers 2xx.
 
     Each is a POST with the record's JSON and an ``Idempotency-Key``, the same when it is repeated.
-    400, 413, 415 and 422 say that the record will never be taken: it is dropped and counted. After any
-    other status, and where the server is away, it is tried again, with growing pauses (see ``Pauses``)
-    or after as long as ``Retry-After`` says, 300 s at most.
+    400, 413, 415 and 422 refuse the record for good: it is dropped and counted. After any other
+    status, and if the server cannot be reached, it is sent again, with growing pauses (see ``Pauses``)
+    or after ``Retry-After``, 300 s at most.
 
     Args:
         url: ``https://HOST[:PORT]/PATH``; its path and query are never printed.
         device: its name; None: ``$EDGECLS_DEVICE``, else the host's.
-        service: tells several runs on one device apart; None: see ``spool_place.service_name``.
-        spool_path: None: ``spool_place.default_spool``.
+        service: distinguishes several runs on one device; None: see ``identity.service_name``.
+        spool_path: None: ``identity.default_spool``.
         max_bytes: of the spool.
         token_file: holds the token sent as ``Authorization: Bearer``; None:
             ``$EDGECLS_WEBHOOK_TOKEN``, if set.
         ca_file: certificates to trust instead of the system's, PEM.
-        timeout_s: for all of a request: connecting, sending, and the answer's head.
+        timeout_s: for a whole request: connecting, sending, and the head of the response.
 
     Raises:
         SinkSpecError: the URL, the token or ``ca_file`` is wrong.
@@ -85,7 +85,7 @@ def open_webhook(
 
 
 class WebhookSender:
-    """Posts one parcel at a time over a connection that is kept; the ``Sender`` of a web server.
+    """Posts one parcel at a time over a persistent connection; the ``Sender`` for HTTP.
 
     Args:
         url: see ``open_webhook``.
@@ -115,7 +115,7 @@ class WebhookSender:
         )
         self._target = _target(self.address)
         if token and self.address.scheme == "http" and not self.address.is_loopback:
-            _LOG.warning("%s: the token travels unencrypted; https:// encrypts it", self.address)
+            _LOG.warning("%s: the token is sent unencrypted; https:// encrypts it", self.address)
         self._timeout_s, self._clock = timeout_s, clock
         self._connection = self._prepare(ca_file)
         self._headers = {
@@ -133,21 +133,21 @@ class WebhookSender:
             context = ssl.create_default_context(cafile=str(ca_file) if ca_file else None)
         except OSError as error:
             raise SinkSpecError(
-                f"{ca_file}: cannot be used as certificates to trust ({error.strerror or error}); "
+                f"{ca_file}: cannot be used as CA certificates ({error.strerror or error}); "
                 "expected a PEM file that this user may read"
             ) from error
         return _Connection(address, context)
 
     @property
     def window(self) -> int:
-        """One: a crash repeats no more than the record that was under way."""
+        """One: a crash repeats at most the record in flight."""
         return 1
 
     def deliver(self, parcels: Sequence[Parcel]) -> Delivery:
-        """Posts parcels until one of them has to wait.
+        """Posts parcels until one of them must be retried later.
 
         Raises:
-            DeliveryError: the first one has to.
+            DeliveryError: the first one must be.
         """
         arrived: list[int] = []
         refused: list[int] = []
@@ -166,15 +166,15 @@ class WebhookSender:
         self._connection.close()
 
     def _post(self, parcel: Parcel) -> bool:
-        """Whether the server took the parcel; False: it never will."""
+        """Whether the server accepted the parcel; False: it refused it for good."""
         self._connection.deadline = Deadline.after(self._timeout_s, self._clock)
         kept = self._connection.is_kept()
         try:
             response = self._exchange(parcel)
         except (http.client.HTTPException, OSError) as error:
             self._connection.close()
-            # A server may close a connection that was kept for long; the parcel's key makes a second
-            # attempt harmless. A time-out is no such thing.
+            # A server may close an idle connection; the parcel's key makes a second attempt harmless.
+            # A timeout is not retried.
             if not kept or isinstance(error, TimeoutError):
                 raise self._unreachable(error) from error
             try:
@@ -193,7 +193,7 @@ class WebhookSender:
         elif status in _NEEDS_ADDRESS:
             advice = "; check the address"
         elif 300 <= status < 400:
-            advice = "; it sends elsewhere, use that address instead"
+            advice = "; it redirects, use the address it redirects to"
         wait_s = _retry_after(response.headers.get("Retry-After"))
         raise DeliveryError(f"{self.address}: the server answers {status}{advice}", wait_s)
 
@@ -205,8 +205,8 @@ class WebhookSender:
         self._connection.deadline = self._connection.deadline.sooner(_BODY_S)
         with contextlib.suppress(http.client.HTTPException, OSError):
             response.read(_BODY_BYTES)
-        # An endless answer, a slow one, or an interim one (102, 103) that http.client takes for the
-        # last: what comes after it must not be taken for the next record's.
+        # An endless or slow body, or an interim response (102, 103) that http.client returns as final:
+        # the bytes that follow must not be read as the response to the next record.
         if not response.isclosed() or response.status < 200:
             self._connection.close()
         return response
@@ -220,14 +220,14 @@ class WebhookSender:
 
 
 class _Connection(http.client.HTTPConnection):
-    """A connection that is kept, and whose requests have a deadline each.
+    """A persistent connection with a deadline for each request.
 
     Args:
         address: of the server.
         context: None: without TLS.
 
     Attributes:
-        deadline: of the request under way.
+        deadline: of the current request.
     """
 
     def __init__(self, address: Address, context: ssl.SSLContext | None) -> None:
@@ -238,30 +238,30 @@ class _Connection(http.client.HTTPConnection):
         self.response_class = functools.partial(_Response, lambda: self.deadline)  # type: ignore[assignment]
 
     def is_kept(self) -> bool:
-        """Whether there is a connection from before that can be used.
+        """Whether there is an open connection that can be reused.
 
-        One on which something has come in between is closed: its end, or an answer that nobody
-        asked for, which would acknowledge the next record.
+        A connection with unread input is closed: either the server has closed it, or it has sent a
+        response without a request, which would acknowledge the next record.
         """
         if self.sock is not None:
             with selectors.DefaultSelector() as selector:
                 selector.register(self.sock, selectors.EVENT_READ)
-                something_came = selector.select(0)
-            if something_came:
+                has_input = selector.select(0)
+            if has_input:
                 self.close()
         return self.sock is not None
 
     def connect(self) -> None:
-        """Called by ``request`` where there is no connection.
+        """Called by ``request`` if there is no connection.
 
         Raises:
-            OSError: there is no connection in time, or the certificate is not trusted.
+            OSError: no connection in time, or the certificate is not trusted.
         """
         connection = connect(self.host, self.port, self.deadline)
         try:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if self._context is not None:
-                # For all of the handshake: OpenSSL's calls share one time-out.
+                # For the whole handshake: OpenSSL's calls share one timeout.
                 connection.settimeout(self.deadline.left_s())
                 connection = self._context.wrap_socket(connection, server_hostname=self.host)
         except BaseException:
@@ -293,8 +293,8 @@ def _target(address: Address) -> str:
     target = (address.path or "/") + (f"?{address.query}" if address.query else "")
     if not target.isascii() or not target.isprintable() or " " in target:
         raise SinkSpecError(
-            f"{address}: the path has spaces, or letters beyond ASCII; expected them written as %20 "
-            "and the like"
+            f"{address}: the path has spaces or non-ASCII characters; expected them percent-encoded, as "
+            "in %20"
         )
     return target
 

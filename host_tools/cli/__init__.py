@@ -45,7 +45,7 @@ SHARED_COMMANDS: tuple[click.Command, ...] = (validate,)
     },
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-@click.option("-v", "--verbose", count=True, help="Say more; -vv says everything.")
+@click.option("-v", "--verbose", count=True, help="Log more; -vv logs everything.")
 @click.version_option(edge_sdk.__version__, prog_name="edgecls")
 def main(verbose: int) -> None:
     """From a folder of labelled pictures to a small classifier on a Raspberry Pi.

@@ -40,10 +40,10 @@ def build(
     corruptions: bool,
     as_json: bool,
 ) -> None:
-    """Train, convert, validate and report: everything that RECIPE says.
+    """Train, convert, validate and report, as RECIPE defines.
 
-    RECIPE is a name from edgecls recipe list, or a TOML file. Gates are those the recipe names a
-    budget for: exit code 3 if one failed, 4 if there are too few pictures to tell.
+    RECIPE is a name from edgecls recipe list, or a TOML file. A budget in the recipe is a gate: exit
+    code 3 if one failed, 4 if there are too few pictures to decide.
 
     \b
     Example:

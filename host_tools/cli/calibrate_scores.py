@@ -12,7 +12,7 @@ from host_tools.cli.options import data_option, layout_option, split_option
 
 
 def _share(context: click.Context, parameter: click.Parameter, value: float | None) -> float | None:
-    if value is None or 0.0001 <= value <= 0.9999:  # not so of NaN, either
+    if value is None or 0.0001 <= value <= 0.9999:  # false for NaN, too
         return value
     raise click.BadParameter(
         f"{value:g} is not a share of 0.0001 to 0.9999; 95 % is 0.95", context, parameter
@@ -28,8 +28,8 @@ def _share(context: click.Context, parameter: click.Parameter, value: float | No
 @split_option(
     ("validation", "all"),
     "validation",
-    "validation: choose on the validation split of the training, report on its test split. all: "
-    "pictures that the model was not trained on; one half chooses, the other reports.",
+    "validation: fit on the validation split of the training, report on its test split. all: "
+    "pictures that the model was not trained on; fit on one half, report on the other.",
 )
 @click.option(
     "--coverage",
@@ -58,10 +58,10 @@ def _share(context: click.Context, parameter: click.Parameter, value: float | No
     metavar="DIR",
     type=click.Path(path_type=Path, exists=True),
     multiple=True,
-    help="Pictures of things the model does not know; one half chooses, the other reports.",
+    help="Pictures of unknown things; one half to fit, the other to report.",
 )
 @click.option(
-    "--no-temperature", is_flag=True, help="Leave the scores as they are; fit a threshold alone."
+    "--no-temperature", is_flag=True, help="Do not change the scores; fit a threshold only."
 )
 @click.option("--dry-run", is_flag=True, help="Report only; change no artifact.")
 @click.option(
@@ -71,10 +71,14 @@ def _share(context: click.Context, parameter: click.Parameter, value: float | No
     help="Write a page with reliability diagrams and the risk-coverage curve.",
 )
 @click.option(
-    "--backend", default="cpu", show_default=True, help="What runs the model, as in edgecls run."
+    "--backend", default="cpu", show_default=True, help="Backend of the model, as in edgecls run."
 )
 @click.option(
-    "--threads", type=click.IntRange(1, 64), default=1, show_default=True, help="For one inference."
+    "--threads",
+    type=click.IntRange(1, 64),
+    default=1,
+    show_default=True,
+    help="CPU threads for one inference.",
 )
 @max_megapixels_option
 @json_option
@@ -97,11 +101,11 @@ def calibrate_scores(
 ) -> None:
     """Fit temperature and "unknown" threshold of each ARTIFACT's scores.
 
-    Both are fitted on the artifact's own scores, int8 ones for an int8 model, and written into its
-    manifest: run and classify apply them. The model itself is not touched. A threshold keeps its
-    promise at 95 % confidence; the exit code is 4 where there are too few pictures to promise it and
-    3 where the pictures reported on break it, and then nothing is written. The pictures that set the
-    ranges of int8 are another matter: see convert --calibration.
+    Both are fitted on the artifact's own scores, int8 scores for an int8 model, and written into its
+    manifest: run and classify apply them. The model itself is not changed. A threshold meets its goal
+    at 95 % confidence; the exit code is 4 if there are too few pictures for that, and 3 if the pictures
+    reported on miss the goal, and then nothing is written. This is not the calibration of int8 ranges:
+    see convert --calibration.
 
     \b
     Example:
@@ -123,12 +127,12 @@ def calibrate_scores(
     goals = [Goal(kind, share) for kind, share in wanted.items() if share is not None]
     if len(goals) > 1:
         raise click.UsageError(
-            "one threshold serves one goal: give one of --coverage, --false-accept and --accuracy; the "
-            "report tells what it does to the others"
+            f"got {len(goals)} goals, expected one: give one of --coverage, --false-accept and "
+            "--accuracy; the report states its effect on the others"
         )
     if not goals and no_temperature:
         raise click.UsageError(
-            "--no-temperature leaves nothing to do; add a goal, as in --coverage 0.95"
+            "--no-temperature without a goal leaves nothing to fit; add a goal, as in --coverage 0.95"
         )
     if false_accept is not None and not unknown:
         raise click.UsageError("--false-accept needs pictures of unknown things; add --unknown DIR")

@@ -16,21 +16,20 @@ from edge_sdk.cli.options import json_option
 @click.option(
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Write a page with curves, classes and what the recipes have differently, as in "
+    help="Write a page with curves, classes and the differences of the recipes, as in "
     "--out compare.html.",
 )
 @json_option
 def compare(runs: tuple[Path, ...], out: Path | None, as_json: bool) -> None:
-    """Put several run directories side by side.
+    """Compare several run directories.
 
-    Runs whose recipes differ in training.seed alone are also told together, as mean and standard
-    deviation.
+    Runs whose recipes differ only in training.seed are also summarized as mean and standard deviation.
 
     \b
     Example:
       edgecls compare runs/small runs/large --out compare.html
     """
-    _check_words(runs)
+    _check_runs(runs)
 
     import json
 
@@ -50,13 +49,15 @@ def compare(runs: tuple[Path, ...], out: Path | None, as_json: bool) -> None:
         say(f"wrote {out}")
 
 
-def _check_words(runs: tuple[Path, ...]) -> None:
+def _check_runs(runs: tuple[Path, ...]) -> None:
     if len(runs) < 2:
-        raise click.UsageError(f"{runs[0]} alone cannot be compared; name a second run directory")
+        raise click.UsageError(
+            f"got {runs[0]} alone, expected two or more; name a second run directory"
+        )
     seen: dict[Path, Path] = {}
     for run in runs:
         folder = run.resolve()
         if folder in seen:
             also = "" if str(seen[folder]) == str(run) else f", also as {seen[folder]}"
-            raise click.UsageError(f"{run}: the same run given twice{also}; name each run once")
+            raise click.UsageError(f"{run}: this run is given twice{also}; name each run once")
         seen[folder] = run

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from host_tools.data.pictures import Split
     from host_tools.repair.report import Repaired
 
-# Those of host_tools.recipe.keys and of host_tools.quantize.lint, here so that --help loads none of
-# it; tests compare them.
+# Copies of values in host_tools.recipe.keys and host_tools.quantize.lint, so that --help imports
+# neither; a test compares them.
 _FORMATS = ("float32", "float16", "dynamic", "int8", "int16x8", "int4", "onnx", "onnx-int8")
 _LINT_CODES = (
     *("one-class", "repeated", "too-few", "value-range", "channels-swapped", "overlap"),
@@ -32,7 +32,7 @@ _LINT_CODES = (
     "formats",
     type=click.Choice(_FORMATS),
     multiple=True,
-    help="May be given several times  [default: what the recipe says, else int8 and float16].",
+    help="May be given several times  [default: as in the recipe, else int8 and float16].",
 )
 @click.option(
     "--out",
@@ -50,7 +50,7 @@ _LINT_CODES = (
 @click.option(
     "--calibration-images",
     type=click.IntRange(1),
-    help="How many of them  [default: what the recipe says, else 200].",
+    help="Number of calibration pictures  [default: as in the recipe, else 200].",
 )
 @click.option(
     "--ignore-lint",
@@ -58,12 +58,12 @@ _LINT_CODES = (
     metavar="CODE",
     type=click.Choice(_LINT_CODES),
     multiple=True,
-    help="Convert in spite of this fault of the calibration pictures; see docs/calibration.md.",
+    help="Convert despite this fault of the calibration pictures; see docs/calibration.md.",
 )
 @click.option(
     "--io",
     type=click.Choice(["uint8", "int8", "float32"]),
-    help="What the input of an int8 artifact stores  [default: what the recipe says, else uint8].",
+    help="Input dtype of an int8 artifact  [default: as in the recipe, else uint8].",
 )
 @click.option(
     "--max-drop",
@@ -75,19 +75,19 @@ _LINT_CODES = (
     "--max-class-drop",
     metavar="POINTS",
     type=click.FloatRange(0, 100),
-    help="And until no class by itself loses more than this; goes with --max-drop.",
+    help="With --max-drop: and until no single class loses more than this.",
 )
 @click.option(
     "--repair-seconds",
     type=click.FloatRange(min=1),
     default=600.0,
     show_default=True,
-    help="Time for that search.",
+    help="Time limit of the repair.",
 )
 @click.option(
     "--edgetpu",
     is_flag=True,
-    help="Compile the int8 artifact for the Coral Edge TPU, too; see docs/edgetpu.md.",
+    help="Also compile the int8 artifact for the Coral Edge TPU; see docs/edgetpu.md.",
 )
 @click.pass_context
 def convert(
@@ -109,12 +109,12 @@ def convert(
     """Convert MODEL, a run directory or a .keras file, to artifacts.
 
     int8, int16x8 and onnx-int8 are calibrated on training pictures from --data or on those of
-    --calibration, never on random ones. The pictures are looked at first: what would spoil the
-    ranges stops the conversion.
+    --calibration, never on random data. The pictures are checked first: a fault that would distort
+    the ranges stops the conversion.
 
-    With --max-drop one artifact is made: int8 as far as that keeps to the budget, on the validation
-    split; the test split confirms it. The exit code is 3 where it does not, 4 where there are too
-    few pictures to say.
+    With --max-drop one artifact is made: as much int8 as the budget allows, on the validation split;
+    the test split confirms it. The exit code is 3 if it does not, 4 if there are too few pictures to
+    decide.
 
     \b
     Example:
@@ -138,15 +138,17 @@ def convert(
 
     if max_drop is not None and (data is None or set(formats) - {"int8"}):
         raise click.UsageError(
-            "--max-drop repairs the int8 artifact by the validation split of a data set: give --data "
-            "DIR, and no other --format"
+            "--max-drop repairs the int8 artifact on the validation split of a data set: give --data "
+            "DIR, and no --format but int8"
         )
     if max_class_drop is not None and max_drop is None:
         raise click.UsageError(
-            "--max-class-drop is a budget of the repair: give --max-drop, too, as in --max-drop 0.5"
+            "--max-class-drop is a budget of the repair; add --max-drop, as in --max-drop 0.5"
         )
     if folder is not None and _given(context, "split"):
-        raise click.UsageError("--split chooses pictures of --data, and --calibration others")
+        raise click.UsageError(
+            "--split selects pictures of --data, --calibration uses other pictures; give one of them"
+        )
     trained = find_trained(model)
     conversion = trained.recipe.conversion if trained.recipe else ConversionRecipe()
     if formats:
@@ -180,7 +182,7 @@ def convert(
         repaired = repair_run(
             trained, dataset, conversion, destination, budget, request=request, note=say
         )
-        _say_table(repaired)
+        _print_table(repaired)
         paths, verdict = [repaired.path], repaired.verdict
     for path in paths:
         click.echo(path)
@@ -200,8 +202,8 @@ def convert(
         raise click.exceptions.Exit(3 if verdict == "fail" else 4)
 
 
-def _say_table(repaired: Repaired) -> None:
-    """The rungs, one line each, and the word of the test split."""
+def _print_table(repaired: Repaired) -> None:
+    """Prints the rungs, one line each, and the verdict of the test split."""
     ladder, best = repaired.ladder, repaired.ladder.best
     for number, rung in enumerate(ladder.rungs):
         click.echo(
@@ -210,14 +212,14 @@ def _say_table(repaired: Repaired) -> None:
             err=True,
         )
     for kind, share in ladder.blamed.items():
-        click.echo(f"{kind} in int8 is slow here: in float it saves {100 * share:.0f} %", err=True)
+        click.echo(f"{kind} is slow in int8 here: float saves {100 * share:.0f} %", err=True)
     figures = repaired.confirmed or best
     low, high = figures.drop_ci95
     class_budget = repaired.budget.max_class_drop
     click.echo(
         f"{repaired.verdict}: {figures.drop_points:+.2f} points ({low:+.2f} to {high:+.2f}) on "
         f"{f'{repaired.confirmed.n:,} test' if repaired.confirmed else f'{ladder.n:,} validation'} "
-        f"pictures, budget {repaired.budget.max_drop:g}; the class that loses most loses "
+        f"pictures, budget {repaired.budget.max_drop:g}; largest drop of a class "
         f"{figures.class_drop_points:.2f}"
         + ("" if class_budget is None else f", budget {class_budget:g}"),
         err=True,
@@ -225,7 +227,7 @@ def _say_table(repaired: Repaired) -> None:
 
 
 def _compiler(formats: tuple[str, ...]) -> Path:
-    """Looked for before anything takes time."""
+    """Finds the compiler before the conversion starts."""
     from host_tools.edgetpu.compiler import find_compiler
 
     if "int8" not in formats:

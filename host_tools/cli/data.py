@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 )
 @set_option
 def preview(recipe: str, data: DataPlace, out: Path, overrides: tuple[str, ...]) -> None:
-    """Draw what a network would see: training pictures as they are and as RECIPE augments them.
+    """Draw training pictures, as they are and as RECIPE augments them.
 
     \b
     Example:
@@ -47,7 +47,7 @@ def preview(recipe: str, data: DataPlace, out: Path, overrides: tuple[str, ...])
 
 @click.group()
 def data() -> None:
-    """Look at a data set before it is trained on.
+    """Check a data set before training.
 
     \b
     Example:
@@ -65,7 +65,7 @@ def data() -> None:
     type=click.IntRange(0, 32),
     default=10,
     show_default=True,
-    help="How far the hashes of near copies may be apart; 0 looks for exact copies only.",
+    help="Largest hash distance of near copies; 0: exact copies only.",
 )
 @click.option(
     "--page",
@@ -77,10 +77,10 @@ def data() -> None:
 def check(
     directory: Path, layout: str, bits: int, page: Path | None, max_pixels: int, as_json: bool
 ) -> None:
-    """Tell what is wrong with the pictures in DIR: damaged files, copies, leaks between splits.
+    """Check the pictures in DIR for damaged files, copies and leaks between splits.
 
-    DIR is anything that --data takes. The exit code is 3 where validation or test pictures are known
-    from an earlier split: any accuracy measured on them is too high.
+    DIR is anything that --data accepts. The exit code is 3 if validation or test pictures are also in
+    an earlier split: accuracy measured on them is too high.
 
     \b
     Example:

@@ -18,9 +18,9 @@ _BENCH_SECONDS = 3.0
     help="Folder for pictures, model, artifacts and report.",
 )
 def demo(out: Path) -> None:
-    """Do the main job on scikit-learn's handwritten digits: train, convert, validate, run, bench.
+    """Train, convert, validate, run and bench a model of scikit-learn's handwritten digits.
 
-    Interrupted, the same command goes on.
+    After an interruption the same command resumes.
 
     \b
     Example:
@@ -47,7 +47,7 @@ def demo(out: Path) -> None:
         pictures = write_digits(out / "pictures")
         unfinished = holds_unfinished(RunDirectory(out).checkpoint)
         recipe, data = load_recipe("digits"), DataPlace(pictures)
-        # Of a network this small worse pictures cost a few seconds, and the report shows all it can.
+        # For a network this small the corruptions take a few seconds, and complete the report.
         comparison = build(recipe, data, out, resume=unfinished, corruptions=True, note=say)
         print_comparison(comparison)
         artifact = out / "digits_int8.tflite"

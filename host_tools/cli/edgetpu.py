@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from host_tools.edgetpu.artifact import CompiledArtifact
     from host_tools.edgetpu.check import EdgeTpuCheck
 
-_TIMEOUT_S = 600  # that of host_tools.edgetpu.compiler, here so that --help loads none of it
+_TIMEOUT_S = 600  # as in host_tools.edgetpu.compiler, which --help must not import
 
 
 @click.group()
@@ -32,10 +32,10 @@ def edgetpu() -> None:
 @click.argument("artifact", type=click.Path(path_type=Path))
 @json_option
 def check(artifact: Path, as_json: bool) -> None:
-    """Tell which operators of ARTIFACT would run on the Edge TPU, and why not the others.
+    """List which operators of ARTIFACT would run on the Edge TPU, and why the others would not.
 
-    ARTIFACT is an int8 .tflite. No compiler is needed, and no Edge TPU. The exit code is 3 where the
-    compiler would refuse the file or map nothing.
+    ARTIFACT is an int8 .tflite. Neither compiler nor Edge TPU is needed. The exit code is 3 if the
+    compiler would refuse the file or map no operator.
 
     \b
     Example:
@@ -56,7 +56,7 @@ def check(artifact: Path, as_json: bool) -> None:
         say("a gate failed: the compiler would refuse this file")
         raise click.exceptions.Exit(GATE_FAILED)
     if not found.mapped:
-        say("a gate failed: nothing of this model would run on the Edge TPU")
+        say("a gate failed: no operator of this model would run on the Edge TPU")
         raise click.exceptions.Exit(GATE_FAILED)
 
 
@@ -74,13 +74,13 @@ def check(artifact: Path, as_json: bool) -> None:
     type=click.FloatRange(min=0, min_open=True),
     default=_TIMEOUT_S,
     show_default=True,
-    help="What the compiler may take.",
+    help="Time limit of the compiler.",
 )
 def compile_(artifact: Path, out: Path | None, timeout_s: float) -> None:
     """Compile ARTIFACT, an int8 artifact of edgecls, with Google's edgetpu_compiler.
 
-    It writes <name>_int8_edgetpu.tflite, which runs with --backend edgetpu. The compiler is looked
-    for on the path, or is $EDGETPU_COMPILER.
+    It writes <name>_int8_edgetpu.tflite, which runs with --backend edgetpu. The compiler is
+    $EDGETPU_COMPILER, or found on the PATH.
 
     \b
     Example:
@@ -96,9 +96,9 @@ def compile_(artifact: Path, out: Path | None, timeout_s: float) -> None:
 
 
 def say_report(compiled: CompiledArtifact) -> None:
-    """The compiler's table, on standard error."""
+    """Prints the compiler's table on standard error."""
     report = compiled.report
-    rows: list[tuple[str, ...]] = [("operator", "count", "runs on", "the compiler says", "that is")]
+    rows: list[tuple[str, ...]] = [("operator", "count", "runs on", "compiler status", "meaning")]
     rows += [
         (r.operator, str(r.count), "Edge TPU" if r.mapped else "CPU", r.status, r.meaning)
         for r in sorted(report.rows, key=lambda row: (row.mapped, row.operator))

@@ -26,20 +26,20 @@ from host_tools.cli.options import data_option, layout_option, split_option
 )
 @click.option(
     "--method",
-    "asked",
+    "names",
     type=click.Choice(["grad-cam", "occlusion", "shap"]),
     multiple=True,
-    help="May be given several times  [default: all that can be done].",
+    help="May be given several times  [default: all that the model supports].",
 )
 @click.option(
-    "--class", "label", metavar="LABEL", help="Explain this class  [default: the answer]."
+    "--class", "label", metavar="LABEL", help="Explain this class  [default: the top-1 class]."
 )
 @click.option(
     "--seconds",
     type=click.FloatRange(min=0, min_open=True),
     default=20.0,
     show_default=True,
-    help="Time for each picture, model and method.",
+    help="Time limit for each picture, model and method.",
 )
 @click.option(
     "--out",
@@ -53,7 +53,7 @@ from host_tools.cli.options import data_option, layout_option, split_option
 @split_option(
     ("train", "validation", "test", "all"),
     None,
-    "Of the data: where mistakes are looked for  [default: test, or all without splits].",
+    "Split to search for mistakes  [default: test, or all without splits].",
 )
 @click.option(
     "--worst",
@@ -65,7 +65,7 @@ from host_tools.cli.options import data_option, layout_option, split_option
     "--flips",
     metavar="N",
     type=click.IntRange(min=1),
-    help="With --data and --against: N pictures that MODEL has right and the other wrong.",
+    help="With --data and --against: N pictures that MODEL classifies right and the other wrong.",
 )
 @model_options
 @max_megapixels_option
@@ -74,7 +74,7 @@ def explain(
     model: Path,
     images: tuple[Path, ...],
     against: Path | None,
-    asked: tuple[Any, ...],
+    names: tuple[Any, ...],
     label: str | None,
     seconds: float,
     out: Path,
@@ -87,7 +87,7 @@ def explain(
     max_pixels: int,
     as_json: bool,
 ) -> None:
-    """Draw what MODEL looks at: heat maps of each IMAGE, or of the worst mistakes in --data.
+    """Draw heat maps of MODEL for each IMAGE, or for the worst mistakes in --data.
 
     MODEL is a run directory, a .keras file, any .tflite or .onnx. With --against the page shows two
     models side by side, and what a conversion changed.
@@ -97,7 +97,7 @@ def explain(
       edgecls explain runs/trash photo.jpg --against trash_int8.tflite
       edgecls explain runs/trash --data photos/ --worst 10
     """
-    _check_words(images, data, against, split, worst, flips)
+    _check_options(images, data, against, split, worst, flips)
 
     from contextlib import ExitStack
 
@@ -116,7 +116,7 @@ def explain(
     files = list_named(images) if data is None else []
     failed = False
 
-    def tell(result: Any) -> None:
+    def report(result: Any) -> None:
         nonlocal failed
         failed = _print(result, as_json) or failed
 
@@ -126,7 +126,7 @@ def explain(
             stack.callback(subject.scorer.close)
         if label is not None:
             _check_label(label, subjects[0].labels)
-        methods = choose_methods(asked, subjects, say)
+        methods = choose_methods(names, subjects, say)
         if data is None:
             pictures: Any = read_named(files, subjects[0].preprocessing, max_pixels)
             total = len(files)
@@ -142,7 +142,7 @@ def explain(
             seconds=seconds,
             label=label,
             total=total,
-            on_result=tell,
+            on_result=report,
         )
     say(f"wrote {page}" if page else "nothing to explain")
     if failed:
@@ -166,7 +166,7 @@ def _print(result: Any, as_json: bool) -> bool:
 
 
 def _sentence(explanation: Any) -> str:
-    said = ", ".join(
+    answers = ", ".join(
         f"{answer.model} {answer.topk[0].label} {answer.topk[0].score:.3f}"
         for answer in explanation.answers
     )
@@ -178,10 +178,10 @@ def _sentence(explanation: Any) -> str:
     truth = explanation.shown.truth
     labelled = f"labelled {truth}; " if truth is not None else ""
     agreement = f"; agreement of maps: {agreements}" if agreements else ""
-    return f"{explanation.shown.path}  {labelled}{said}{agreement}"
+    return f"{explanation.shown.path}  {labelled}{answers}{agreement}"
 
 
-def _check_words(
+def _check_options(
     images: tuple[Path, ...],
     data: Path | None,
     against: Path | None,
@@ -191,13 +191,13 @@ def _check_words(
 ) -> None:
     searching = worst is not None or flips is not None
     if images and data is not None:
-        raise click.UsageError("give pictures or --data, not both")
+        raise click.UsageError("got pictures and --data; give one of them")
     if data is None and (searching or split is not None):
         raise click.UsageError(
-            "--worst, --flips and --split look into labelled pictures; add --data DIR"
+            "--worst, --flips and --split need labelled pictures; add --data DIR"
         )
     if data is not None and not searching:
-        raise click.UsageError("--data: say what is looked for in it: --worst N, or --flips N")
+        raise click.UsageError("--data needs a search; add --worst N or --flips N")
     if flips is not None and against is None:
         raise click.UsageError("--flips compares two models; add --against MODEL")
     if data is None and not images:
@@ -211,7 +211,7 @@ def _check_label(label: str, labels: tuple[str, ...]) -> None:
 
     if label in labels:
         raise click.BadParameter(
-            f"{label!r} names several classes of this model", param_hint="--class"
+            f"{label!r} is the label of several classes of this model", param_hint="--class"
         )
     lower = {known.lower(): known for known in reversed(labels)}
     near = difflib.get_close_matches(label.lower(), lower, n=3, cutoff=0.5)

@@ -14,7 +14,7 @@ from edge_sdk.cli.options import max_megapixels_option
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-# Data sets that may be named where they have not been downloaded.
+# Data sets that --data accepts by name before they are downloaded.
 _KNOWN_BY_NAME = ("cifar10",)
 
 
@@ -30,17 +30,17 @@ def data_option(*, required: bool) -> Callable[[F], F]:
 
 
 def layout_option(function: F) -> F:
-    """``--layout``: how the pictures lie there."""
+    """``--layout``: how the data set is organized on disk."""
     return click.option(
         "--layout",
         metavar="NAME",
         default="auto",
-        help="Of the data: folders, imagenet100, tiny-imagenet, cifar10 or csv  [default: look].",
+        help="Data layout: folders, imagenet100, tiny-imagenet, cifar10 or csv  [default: detect].",
     )(function)
 
 
 def prepared_data_options(*, required: bool) -> Callable[[F], F]:
-    """``--data``, ``--layout`` and where decoded pictures are kept.
+    """``--data``, ``--layout`` and the cache of decoded pictures.
 
     The callback is given ``data``, a ``host_tools.data.load.DataPlace`` or None.
     """
@@ -83,8 +83,8 @@ _CACHE_OPTION = click.option(
     type=click.Path(path_type=Path, file_okay=False),
     multiple=True,
     envvar="EDGECLS_CACHE",
-    help="Where decoded pictures are kept between runs; several, on several disks, share them  "
-    "[default: the user's cache folder].",
+    help="Folder for decoded pictures, kept between runs; may be given several times, to spread them "
+    "over disks  [default: the user's cache folder].",
 )
 _CACHE_LIMIT_OPTION = click.option(
     "--cache-limit",
@@ -93,7 +93,7 @@ _CACHE_LIMIT_OPTION = click.option(
     default=20.0,
     show_default=True,
     envvar="EDGECLS_CACHE_LIMIT",
-    help="Disk space for all of them; the least recently used go first.",
+    help="Disk space for all caches; the least recently used are deleted first.",
 )
 
 
@@ -127,9 +127,7 @@ def set_option(function: F) -> F:
 
 def resume_option(function: F) -> F:
     """``--resume``."""
-    return click.option(
-        "--resume", is_flag=True, help="Go on where an interrupted training stopped."
-    )(function)
+    return click.option("--resume", is_flag=True, help="Resume an interrupted training.")(function)
 
 
 def corruptions_option(function: F) -> F:
@@ -137,7 +135,7 @@ def corruptions_option(function: F) -> F:
     return click.option(
         "--corruptions",
         is_flag=True,
-        help="Measure accuracy on noisy, blurred, dark, compressed and pale pictures, too: a minute, "
+        help="Also measure accuracy on noisy, blurred, dark, compressed and pale pictures: a minute, "
         "or more for large networks.",
     )(function)
 
@@ -159,16 +157,16 @@ def team_options(function: F) -> F:
 
             if coordinator is None or node_rank is None:
                 raise click.UsageError(
-                    f"--nodes {nodes} needs --coordinator HOST:PORT, the same for all, and "
-                    f"--node-rank 0 to {nodes - 1}, another for each"
+                    f"--nodes {nodes} needs --coordinator HOST:PORT, the same for all nodes, and "
+                    f"--node-rank 0 to {nodes - 1}, different for each"
                 )
             if node_rank >= nodes:
                 raise click.UsageError(
-                    f"--node-rank {node_rank}: of {nodes} nodes the last is {nodes - 1}"
+                    f"--node-rank {node_rank}: expected 0 to {nodes - 1} with --nodes {nodes}"
                 )
             meeting = Meeting(coordinator, nodes, node_rank)
         elif coordinator is not None or node_rank is not None:
-            raise click.UsageError("--coordinator and --node-rank go with --nodes of at least 2")
+            raise click.UsageError("--coordinator and --node-rank need --nodes 2 or more")
         return function(meeting=meeting, together=meeting is not None or devices == "all", **others)
 
     decorated: Any = with_meeting
@@ -183,7 +181,7 @@ _TEAM_OPTIONS = (
         type=click.Choice(["one", "all"]),
         default="one",
         show_default=True,
-        help="all: share each batch among every accelerator of this machine (needs edgecls[jax]).",
+        help="all: split each batch over all accelerators of this machine (needs edgecls[jax]).",
     ),
     click.option(
         "--nodes",
@@ -191,18 +189,18 @@ _TEAM_OPTIONS = (
         default=1,
         show_default=True,
         envvar="EDGECLS_NODES",
-        help="Processes that train together, on as many machines.",
+        help="Number of processes that train together, one per machine.",
     ),
     click.option(
         "--node-rank",
         type=click.IntRange(0),
         envvar="EDGECLS_NODE_RANK",
-        help="Number of this one, from 0; process 0 writes the run directory.",
+        help="Rank of this process, from 0; rank 0 writes the run directory.",
     ),
     click.option(
         "--coordinator",
         metavar="HOST:PORT",
         envvar="EDGECLS_COORDINATOR",
-        help="Where process 0 is waiting for the others.",
+        help="Address where rank 0 waits for the others.",
     ),
 )

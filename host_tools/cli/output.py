@@ -9,12 +9,12 @@ from host_tools.validate.results import Validation
 
 
 def say(text: str) -> None:
-    """Words for people, on standard error."""
+    """Prints a message on standard error."""
     click.echo(text, err=True)
 
 
 def print_comparison(comparison: Validation) -> None:
-    """A table on standard output."""
+    """Prints a table on standard output."""
     click.echo(
         f"reference  {comparison.reference_path}  accuracy {100 * comparison.accuracy:.2f} % "
         f"on {comparison.n} pictures"
@@ -54,10 +54,10 @@ def print_comparison(comparison: Validation) -> None:
 def end_with_verdict(comparison: Validation) -> None:
     """Exits with 3 where a gate failed, 4 where one is inconclusive."""
     if comparison.verdict == "fail":
-        say("a gate failed: more accuracy was lost than the budget allows")
+        say("a gate failed: the accuracy drop exceeds the budget")
         raise click.exceptions.Exit(GATE_FAILED)
     if comparison.verdict == "inconclusive":
         needed = max((a.images_needed or 0 for a in comparison.artifacts), default=0)
-        hint = f"; about {needed:,} pictures would settle it" if needed else ""
-        say(f"a gate is inconclusive: {comparison.n} pictures are too few to tell{hint}")
+        hint = f"; about {needed:,} pictures would be enough" if needed else ""
+        say(f"a gate is inconclusive: {comparison.n} pictures are too few to decide{hint}")
         raise click.exceptions.Exit(GATE_INCONCLUSIVE)

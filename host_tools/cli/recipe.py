@@ -19,7 +19,7 @@ def recipe() -> None:
 
 @recipe.command("list")
 def list_() -> None:
-    """List the recipes that come with edgecls.
+    """List the built-in recipes.
 
     \b
     Example:
@@ -38,7 +38,7 @@ def list_() -> None:
 @recipe.command()
 @click.argument("name")
 def show(name: str) -> None:
-    """Print a recipe, every key filled in and explained: a TOML file to start your own from.
+    """Print a recipe as TOML, with every key set and explained: a start for your own.
 
     NAME:VARIANT shows a variant.
 
@@ -54,7 +54,7 @@ def show(name: str) -> None:
 @recipe.command()
 @click.argument("file", type=click.Path(path_type=Path))
 def check(file: Path) -> None:
-    """Check a recipe file; a wrong key or value is exit code 2.
+    """Check a recipe file; exit code 2 for an invalid key or value.
 
     \b
     Example:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 @split_option(
     ("train", "all"),
     "train",
-    "Pictures to learn from; all leaves none to choose or test on, for a last training.",
+    "Pictures to train on; all leaves none for validation or test, for a final training.",
 )
 @set_option
 @resume_option
@@ -51,7 +51,7 @@ def train(
 ) -> None:
     """Train a model: RECIPE is a name from edgecls recipe list, or a TOML file.
 
-    Every epoch is kept; after Ctrl-C the same command with --resume goes on.
+    A checkpoint is written after every epoch; after Ctrl-C the same command with --resume continues.
 
     \b
     Example:
@@ -70,7 +70,7 @@ def train(
         use_jax()
     loaded = load_recipe(recipe, overrides)
     with ExitStack() as stack:
-        # Before the pictures are read, which may take long. Of several processes one writes.
+        # Before the pictures are read, which may take long. Only rank 0 writes.
         if meeting is not None and meeting.rank > 0:
             out = out or next(default_folders(loaded.name, resume=resume))
         elif out is None:
@@ -92,7 +92,7 @@ def train(
             meeting=meeting,
         )
     if report is None:
-        say("done; process 0 writes the run directory")
+        say("done; rank 0 writes the run directory")
         return
     evaluation = report["evaluation"]
     if evaluation["n"]:

@@ -7,11 +7,11 @@ from typing import Any
 
 import click
 
-from edge_sdk.cli.options import foreign_options, json_option, max_megapixels_option
+from edge_sdk.cli.options import json_option, max_megapixels_option, third_party_options
 from host_tools.cli.options import data_option, layout_option, split_option
 
-# As for errors, see edge_sdk.cli.group.
-_WENT_WRONG = 1
+# Exit codes as for errors, see edge_sdk.cli.group.
+_FAILED = 1
 _NOT_INSTALLED = 5
 
 
@@ -29,7 +29,7 @@ _NOT_INSTALLED = 5
 @split_option(
     ("train", "validation", "test", "all"),
     None,
-    "Pictures to validate on  [default: test, or those with saved scores].",
+    "Pictures to validate on  [default: test, or those in the saved scores].",
 )
 @click.option("--max-drop", type=click.FloatRange(0, 100), help="Budget: points of accuracy.")
 @click.option(
@@ -38,7 +38,7 @@ _NOT_INSTALLED = 5
 @click.option(
     "--save-scores",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Keep the reference's scores (.npz), for a device to validate against.",
+    help="Save the reference's scores (.npz), for validation on a device.",
 )
 @click.option(
     "--flips",
@@ -51,19 +51,19 @@ _NOT_INSTALLED = 5
     type=click.IntRange(min=0),
     default=24,
     show_default=True,
-    help="With --flips: at most so many pictures of each artifact on the page.",
+    help="With --flips: at most this many pictures of each artifact on the page.",
 )
 @click.option(
     "--seconds",
     type=click.FloatRange(min=0),
     default=60.0,
     show_default=True,
-    help="With --flips: time for all heat maps; 0: none.",
+    help="With --flips: time limit for all heat maps; 0: none.",
 )
 @click.option(
     "--any-preprocessing",
     is_flag=True,
-    help="Compare models even where size, crop or colours of their pictures differ.",
+    help="Compare models even if their size, crop or colours differ.",
 )
 @click.option(
     "--backend",
@@ -71,7 +71,7 @@ _NOT_INSTALLED = 5
     multiple=True,
     default=("cpu",),
     help="cpu, litert, tflite-runtime, litert-noxnnpack, onnx, edgetpu[:usb:N|:pci:N]. Given "
-    "several times: compare the backends with each other, the first is the reference  "
+    "several times: compare the backends; the first is the reference  "
     "[default: cpu].",
 )
 @click.option(
@@ -80,7 +80,7 @@ _NOT_INSTALLED = 5
     type=click.FloatRange(0, 100),
     default=90.0,
     show_default=True,
-    help="With several backends: fewer answers in common with the first is a failure.",
+    help="With several backends: lower agreement with the first is a failure.",
 )
 @click.option(
     "--threads",
@@ -89,7 +89,7 @@ _NOT_INSTALLED = 5
     show_default=True,
     help="CPU threads for one inference.",
 )
-@foreign_options
+@third_party_options
 @max_megapixels_option
 @json_option
 def validate(
@@ -114,13 +114,13 @@ def validate(
     max_pixels: int,
     as_json: bool,
 ) -> None:
-    """Measure what each ARTIFACT lost against the reference, and how sure that is.
+    """Measure the accuracy drop of each ARTIFACT against the reference, with its 95 % interval.
 
-    Every model sees the same pictures through the same preprocessing. With a budget the exit code
-    is 3 where it is exceeded and 4 where there are too few pictures to tell.
+    Every model gets the same pictures through the same preprocessing. With a budget the exit code is 3
+    if it is exceeded and 4 if there are too few pictures to decide.
 
-    With several backends and no reference, the same pictures go through each of them: exit code 1
-    where one breaks or gives other answers, 5 where one is not installed.
+    With several backends and no reference, each classifies the same pictures: exit code 1 if one
+    fails or gives different answers, 5 if one is not installed.
 
     \b
     Example:
@@ -139,7 +139,7 @@ def validate(
             "--flips": flips,
             "--any-preprocessing": any_preprocessing or None,
         }
-        _check_words_of_agreement([word for word, value in given.items() if value is not None])
+        _check_single_backend([option for option, value in given.items() if value is not None])
         _compare_backends(
             artifacts, backends, data, opening, as_json,
             layout=layout, split=split, max_pixels=max_pixels, min_agreement=min_agreement / 100,
@@ -147,11 +147,13 @@ def validate(
         return
     if reference is None:
         raise click.UsageError(
-            "Missing option '--reference': a drop is measured against something; name the run "
-            "directory, or several backends (--backend A --backend B) to compare those"
+            "Missing option '--reference': the drop is measured against it; name the run directory, or "
+            "several backends (--backend A --backend B) to compare those"
         )
     if save_scores is not None and save_scores.suffix != ".npz":
-        raise click.UsageError("--save-scores writes a .npz file; give it that ending")
+        raise click.UsageError(
+            f"--save-scores {save_scores}: expected a name that ends in .npz, as in scores.npz"
+        )
 
     import json
 
@@ -200,11 +202,11 @@ def validate(
     end_with_verdict(comparison)
 
 
-def _check_words_of_agreement(given: list[str]) -> None:
+def _check_single_backend(given: list[str]) -> None:
     if given:
         raise click.UsageError(
-            f"{given[0]} goes with one --backend; with several they are compared with the first of "
-            "them, so ask in two commands"
+            f"{given[0]} needs a single --backend; several backends are compared with the first of "
+            "them, so use two commands"
         )
 
 
@@ -231,6 +233,6 @@ def _compare_backends(
         if participant.status == "disagrees":
             say(f"{participant.runtime.backend} disagrees: {participant.reason}")
     if agreement.broken:
-        raise click.exceptions.Exit(_WENT_WRONG)
+        raise click.exceptions.Exit(_FAILED)
     if agreement.missing:
         raise click.exceptions.Exit(_NOT_INSTALLED)

@@ -135,7 +135,7 @@ def test_a_model_that_needs_a_missing_delegate(public_data: Path) -> None:
 def test_zero_pictures(int8_artifact: Path, tmp_path: Path) -> None:
     result = edgecls("bench", int8_artifact, "--data", tmp_path, *_QUICK)
     assert result.exit_code == 1
-    assert "no pictures there" in result.stderr
+    assert "no pictures found there" in result.stderr
 
 
 @pytest.mark.parametrize("threads", ["0", "x", "1,", "2-1", "1-999", "99999999"])

@@ -185,8 +185,8 @@ def test_the_page_shows_every_artifact(artifact: Path, digits: Path, strange: Pa
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--coverage", "0.9", "--accuracy", "0.9"], "one threshold serves one goal"),
-        (["--no-temperature"], "nothing to do; add a goal"),
+        (["--coverage", "0.9", "--accuracy", "0.9"], "expected one"),
+        (["--no-temperature"], "nothing to fit; add a goal"),
         (["--false-accept", "0.1"], "add --unknown DIR"),
         (["--coverage", "95"], "95 % is 0.95"),
         (["--coverage", "1"], "not a share"),

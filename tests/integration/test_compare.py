@@ -72,7 +72,7 @@ def test_a_build_and_a_training_with_another_seed(
     assert "Warning: Evaluated on different splits (test: run; validation: seeded)" in result.stderr
     assert f"wrote {out}" in result.stderr
     page = out.read_text("utf-8")
-    assert "Before you compare" in page
+    assert "Remarks" in page
     assert "Evaluated on different splits" in page
     assert "training.<wbr>seed" in page
     assert page.count("<svg") == 2
@@ -196,7 +196,7 @@ def test_one_run_is_not_enough_nor_twice_the_same(
     assert result.exit_code == 2
     result = edgecls("compare", built)
     assert result.exit_code == 2
-    assert "cannot be compared; name a second" in result.stderr
+    assert "expected two or more; name a second" in result.stderr
     result = edgecls("compare", built, built)
     assert result.exit_code == 2
     assert "the same run given twice; name each run once" in result.stderr

@@ -290,13 +290,13 @@ def test_a_refused_client_that_goes_on_sending_is_cut(server: BoundedServer, clo
 def test_turns_are_counted_exactly() -> None:
     clock = Clock()
     pace = RequestRate(10, 3, clock)
-    assert [pace.turn() for _ in range(5)] == pytest.approx([0, 0, 0, 0.1, 0.2])
+    assert [pace.reserve() for _ in range(5)] == pytest.approx([0, 0, 0, 0.1, 0.2])
     clock.now_s = 0.2
-    assert pace.turn() == pytest.approx(0.1)
+    assert pace.reserve() == pytest.approx(0.1)
     clock.now_s = 0.4
-    assert [pace.turn() for _ in range(2)] == pytest.approx([0, 0.1])
+    assert [pace.reserve() for _ in range(2)] == pytest.approx([0, 0.1])
     clock.now_s = 100.0
-    assert [pace.turn() for _ in range(4)] == pytest.approx([0, 0, 0, 0.1])
+    assert [pace.reserve() for _ in range(4)] == pytest.approx([0, 0, 0, 0.1])
 
 
 # Connections and threads

@@ -158,7 +158,7 @@ def test_it_listens_on_this_machine_alone_unless_told(
     assert caplog.text == ""
     everywhere = open_metrics("0.0.0.0:0")
     everywhere.close()
-    assert "whoever reaches this address" in caplog.text
+    assert "every host that can reach this address" in caplog.text
 
 
 def test_after_close_nobody_listens_and_a_record_is_refused(sink: Metrics) -> None:

@@ -86,7 +86,7 @@ def test_the_command_repairs_and_leaves_a_page(
 def test_equalised_layers_are_compared_with_equalised_ones(
     hard: Path, digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ladder, "_FREE", (("equalised", "and no other", Treatment()),))
+    monkeypatch.setattr(ladder, "_FREE", (("equalised", "and no", Treatment()),))
     repaired, _ = _repaired(hard, digits, tmp_path, RepairBudget(5.0, slower_allowed=True))
     assert repaired.ladder.equalized
     report = json.loads((tmp_path / "hard_int8_repair.json").read_text())
@@ -169,7 +169,7 @@ def test_what_cannot_be_repaired_is_a_usage_error(
 def test_a_budget_of_classes_alone_is_a_usage_error(hard: Path, digits: Path) -> None:
     result = edgecls("convert", hard, "--data", digits, "--max-class-drop", "5")
     assert result.exit_code == 2
-    assert "give --max-drop, too" in result.stderr
+    assert "add --max-drop" in result.stderr
 
 
 @pytest.mark.slow

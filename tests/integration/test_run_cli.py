@@ -56,8 +56,8 @@ def test_people_see_a_line_when_the_answer_changes(
     ("words", "said"),
     [
         (["--camera", "{model}"], "that is a model, not a camera; the order is: edgecls run MODEL"),
-        (["{model}", "--camera", "{model}"], "a file is no camera"),
-        (["{model}", "--camera", "{pictures}"], "for files it is edgecls run MODEL --source"),
+        (["{model}", "--camera", "{model}"], "a file is not a camera"),
+        (["{model}", "--camera", "{pictures}"], "for files type edgecls run MODEL --source"),
         (["{model}", "--camera", "webcm"], "expected one of auto, picamera"),
         (["{model}", "--camera", "webcam:x"], "the order is: edgecls run MODEL --camera [SPEC]"),
         (["{model}", "--camera", "ftp://host/x"], "ftp:// is no supported scheme"),
@@ -88,7 +88,7 @@ def test_people_see_a_line_when_the_answer_changes(
         (["{model}", "--camera", "--give-up", "inf"], "'inf': expected seconds"),
         (["{model}", "--camera", "--give-up", "soon"], "or the word never"),
         (["{model}", "--camera", "--max-fps", "nan"], "a number above 0, got nan"),
-        (["{model}", "--camera", "--spool", "x"], "give one of these as well"),
+        (["{model}", "--camera", "--spool", "x"], "add one of them"),
         ([], "Missing argument 'MODEL'"),
         (["{model}", "--camera", "auto", "--source", "{pictures}"], "exclude each other"),
     ],
@@ -276,7 +276,7 @@ def test_skipped_frames_are_counted(int8_artifact: Path, digit_pictures: Path) -
     ("words", "said"),
     [
         (["--smooth", "median:3"], "expected majority:N"),
-        (["--smooth", "hysteresis:0.7,0.3", "--threshold", "0.5"], "leave --threshold off"),
+        (["--smooth", "hysteresis:0.7,0.3", "--threshold", "0.5"], "omit --threshold"),
         (["--roi", "1,2,3"], "expected X,Y,WIDTH,HEIGHT"),
         (["--roi", "0,0,1,1", "--roi", "0,0,1,1"], "a name of its own"),
         (["--allow", "seven"], "no label 'seven'"),
@@ -351,7 +351,7 @@ def test_a_model_that_stands_where_the_log_file_should_is_left_as_it_is(
     before = model.read_bytes()
     result = edgecls("run", model, "--source", digit_pictures, "--log-file", model)
     assert result.exit_code == 1
-    assert "no file of lines" in result.stderr
+    assert "not a text file" in result.stderr
     assert model.read_bytes() == before
 
 
@@ -363,7 +363,7 @@ def test_two_runs_do_not_share_a_log_file(
     result = edgecls("run", int8_artifact, "--source", digit_pictures, "--log-file", log)
     first.close()
     assert result.exit_code == 1
-    assert "another process writes to this file; stop that one, or name another" in result.stderr
+    assert "another process writes to this file; stop it, or name another" in result.stderr
     assert log.read_bytes() == b""
 
 
@@ -565,4 +565,4 @@ def _descriptors() -> int:
 def test_soak_knows_the_order_of_words(int8_artifact: Path) -> None:
     result = edgecls("soak", int8_artifact, "--camera", int8_artifact)
     assert result.exit_code == 2
-    assert "a file is no camera" in result.stderr
+    assert "a file is not a camera" in result.stderr

@@ -385,7 +385,7 @@ def test_wishes_that_make_no_sense(options: dict[str, Any], tmp_path: Path) -> N
 
 def test_a_folder_that_cannot_be_and_a_closed_sink(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(WriteError, match="cannot be made"):
+    with pytest.raises(WriteError, match="cannot be created"):
         SaveFrames(tmp_path / "file" / "kept")
     sink = _open(tmp_path / "kept")
     sink.close()

@@ -120,7 +120,7 @@ def test_a_folder_that_services_do_not_see_is_shown_to_it(
     monkeypatch.setattr(unit_install, "program", lambda: ("/usr/bin/env", "edgecls"))
     result = edgecls("service", "install", model, "--dry-run")
     assert f'BindReadOnlyPaths="{model.parent}"' in result.stdout.splitlines()
-    assert f"{model.parent} is emptied when the machine starts" in result.stderr
+    assert f"{model.parent} is emptied at boot" in result.stderr
 
 
 def test_run_keeps_its_short_help_after_its_options_were_read(model: Path) -> None:
@@ -192,7 +192,7 @@ def test_a_model_that_the_service_could_not_read_is_refused(what: str, model: Pa
         (("--", "--nonsense"), 2, "--nonsense"),
         (("--", "--threshold", "2"), 2, "--threshold"),
         (("--", "--camera", "webcam"), 2, "before it"),
-        (("--name", "My Gate"), 2, "small letters"),
+        (("--name", "My Gate"), 2, "lower-case letters"),
         (("--", "--mqtt", "mqtt://me:pass@broker"), 2, "--mqtt-credentials FILE"),
         (("--", "--mqtt", "mqtt://broker?credentials=/etc/x"), 2, "--mqtt-credentials FILE"),
         (("--", "--webhook", "https://host/hook?token=abc"), 2, "EDGECLS_WEBHOOK_TOKEN"),
@@ -274,7 +274,7 @@ def test_a_program_of_one_user_is_refused(model: Path, monkeypatch: pytest.Monke
     )
     result = edgecls("service", "install", model, "--dry-run")
     assert result.exit_code == 1
-    assert "the service has another user" in result.stderr
+    assert "the service runs as another user" in result.stderr
 
 
 def test_run_takes_the_camera_from_the_environment_unless_it_is_told(

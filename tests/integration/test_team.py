@@ -118,7 +118,7 @@ def test_two_processes_end_with_the_same_weights(pair: tuple[Path, list[str]]) -
     weights = [re.findall(r"process (\d) of 2: weights ([0-9a-f]{16})", text) for text in said]
     assert [found[0][0] for found in weights] == ["0", "1"]
     assert weights[0][0][1] == weights[1][0][1]
-    assert "process 0 writes the run directory" in said[1]
+    assert "rank 0 writes the run directory" in said[1]
     assert (run / "report.html").exists()
 
 
@@ -208,8 +208,8 @@ def test_processes_with_different_pictures_refuse_to_train(
         (("--nodes", 2), "needs --coordinator HOST:PORT"),
         (("--nodes", 2, "--coordinator", "h:1"), "--node-rank 0 to 1"),
         (("--nodes", 2, "--coordinator", "h:1", "--node-rank", 2), "the last is 1"),
-        (("--coordinator", "h:1"), "go with --nodes"),
-        (("--node-rank", 0), "go with --nodes"),
+        (("--coordinator", "h:1"), "need --nodes"),
+        (("--node-rank", 0), "need --nodes"),
     ],
 )
 def test_half_a_meeting_is_a_mistake_of_usage(

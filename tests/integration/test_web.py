@@ -314,7 +314,7 @@ def test_a_bug_in_drawing_costs_one_picture_and_not_the_page(
     while not page._live.wait("", 0, 0.2).jpeg and time.monotonic() < end:
         page.see(_frame(), _record())
     assert page._live.wait("", 0, 0.2).jpeg
-    assert "could not be shown" in caplog.text
+    assert "could not be encoded" in caplog.text
 
 
 def test_a_frame_that_is_no_picture_is_passed_over(page: WebPage) -> None:

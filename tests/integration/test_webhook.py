@@ -92,7 +92,7 @@ def test_what_is_refused_is_dropped_and_what_must_wait_is_sent_again(
     [
         (403, "check the token"),
         (404, "check the address"),
-        (301, "sends elsewhere"),
+        (301, "redirects"),
         (502, "502"),
     ],
 )
@@ -323,7 +323,7 @@ def test_https_trusts_the_named_authority_and_nobody_else(tmp_path: Path) -> Non
         ("https://example.org:0/", "port 0"),
         ("https://example.org:99999/", "cannot be read"),
         ("https://[::1/", "cannot be read"),
-        ("https://example.org/ä b", "spaces, or letters"),
+        ("https://example.org/ä b", "spaces or non-ASCII"),
     ],
 )
 def test_addresses_that_will_not_do(url: str, message: str, tmp_path: Path) -> None:
@@ -347,5 +347,5 @@ def test_a_token_in_the_clear_is_warned_of(
     monkeypatch.setenv("EDGECLS_WEBHOOK_TOKEN", "s3cret")
     caplog.set_level(logging.WARNING)
     open_webhook("http://192.0.2.1/", spool_path=tmp_path / "w", timeout_s=0.1).close()
-    assert "travels unencrypted" in caplog.text
+    assert "is sent unencrypted" in caplog.text
     assert "s3cret" not in caplog.text

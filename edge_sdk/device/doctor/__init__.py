@@ -1,1 +1,1 @@
-"""Findings about a device, each with the command that mends it."""
+"""Findings about a device, each with a command that fixes it."""

@@ -1,4 +1,4 @@
-"""Cameras: the Raspberry Pi's own, webcams, who may open them and who has them."""
+"""Checks of cameras: the Raspberry Pi's own, webcams, permissions, and programs that use them."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from edge_sdk.device.doctor.context import Context, Finding
 from edge_sdk.machine.board import board_name, container
 
 _DEVICES = ("/dev/video[0-9]*", "/dev/media[0-9]*")
-# libcamera takes its buffers from here.
+# libcamera allocates its buffers here.
 _PI_DEVICES = ("/dev/dma_heap/*",)
-# The parts of a Pi's camera, image processor and codecs that look like webcams.
+# Drivers of the Pi's camera, image processor and codecs, whose devices look like webcams.
 _NOT_WEBCAMS = ("unicam", "rp1-cfe", "bcm2835-", "pispbe", "pisp", "rpi-hevc", "rpivid")
 
 
@@ -29,7 +29,7 @@ class Holder(NamedTuple):
 
 
 def permission(context: Context) -> Iterator[Finding]:
-    """Whether this user may open the camera devices there are."""
+    """Whether this user may open the camera devices."""
     patterns = (*_DEVICES, *(_PI_DEVICES if is_pi(context) else ()))
     devices = [path for pattern in patterns for path in context.system.paths(pattern)]
     forbidden = [
@@ -49,31 +49,31 @@ def permission(context: Context) -> Iterator[Finding]:
         yield Finding(
             "ok",
             f"all {len(devices)} camera devices may be opened"
-            + (", by root, who may everything" if context.user.is_root else ""),
+            + (", by root, who has all permissions" if context.user.is_root else ""),
             "cameras are read from them",
         )
 
 
 def group_remedy(context: Context, group: str, device: str) -> tuple[str, str]:
-    """Why a device of a group is closed to this user, and the command that opens it."""
+    """Why this user may not open a device of a group, and the command that fixes it."""
     user = context.user.name
     for line in (context.system.text("/etc/group") or "").splitlines():
         name, _, rest = line.partition(":")
         if name == group and user in rest.rpartition(":")[2].split(","):
             if group not in context.user.groups:
-                late = f"{user} was added to the group {group} after this login began"
+                late = f"{user} was added to the group {group} after this login"
                 return (
-                    f"{late}; it counts from the next one, or in a shell that newgrp starts",
+                    f"{late}; it takes effect at the next login, or in a shell that newgrp starts",
                     f"newgrp {group}",
                 )
-            why = f"{user} is in the group {group}, but the device is not that group's"
+            why = f"{user} is in the group {group}, but the device does not belong to that group"
             return (
-                f"{why}; until the next start of the machine this makes it so",
+                f"{why}; the command changes that until the next boot",
                 f"sudo chgrp {group} {device} && sudo chmod g+rw {device}",
             )
     if container(context.system):
-        return f"a container needs the group {group} from whoever starts it", (
-            f"{_starter(context)} run --group-add {group} "
+        return f"the container was started without the group {group}", (
+            f"{_runtime(context)} run --group-add {group} "
             f"--device {'/dev/video0' if group == 'video' else '/dev/bus/usb'} ..."
         )
     return f"{user} is not in the group {group}; log in again afterwards", (
@@ -82,7 +82,7 @@ def group_remedy(context: Context, group: str, device: str) -> tuple[str, str]:
 
 
 def busy(context: Context) -> Iterator[Finding]:
-    """Whether another program has a camera; root sees all programs, others their own."""
+    """Whether another program uses a camera; root sees all programs, others their own."""
     found = [holder for holder in _holders(context) if holder.pid != os.getpid()]
     ours = [holder for holder in found if "edgecls" in holder.command]
     others = [holder for holder in found if "edgecls" not in holder.command]
@@ -91,14 +91,14 @@ def busy(context: Context) -> Iterator[Finding]:
         yield Finding(
             "warning",
             f"{first.device} is in use by {first.name} (process {first.pid})",
-            "a camera serves one program at a time: edgecls will find it busy",
+            "a camera serves one program at a time: edgecls cannot open it",
             f"kill {first.pid}",
         )
     elif ours:
         yield Finding(
             "ok",
             f"{ours[0].device} is in use by edgecls (process {ours[0].pid})",
-            "that is its camera; a second program will find it busy",
+            "a second program cannot open it",
         )
 
 
@@ -110,7 +110,7 @@ def _holders(context: Context) -> Iterator[Holder]:
         except OSError:
             continue
         pid = int(link.parts[-3])
-        # PipeWire keeps /dev/media* open to see cameras come and go; that disturbs nobody.
+        # PipeWire keeps /dev/media* open to detect cameras; other programs can still open them.
         if re.fullmatch(r"/dev/video\d+", target) and pid not in seen:
             seen.add(pid)
             command = (_raw(context, f"/proc/{pid}/cmdline") or "").strip()
@@ -126,7 +126,7 @@ def _raw(context: Context, path: str) -> str | None:
 
 
 def webcams(context: Context) -> Iterator[Finding]:
-    """Which webcams there are."""
+    """The webcams of this machine."""
     found, there = [], context.system.paths("/dev/video[0-9]*")
     for path in there:
         card = context.system.text(f"/sys/class/video4linux/{path.name}/name") or ""
@@ -138,8 +138,8 @@ def webcams(context: Context) -> Iterator[Finding]:
         yield Finding(
             "note",
             "there is no camera in this container",
-            "a container sees the devices that it is given, and no others",
-            f"{_starter(context)} run --device /dev/video0 --group-add video ...",
+            "a container sees only the devices it is started with",
+            f"{_runtime(context)} run --device /dev/video0 --group-add video ...",
         )
     elif not is_pi(context):
         yield Finding(
@@ -150,7 +150,7 @@ def webcams(context: Context) -> Iterator[Finding]:
         )
 
 
-def _starter(context: Context) -> str:
+def _runtime(context: Context) -> str:
     return "podman" if container(context.system) == "podman" else "docker"
 
 
@@ -160,11 +160,11 @@ def _name(context: Context, path: Path) -> str:
 
 _APT_PACKAGES = "/usr/lib/python3/dist-packages"
 _INSTALL = "sudo apt install -y python3-picamera2 --no-install-recommends"
-_WHY = "the camera on the Pi's own connector is read with it"
+_WHY = "it reads the camera on the Pi's own connector"
 
 
 def is_pi(context: Context) -> bool:
-    """Whether the board calls itself a Raspberry Pi."""
+    """Whether the board's name is that of a Raspberry Pi."""
     return (board_name(context.system) or "").startswith("Raspberry Pi")
 
 
@@ -175,22 +175,22 @@ def picamera2(context: Context) -> Iterator[Finding]:
         version = context.distribution("picamera2") or loaded.version
         yield Finding("ok", f"picamera2{f' {version}' if version else ''} loads", _WHY)
         return
-    seen = _seen_from_here(context)
+    visible = _system_packages_visible(context)
     builds = [
         path.name for path in context.system.paths(f"{_APT_PACKAGES}/libcamera/_libcamera.*.so")
     ]
     nothing_there = loaded.missing == "picamera2" and not builds
     if nothing_there and not is_pi(context):
         return
-    if loaded.missing in ("picamera2", "libcamera") and builds and not seen:
-        yield _not_seen(context)
+    if loaded.missing in ("picamera2", "libcamera") and builds and not visible:
+        yield _not_visible(context)
     elif loaded.missing is not None and not builds:
         yield Finding(
             "warning",
             "picamera2 and libcamera are not installed"
             if nothing_there
             else f"picamera2 is installed, {loaded.missing} is not",
-            f"{_WHY}; they come from apt, libcamera from nowhere else. A webcam needs neither",
+            f"{_WHY}; install both with apt, the only source of libcamera. A webcam needs neither",
             _INSTALL,
         )
     elif builds and not _built_for(context, builds):
@@ -199,7 +199,7 @@ def picamera2(context: Context) -> Iterator[Finding]:
         yield Finding(
             "warning",
             f"apt's libcamera is built for Python {built}, this environment has Python {ours}",
-            f"{_WHY}; make the environment with the system's own Python",
+            f"{_WHY}; create the environment with the system's own Python",
             "/usr/bin/python3 -m venv --system-site-packages ~/edgecls",
         )
     elif re.search(r"numpy\.dtype size changed|multiarray|_ARRAY_API", loaded.problem):
@@ -220,18 +220,18 @@ def picamera2(context: Context) -> Iterator[Finding]:
         )
 
 
-def _not_seen(context: Context) -> Finding:
+def _not_visible(context: Context) -> Finding:
     file = context.python.prefix / "pyvenv.cfg"
     return Finding(
         "warning",
-        "apt's libcamera is installed, and this virtual environment does not see it",
-        f"{_WHY}; an environment sees the system's packages only where its pyvenv.cfg says so",
+        "apt's libcamera is installed, but not visible in this virtual environment",
+        f"{_WHY}; an environment uses the system's packages only if its pyvenv.cfg allows it",
         f"sed -i 's/^include-system-site-packages.*/include-system-site-packages = true/' {file}",
     )
 
 
-def _seen_from_here(context: Context) -> bool:
-    """Whether this Python looks into the system's packages."""
+def _system_packages_visible(context: Context) -> bool:
+    """Whether this Python imports the system's packages."""
     if not context.python.is_environment:
         return True
     config = context.system.text(str(context.python.prefix / "pyvenv.cfg")) or ""
@@ -244,13 +244,13 @@ def _built_for(context: Context, builds: list[str]) -> bool:
 
 
 def _pythons(builds: list[str]) -> set[str]:
-    """``_libcamera.cpython-313-aarch64-linux-gnu.so`` is of Python 3.13."""
+    """Python versions of the builds: ``_libcamera.cpython-313-aarch64-linux-gnu.so`` is for 3.13."""
     tags = (re.search(r"cpython-(\d)(\d+)", name) for name in builds)
     return {f"{tag[1]}.{tag[2]}" for tag in tags if tag}
 
 
 def connected(context: Context) -> Iterator[Finding]:
-    """Whether libcamera finds a camera, on a Pi where it has the program to ask."""
+    """Whether libcamera finds a camera, on a Pi with rpicam-hello."""
     if not is_pi(context):
         return
     listed = context.system.output(("rpicam-hello", "--list-cameras"))
@@ -263,7 +263,7 @@ def connected(context: Context) -> Iterator[Finding]:
         yield Finding(
             "note",
             "libcamera finds no camera",
-            "a camera on the Pi's connector would be listed: switch the Pi off and seat both ends of its "
-            "cable. A webcam is not listed here",
+            "a camera on the Pi's connector would be listed: power the Pi off and reseat both ends of "
+            "the cable. A webcam is not listed here",
             "rpicam-hello --list-cameras",
         )

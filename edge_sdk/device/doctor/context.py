@@ -1,7 +1,7 @@
-"""What a check may ask of a machine, what it tries there, and the finding that it returns.
+"""The machine as checks see it, tests of devices, disks and packages, and ``Finding``.
 
-A package built for another processor, numpy or C library does not only raise: it prints pages, or
-kills the process that loads it.
+Packages are loaded in a child process: one built for another processor, numpy or C library may print
+pages of text or crash the process, and not only raise.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ _MOST_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Disk:
-    """What a folder's disk is like.
+    """Result of the disk test of a folder.
 
     Attributes:
-        folder: the one asked for, or the nearest above that exists.
+        folder: the requested one, or its closest existing parent.
         free_bytes: for this user.
-        written_mb_per_s: 10⁶ bytes a second, each piece flushed to the disk; None where nothing
-            could be written.
-        error: ``errno`` of the attempt to write, 0 where it went well.
+        written_mb_per_s: 10⁶ bytes a second, each piece flushed to the disk; None if nothing could
+            be written.
+        error: ``errno`` of the attempt to write, 0 on success.
     """
 
     folder: Path
@@ -53,7 +53,7 @@ class Disk:
 
 
 def open_device(path: Path) -> int:
-    """``errno`` of opening a device to read and write, 0 where it may be opened."""
+    """``errno`` of opening a device to read and write, 0 on success."""
     try:
         os.close(os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC))
     except OSError as error:
@@ -61,8 +61,8 @@ def open_device(path: Path) -> int:
     return 0
 
 
-def look_at_disk(folder: Path) -> Disk:
-    """Writes up to 4 MB for up to 2 s into a file that is gone afterwards."""
+def try_disk(folder: Path) -> Disk:
+    """Writes up to 4 MB for up to 2 s to a temporary file."""
     while not folder.is_dir() and folder != folder.parent:
         folder = folder.parent
     try:
@@ -88,9 +88,9 @@ def look_at_disk(folder: Path) -> Disk:
 
 
 _TIMEOUT_S = 60.0
-# What says nothing of the package: what its problems begin with.
+# Start of problems that do not concern the package.
 _NOT_STARTED, _NOT_IN_TIME = "no process could be started", "it did not load within"
-# The deepest cause is the real reason; what lies above it is advice of the package's own.
+# The root cause is the reason; the exceptions above it are the package's own advice.
 _MODULE = """
 import importlib, json, sys
 answer = {"version": None, "problem": None, "missing": None}
@@ -108,7 +108,7 @@ except BaseException as error:
 print()
 print(json.dumps(answer))
 """
-# edgetpu_version() of edgetpu_c.h gives a text with RuntimeVersion(N) in it.
+# edgetpu_version() of edgetpu_c.h returns a text that contains RuntimeVersion(N).
 _LIBRARY = """
 import ctypes, json, sys
 answer = {"version": None, "problem": None, "missing": None}
@@ -128,11 +128,11 @@ print(json.dumps(answer))
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """What came of loading a module or a library.
+    """Result of loading a module or a library.
 
     Attributes:
-        version: as it calls itself; None where it does not.
-        problem: why it does not load, in one line; None where it does.
+        version: its own version string; None: none.
+        problem: why it does not load, in one line; None if it loads.
         missing: the module that was not found, which may be one that it needs.
     """
 
@@ -142,7 +142,7 @@ class Loaded:
 
 
 def load_module(name: str) -> Loaded:
-    """Imports a module in a child process, which does not look into the current folder."""
+    """Imports a module in a child process, without the current folder on its path."""
     return _in_child(_MODULE, name)
 
 
@@ -187,27 +187,27 @@ def _first_line(text: str | None) -> str | None:
 
 
 def remedy(problem: str, reinstall: str) -> tuple[str, str]:
-    """What is behind a problem of loading, and the command against it.
+    """The cause of a problem of loading, and the command that fixes it.
 
     Args:
         problem: of a ``Loaded``.
-        reinstall: the command that installs the package anew.
+        reinstall: the command that reinstalls the package.
     """
     if match := re.search(r"(/\S+): cannot allocate memory in static TLS block", problem):
-        why = "it is loaded when the place for its thread variables is taken; loaded first it works"
+        why = "it is loaded after the space for thread-local variables is used up; preload it"
         return why, f"export LD_PRELOAD={match[1]}"
     for pattern, reason in _REASONS:
         if re.search(pattern, problem):
             return reason, reinstall
     if problem.startswith(_NOT_STARTED):
-        return "nothing is known of it: this machine refuses another process", "ulimit -u; free -m"
+        return "it was not tested: this machine refuses another process", "ulimit -u; free -m"
     if problem.startswith(_NOT_IN_TIME):
         return (
-            "nothing more is known of it; a busy machine or a slow disk does that as well",
+            "the cause is unknown; it may be a busy machine or a slow disk",
             "edgecls doctor",
         )
     return (
-        "why is not known; often a file of it is missing or damaged, or it was built for another system",
+        "the cause is unknown; often a file is missing or damaged, or it was built for another system",
         reinstall,
     )
 
@@ -219,7 +219,7 @@ _REASONS = (
     ),
     (
         r"GLIBC(XX)?_\d|version `",
-        "it was built for a newer system; a wheel from the package index asks for less",
+        "it was built for a newer system; a wheel from the package index supports older ones",
     ),
     (r"SIGILL", "it was built for a processor with instructions that this one lacks"),
     (r"ELF|[Ee]xec format", "it was built for another processor, or for 32 instead of 64 bits"),
@@ -228,12 +228,12 @@ _REASONS = (
 
 @dataclass(frozen=True, slots=True)
 class Python:
-    """The Python that runs us.
+    """The Python that runs edgecls.
 
     Attributes:
         version: such as ``(3, 11, 2)``.
         bits: 32 or 64.
-        machine: the kernel's word: ``aarch64``, ``armv7l``, ``x86_64``.
+        machine: the kernel's name: ``aarch64``, ``armv7l``, ``x86_64``.
         libc: ``glibc`` or ``musl``, and its version, such as ``("glibc", "2.36")``.
         executable: its path.
         prefix: of the virtual environment, or of the installation.
@@ -253,11 +253,11 @@ class Python:
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """Who asks.
+    """The user that runs edgecls.
 
     Attributes:
         name: of the user.
-        is_root: everything may be opened.
+        is_root: has all permissions.
         groups: those of this session; ``/etc/group`` may have gained others since.
     """
 
@@ -268,13 +268,13 @@ class User:
 
 @dataclass(frozen=True, slots=True)
 class DoctorOptions:
-    """What the user named.
+    """The options of ``edgecls doctor``.
 
     Attributes:
         models: model files.
         mqtt: a broker's URL, None: none.
         unit: the name of the systemd unit.
-        folder: where records wait and files are written.
+        folder: of spools and other files.
     """
 
     models: tuple[Path, ...] = ()
@@ -285,22 +285,22 @@ class DoctorOptions:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """A machine, as far as checks look at it.
+    """The machine as checks see it.
 
     Attributes:
-        asked: what the user named.
-        python, user: who runs.
+        options: of the command line.
+        python, user: those that run edgecls.
         system: files and commands.
         environment: environment variables.
         distribution: the version of an installed distribution, None: not installed.
         load: imports a module, see ``load_module``.
         load_library: loads a shared library, see there.
         open_device: ``errno`` of opening a device, 0: it may be opened.
-        disk: looks at the disk of a folder.
+        disk: tests the disk of a folder.
         now: the time, with its zone.
     """
 
-    asked: DoctorOptions
+    options: DoctorOptions
     python: Python
     user: User
     system: System = field(default_factory=System)
@@ -309,21 +309,21 @@ class Context:
     load: Callable[[str], Loaded] = load_module
     load_library: Callable[[str], Loaded] = load_library
     open_device: Callable[[Path], int] = open_device
-    disk: Callable[[Path], Disk] = look_at_disk
+    disk: Callable[[Path], Disk] = try_disk
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     def pip(self, arguments: str) -> str:
-        """The command that runs this very environment's pip."""
+        """The command that runs this environment's pip."""
         return f"{shlex.quote(self.python.executable)} -m pip {arguments}"
 
 
-def this_machine(asked: DoctorOptions) -> Context:
-    """The machine that we run on; each module is loaded once."""
-    return Context(asked, this_python(), this_user(), load=_once_each(load_module))
+def this_machine(options: DoctorOptions) -> Context:
+    """The context of this machine; each module is loaded once."""
+    return Context(options, this_python(), this_user(), load=_once_each(load_module))
 
 
 def _once_each(load: Callable[[str], Loaded]) -> Callable[[str], Loaded]:
-    """Remembers answers; who asks while another one waits for the same answer waits, too."""
+    """Caches results; concurrent calls with one name load it once."""
     remembered, locks = functools.cache(load), dict[str, threading.Lock]()
 
     def once(name: str) -> Loaded:
@@ -334,7 +334,7 @@ def _once_each(load: Callable[[str], Loaded]) -> Callable[[str], Loaded]:
 
 
 def this_python() -> Python:
-    """The Python that runs us."""
+    """The Python that runs edgecls."""
     name, version = platform.libc_ver()
     if not name and list(Path("/lib").glob("ld-musl-*")):
         name = "musl"
@@ -351,7 +351,7 @@ def this_python() -> Python:
 
 
 def this_user() -> User:
-    """Who asks; a number stands for what has no name, as in containers."""
+    """The current user; users and groups without a name, as in containers, by number."""
     import pwd
 
     try:
@@ -384,13 +384,13 @@ SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note", "ok")
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at.
+    """The result of one check.
 
     Attributes:
-        severity: error: something needed is missing or broken; warning: it works, and worse or for
-            less long than it could; note: worth knowing; ok: looked at, nothing wrong.
-        what: was found.
-        why: it matters.
+        severity: error: a requirement is missing or broken; warning: works, with a risk or at a loss
+            of speed; note: information; ok: passed.
+        what: what was found.
+        why: why it matters.
         fix: a command to paste, or None.
     """
 
@@ -400,10 +400,10 @@ class Finding:
     fix: str | None = None
 
 
-# A check yields nothing where what it looks at does not concern the machine.
+# A check yields nothing if it does not apply to the machine.
 Check: TypeAlias = Callable[[Context], Iterator[Finding]]
 
 
 def worst_first(findings: Iterable[Finding]) -> tuple[Finding, ...]:
-    """By severity, otherwise in the order given."""
+    """Sorts by severity, and keeps the order within one."""
     return tuple(sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity)))

@@ -1,4 +1,4 @@
-"""The Coral Edge TPU: on USB or PCI Express, its library, and who may use it."""
+"""Checks of the Coral Edge TPU: on USB or PCI Express, its library, and permissions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from edge_sdk.device.doctor.context import Context, Finding, remedy
 
 # As edge_sdk.engines.edgetpu.LIBRARY, which cannot be imported where numpy is broken.
 LIBRARY = "EDGECLS_EDGETPU_LIBRARY"
-# The Accelerator calls itself Global Unichip until it is first used, and Google from then on.
+# The Accelerator has Global Unichip's USB ID until it is first used, then Google's.
 _USB = (("1a6e", "089a"), ("18d1", "9302"))
 _PCI = ("0x1ac1", "0x089a")
 _FOLDERS = (
@@ -25,7 +25,7 @@ _FOLDERS = (
 )
 _USB_3_MBPS = 5000.0
 _BUILDS = "https://github.com/feranick/libedgetpu/releases"
-# Prints the addresses of its packages, one for each system and processor.
+# Prints the URLs of its packages, one for each system and processor.
 _LIST_BUILDS = (
     "curl -s https://api.github.com/repos/feranick/libedgetpu/releases/latest | "
     "grep browser_download_url"
@@ -59,12 +59,12 @@ class Accelerator(NamedTuple):
 
 
 def has_coral(context: Context) -> bool:
-    """Whether an Edge TPU is plugged in or built in, ready or not."""
+    """Whether there is an Edge TPU, ready or not."""
     return bool(_accelerators(context) or _cards(context) or context.system.paths("/dev/apex_*"))
 
 
 def library(context: Context) -> Iterator[Finding]:
-    """Whether libedgetpu is there and loads; without an Edge TPU nobody needs it."""
+    """Whether libedgetpu is installed and loads; checked only with an Edge TPU."""
     if not has_coral(context):
         return
     named = context.environment.get(LIBRARY)
@@ -77,8 +77,8 @@ def library(context: Context) -> Iterator[Finding]:
     if path is None:
         yield Finding(
             "error",
-            "an Edge TPU is there, its library libedgetpu.so.1 is not",
-            f"{why}; Google's build is of 2021, a newer one for your Debian is at {_BUILDS}",
+            "there is an Edge TPU, but its library libedgetpu.so.1 is not installed",
+            f"{why}; Google's build is from 2021, newer ones are at {_BUILDS}",
             _ADD_SOURCE,
         )
         return
@@ -87,7 +87,7 @@ def library(context: Context) -> Iterator[Finding]:
         yield Finding(
             "error",
             f"${LIBRARY} names a library that does not load: {loaded.problem}",
-            f"{why}; without the variable it is libedgetpu.so.1, where the system finds it",
+            f"{why}; without the variable the system's libedgetpu.so.1 is loaded",
             f"unset {LIBRARY}",
         )
     elif loaded.problem is not None:
@@ -101,19 +101,19 @@ def library(context: Context) -> Iterator[Finding]:
     elif package == "16.0":
         yield Finding(
             "note",
-            "libedgetpu 16.0 is Google's build of 2021",
-            "it was built from the TensorFlow of its time; should a model crash when it is opened, "
-            "install one of these",
+            "libedgetpu 16.0 is Google's build from 2021",
+            "it was built with an older TensorFlow; if a model crashes when it is opened, install one "
+            "of these",
             _LIST_BUILDS,
         )
     else:
         runtime = re.search(r"RuntimeVersion\((\d+)\)", loaded.version or "")
-        told = f", runtime {runtime[1]}" if runtime else ""
-        yield Finding("ok", f"libedgetpu {package or 'of no package'}{told} loads", why)
+        detail = f", runtime {runtime[1]}" if runtime else ""
+        yield Finding("ok", f"libedgetpu {package or 'of no package'}{detail} loads", why)
 
 
 def usb(context: Context) -> Iterator[Finding]:
-    """A Coral on USB: rights, and the speed of its port."""
+    """A Coral on USB: permissions, and the speed of its port."""
     for coral in _accelerators(context):
         if context.open_device(coral.device) in (errno.EACCES, errno.EPERM):
             yield _closed(context, coral)
@@ -121,8 +121,8 @@ def usb(context: Context) -> Iterator[Finding]:
             yield Finding(
                 "warning",
                 f"the Coral is on USB 2 ({coral.speed_mbps:.0f} Mbit/s)",
-                "every picture takes longer to get there, and so do weights beyond 8 MB: plug it into a "
-                "USB 3 port, a blue one mostly (a Pi 3 or Zero has none), with the cable of its own",
+                "pictures, and weights beyond 8 MB, are transferred more slowly: use a USB 3 port, "
+                "usually blue (a Pi 3 or Zero has none), and the cable supplied with it",
                 "lsusb -t",
             )
         else:
@@ -143,7 +143,7 @@ def _closed(context: Context, coral: Accelerator) -> Finding:
         why, fix = group_remedy(context, "plugdev", device)
     else:
         why, fix = (
-            "no udev rule gives it to the group plugdev; plug it out and in again afterwards",
+            "no udev rule assigns it to the group plugdev; unplug it and plug it in again afterwards",
             _RULE,
         )
     what = f"{context.user.name} may not open the Coral on USB ({device})"
@@ -151,7 +151,7 @@ def _closed(context: Context, coral: Accelerator) -> Finding:
 
 
 def pci(context: Context) -> Iterator[Finding]:
-    """A Coral on PCI Express or M.2: its driver, the kernel's pages, rights."""
+    """A Coral on PCI Express or M.2: driver, page size of the kernel, permissions."""
     devices = context.system.paths("/dev/apex_[0-9]*")
     if _cards(context) and not devices:
         yield _no_driver(context)
@@ -163,14 +163,14 @@ def pci(context: Context) -> Iterator[Finding]:
             yield Finding(
                 "error",
                 f"{user} may not open {name}",
-                "the Edge TPU cannot be used; a udev rule gives it to a group, log in again afterwards",
+                "the Edge TPU cannot be used; a udev rule assigns it to a group, log in again afterwards",
                 _APEX_RULE.format(user=user),
             )
         elif _page_bytes(context) == _BIG_PAGE_BYTES:
             yield Finding(
                 "error",
                 f"{name} on a kernel with pages of 16 kB",
-                "the Coral's driver and library want pages of 4 kB; the Pi 5 has such a kernel, too",
+                "the Coral's driver and library need pages of 4 kB; the Pi 5 also has such a kernel",
                 "echo kernel=kernel8.img | sudo tee -a /boot/firmware/config.txt && sudo reboot",
             )
         else:
@@ -179,12 +179,12 @@ def pci(context: Context) -> Iterator[Finding]:
 
 def _no_driver(context: Context) -> Finding:
     modules = context.system.paths("/lib/modules/*/**/apex.ko*")
-    what = "a Coral card is on PCI Express, and /dev/apex_0 is not there"
+    what = "there is a Coral card on PCI Express, but no /dev/apex_0"
     if modules:
         return Finding(
             "error",
             what,
-            "its driver is built and not loaded",
+            "its driver is installed, but not loaded",
             "sudo modprobe apex && ls /dev/apex_0",
         )
     return Finding(
@@ -232,5 +232,5 @@ def _package(context: Context) -> str | None:
 
 
 def _page_bytes(context: Context) -> float | None:
-    told = context.system.output(("getconf", "PAGESIZE"))
-    return float(told) if told and told.isdecimal() else None
+    size = context.system.output(("getconf", "PAGESIZE"))
+    return float(size) if size and size.isdecimal() else None

@@ -1,4 +1,4 @@
-"""The table of checks, and asking them all."""
+"""The table of checks, and ``examine``, which runs them."""
 
 from __future__ import annotations
 
@@ -52,22 +52,22 @@ CHECKS: tuple[Check, ...] = (
 
 
 def examine(context: Context, checks: tuple[Check, ...] = CHECKS) -> tuple[Finding, ...]:
-    """Asks every check; the gravest findings come first."""
+    """Runs all checks; returns findings by severity, errors first."""
     with ThreadPoolExecutor(_AT_ONCE, "doctor") as pool:
-        answers = pool.map(lambda check: tuple(_asked(check, context)), checks)
-        return worst_first(finding for found in answers for finding in found)
+        results = pool.map(lambda check: tuple(_run(check, context)), checks)
+        return worst_first(finding for found in results for finding in found)
 
 
-def _asked(check: Check, context: Context) -> Iterator[Finding]:
-    """A check's findings; one that fails itself is a finding, too."""
+def _run(check: Check, context: Context) -> Iterator[Finding]:
+    """A check's findings; an exception in the check is a finding, too."""
     try:
         yield from check(context)
-    except Exception as error:  # noqa: BLE001  # whatever a strange machine makes of it
+    except Exception as error:  # noqa: BLE001  # an unusual machine may raise anything
         name = f"{check.__module__.rpartition('.')[2]}.{getattr(check, '__name__', 'check')}"
         _LOG.debug("%s failed", name, exc_info=True)
         yield Finding(
             "warning",
-            f"the check {name} failed itself ({type(error).__name__}: {error})",
-            "what it looks at is unknown; it is a bug, please report what the command prints",
+            f"the check {name} failed ({type(error).__name__}: {error})",
+            "its result is unknown; this is a bug, please report the output of the command",
             "edgecls -vv doctor",
         )

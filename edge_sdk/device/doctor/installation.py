@@ -1,4 +1,4 @@
-"""The Python installation: wheels for this machine, the packages every use needs, the engines."""
+"""Checks of the Python installation: wheels for this machine, required packages, engines."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from edge_sdk.device.doctor.context import Context, Finding, remedy
 from edge_sdk.machine.board import board_name, container, core_count, emulator, operating_system
 
-# As python_requires in setup.cfg; on older ones this program does not start.
+# As in setup.cfg; on Python older than 3.11 this program does not start.
 _NEWEST = (3, 13)
-# What numpy's and OpenCV's wheels ask for (manylinux_2_28), LiteRT's for 2.27.
+# Required by the wheels of numpy and OpenCV (manylinux_2_28); LiteRT's need 2.27.
 _GLIBC = (2, 28)
 _ARM_64 = ("aarch64", "arm64")
 _64_BIT_SYSTEM = "sudo apt install -y rpi-imager && rpi-imager"
@@ -18,7 +18,7 @@ _CONTAINER = "docker run --rm -it python:3.13-slim bash"
 
 
 def board(context: Context) -> Iterator[Finding]:
-    """What the machine is called."""
+    """The name of the machine."""
     system = context.system
     names = (
         board_name(system) or f"a board without a name ({context.python.machine})",
@@ -27,7 +27,7 @@ def board(context: Context) -> Iterator[Finding]:
     )
     inside = container(system)
     where = f", in a container ({inside})" if inside else ""
-    yield Finding("ok", f"{', '.join(names)}{where}", "the machine that is looked at")
+    yield Finding("ok", f"{', '.join(names)}{where}", "the machine that is checked")
 
 
 def version(context: Context) -> Iterator[Finding]:
@@ -38,7 +38,7 @@ def version(context: Context) -> Iterator[Finding]:
         yield Finding(
             "warning",
             f"Python {text}, newer than {_dotted(_NEWEST)}",
-            "nobody has tried edgecls with it, and LiteRT or OpenCV may have no wheel for it",
+            "edgecls was not tested with it, and LiteRT or OpenCV may have no wheel for it",
             f"python{_dotted(_NEWEST)} -m venv ~/edgecls",
         )
     else:
@@ -51,7 +51,7 @@ def version(context: Context) -> Iterator[Finding]:
 
 
 def wheels(context: Context) -> Iterator[Finding]:
-    """32-bit systems, musl, an old C library: systems that few or no wheels are built for."""
+    """32-bit systems, musl, an old C library: systems with few or no wheels."""
     python = context.python
     name, number = python.libc
     if python.bits == 32:
@@ -77,15 +77,13 @@ def _narrow(context: Context) -> Iterator[Finding]:
     kind = "a 32-bit Python on a 64-bit kernel" if python.machine in _ARM_64 else "a 32-bit system"
     if python.machine in (*_ARM_64, "armv7l", "armv8l") and python.version[:2] == (3, 11):
         pip_sees = (
-            " pip takes it for 64-bit and looks for LiteRT in vain."
-            if python.machine in _ARM_64
-            else ""
+            " pip takes it for 64-bit and finds no LiteRT." if python.machine in _ARM_64 else ""
         )
         yield Finding(
             "warning",
             f"{kind} ({python.machine})",
-            "LiteRT has no 32-bit wheels: tflite-runtime 2.14 with numpy 1 runs here, much slower "
-            f"in int8, and is the last one.{pip_sees} Best is the 64-bit system, which runs on "
+            "LiteRT has no 32-bit wheels: the last version that runs here is tflite-runtime 2.14 with "
+            f"numpy 1, much slower in int8.{pip_sees} Better: the 64-bit system, which runs on "
             "Raspberry Pi 3, 4, 5 and Zero 2",
             context.pip(
                 "install 'tflite-runtime>=2.14,<3' 'numpy<2' 'opencv-python-headless<4.12'"
@@ -95,36 +93,36 @@ def _narrow(context: Context) -> Iterator[Finding]:
         yield Finding(
             "error",
             f"{kind} ({python.machine}), Python {_dotted(python.version[:2])}",
-            "no interpreter of TensorFlow Lite has a wheel for it; write the 64-bit Raspberry Pi OS to "
-            "the card (Raspberry Pi 3, 4, 5 and Zero 2 run it; older ones cannot)",
+            "no TensorFlow Lite interpreter has a wheel for it; install the 64-bit Raspberry Pi OS "
+            "(Raspberry Pi 3, 4, 5 and Zero 2 run it; older ones cannot)",
             _64_BIT_SYSTEM,
         )
 
 
 def environment(context: Context) -> Iterator[Finding]:
-    """A Python that belongs to the distribution, which forbids pip."""
+    """A Python of the distribution, which forbids pip."""
     python = context.python
     marker = python.standard_library / "EXTERNALLY-MANAGED"
     if not python.is_environment and context.system.text(str(marker)) is not None:
         yield Finding(
             "note",
             "edgecls runs in the system's own Python, not in a virtual environment",
-            "pip refuses to install there (externally-managed-environment), and what is forced in can "
-            "break the system's programs",
+            "pip refuses to install there (externally-managed-environment), and a forced installation "
+            "can break the system's programs",
             "python3 -m venv --system-site-packages ~/edgecls",
         )
     elif python.is_environment:
-        yield Finding("ok", f"virtual environment {python.prefix}", "packages are kept in it")
+        yield Finding("ok", f"virtual environment {python.prefix}", "packages are installed in it")
 
 
 def emulation(context: Context) -> Iterator[Finding]:
-    """Instructions that are translated."""
+    """Emulation of another processor."""
     name = emulator(context.system, context.python.machine)
     if name:
         yield Finding(
             "note",
             f"this machine is emulated ({name})",
-            "answers are as on the real one; times mean nothing",
+            "answers are as on the real one; latencies are not",
         )
 
 
@@ -136,7 +134,7 @@ def _numbers(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in text.split(".") if part.isdecimal())
 
 
-# All four put their files into the same folder cv2.
+# All four install into the same folder, cv2.
 _OPENCVS = (
     "opencv-python-headless",
     "opencv-python",
@@ -145,7 +143,7 @@ _OPENCVS = (
 )
 _HEADLESS = "'opencv-python-headless>=4.11,<6'"
 _OLDEST_OPENCV, _SAFE_OPENCV = (4, 11), (4, 12)
-# Libraries of a desktop, which a board's system often lacks.
+# Desktop libraries, which are often missing on a board.
 _DESKTOP = re.compile(r"lib(GL|EGL|gthread|glib|SM|ICE|X\w+|xcb|Qt\w*)[-.\w]*\.so")
 _FLATBUFFERS = "'flatbuffers>=23.5,<26'"
 
@@ -153,7 +151,7 @@ _FLATBUFFERS = "'flatbuffers>=23.5,<26'"
 def numpy(context: Context) -> Iterator[Finding]:
     """Whether numpy loads."""
     loaded = context.load("numpy")
-    why = "pictures and tensors are its arrays"
+    why = "pictures and tensors are numpy arrays"
     if loaded.missing == "numpy":
         fix = context.pip("install 'numpy>=1.26,<3'")
         yield Finding("error", "numpy is not installed", why, fix)
@@ -167,13 +165,13 @@ def numpy(context: Context) -> Iterator[Finding]:
 
 
 def opencv(context: Context) -> Iterator[Finding]:
-    """Whether OpenCV loads, is new enough, and is there once."""
-    loaded, why = context.load("cv2"), "pictures are read, resized and captured with it"
+    """Whether OpenCV loads, is new enough, and is installed once."""
+    loaded, why = context.load("cv2"), "it reads, resizes and captures pictures"
     installed = [name for name in _OPENCVS if context.distribution(name) is not None]
-    anew = context.pip(f"install --force-reinstall {_HEADLESS}")
+    reinstall = context.pip(f"install --force-reinstall {_HEADLESS}")
     if others := [name for name in installed if name != _OPENCVS[0]]:
         removed = context.pip(f"uninstall -y {' '.join(others)}")
-        anew = f"{removed} && {anew}"
+        reinstall = f"{removed} && {reinstall}"
     if loaded.missing == "cv2":
         fix = context.pip(f"install {_HEADLESS}")
         yield Finding("error", "OpenCV is not installed", why, fix)
@@ -181,41 +179,40 @@ def opencv(context: Context) -> Iterator[Finding]:
         yield Finding(
             "error",
             f"OpenCV does not load: {loaded.problem}",
-            f"{why}; this OpenCV has windows and needs a desktop's libraries, the headless one does not",
-            anew,
+            f"{why}; this OpenCV package needs desktop libraries, the headless one does not",
+            reinstall,
         )
     elif loaded.problem is not None:
-        cause, fix = remedy(loaded.problem, anew)
+        cause, fix = remedy(loaded.problem, reinstall)
         yield Finding("error", f"OpenCV does not load: {loaded.problem}", f"{why}; {cause}", fix)
     elif loaded.version is None:
         yield Finding(
             "error",
             "OpenCV is an empty folder",
-            f"{why}; one of two OpenCV packages was removed, and took the files of both",
-            anew,
+            f"{why}; one of two OpenCV packages was removed, which deleted the files of both",
+            reinstall,
         )
     elif _version_numbers(loaded.version) < _OLDEST_OPENCV:
         yield Finding(
             "error",
             f"OpenCV {loaded.version}, older than 4.11",
-            f"{why}; 4.11 is the first that decodes straight to RGB",
-            anew,
+            f"{why}; 4.11 is the first that decodes to RGB",
+            reinstall,
         )
     elif _version_numbers(loaded.version) < _SAFE_OPENCV:
         yield Finding(
             "warning",
             f"OpenCV {loaded.version}, older than 4.12",
-            "a crafted JPEG can make it write where it should not (CVE-2025-53644); 4.12 needs numpy 2, "
-            "which tflite-runtime does not know: read pictures of your own only, or use LiteRT",
+            "a crafted JPEG can make it write out of bounds (CVE-2025-53644); 4.12 needs numpy 2, which "
+            "tflite-runtime does not support: read trusted pictures only, or use LiteRT",
             context.pip("install --upgrade 'opencv-python-headless>=4.12,<6' 'numpy>=2,<3'"),
         )
     elif len(installed) > 1:
         yield Finding(
             "warning",
             f"several OpenCV packages at once: {', '.join(sorted(installed))}",
-            "they overwrite each other's files in cv2: which one works is chance, and removing one "
-            "breaks the other",
-            anew,
+            "they overwrite each other's files in cv2, and removing one breaks the other",
+            reinstall,
         )
     else:
         yield Finding("ok", f"OpenCV {loaded.version} loads", why)
@@ -223,7 +220,7 @@ def opencv(context: Context) -> Iterator[Finding]:
 
 def flatbuffers(context: Context) -> Iterator[Finding]:
     """Whether flatbuffers loads."""
-    loaded, why = context.load("flatbuffers"), "model files are read with it"
+    loaded, why = context.load("flatbuffers"), "it reads model files"
     if loaded.missing == "flatbuffers":
         fix = context.pip(f"install {_FLATBUFFERS}")
         yield Finding("error", "flatbuffers is not installed", why, fix)
@@ -236,7 +233,7 @@ def flatbuffers(context: Context) -> Iterator[Finding]:
 
 
 def broken(context: Context) -> str | None:
-    """What our own code imports and does not load here, which may even end the process; else None."""
+    """The first required package that does not load; importing it might crash the process."""
     for module in ("numpy", "cv2", "flatbuffers"):
         loaded = context.load(module)
         if loaded.problem is not None or loaded.version is None:
@@ -245,9 +242,9 @@ def broken(context: Context) -> str | None:
 
 
 def left_out(what: str, package: str) -> Finding:
-    """Something that cannot be looked at without that package."""
-    why = f"that needs {package}, which does not load; mend that first"
-    return Finding("note", f"{what}: not looked at", why, None)
+    """A check that was skipped because that package does not load."""
+    why = f"that needs {package}, which does not load; fix that first"
+    return Finding("note", f"{what}: not checked", why, None)
 
 
 def _version_numbers(version: str) -> tuple[int, ...]:
@@ -260,7 +257,7 @@ _WHY = "it runs the models"
 
 
 def litert(context: Context) -> Iterator[Finding]:
-    """Whether LiteRT loads; where it is not installed, whether its predecessor is."""
+    """Whether LiteRT loads; if it is not installed, whether tflite-runtime is."""
     loaded = context.load("ai_edge_litert.interpreter")
     version = context.distribution("ai-edge-litert")
     if loaded.missing == "ai_edge_litert":
@@ -281,7 +278,7 @@ def litert(context: Context) -> Iterator[Finding]:
         yield Finding(
             "warning",
             f"ai-edge-litert {version}, expected 2.1 or later and below 3",
-            "answers were compared with those versions; another one may refuse or compute otherwise",
+            "edgecls was tested with those versions; others may fail or give different answers",
             context.pip(f"install {LITERT}"),
         )
     else:
@@ -289,7 +286,7 @@ def litert(context: Context) -> Iterator[Finding]:
 
 
 def tflite_runtime(context: Context) -> Iterator[Finding]:
-    """tflite-runtime, where it is installed: it knows numpy 1 only, and says so at the first model."""
+    """tflite-runtime, if installed: it supports numpy 1 only, and fails with the first model."""
     version = context.distribution("tflite-runtime")
     if version is None:
         return
@@ -299,7 +296,7 @@ def tflite_runtime(context: Context) -> Iterator[Finding]:
     needed = "it runs the models" if alone else "--backend tflite-runtime needs it"
     fix = context.pip("install 'tflite-runtime>=2.14,<3' 'numpy<2' 'opencv-python-headless<4.12'")
     if numpy and _release(numpy) >= (2,):
-        instead = "" if alone else "; LiteRT works with it, and is taken unless you name the other"
+        instead = "" if alone else "; LiteRT supports numpy 2, and is the default"
         yield Finding(
             "error" if alone else "note",
             f"tflite-runtime {version} beside numpy {numpy}",
@@ -315,7 +312,7 @@ def tflite_runtime(context: Context) -> Iterator[Finding]:
 
 
 def onnxruntime(context: Context) -> Iterator[Finding]:
-    """ONNX Runtime, where it is installed."""
+    """ONNX Runtime, if installed."""
     version = context.distribution("onnxruntime")
     if version is None:
         return

@@ -1,7 +1,7 @@
-"""What a service depends on: its unit, its model files, its broker.
+"""Checks of a service: its unit, its model files, its broker.
 
-With a handshake of its own: the sink would announce the device, and in leaving mark one that is
-running as offline.
+The broker check has its own MQTT handshake: the sink would announce the device, and publish "offline"
+for a running one on disconnecting.
 """
 
 from __future__ import annotations
@@ -42,15 +42,15 @@ _MANY_RESTARTS = 3
 
 def unit(context: Context) -> Iterator[Finding]:
     """Its state, where it is installed."""
-    if broken(context):  # which is why it does not run
+    if broken(context):  # the reason why it does not run
         return
     from edge_sdk.device.unit_state import unit_state
 
-    name = context.asked.unit
+    name = context.options.unit
     quoted = shlex.quote(name)
     try:
         state = unit_state(_host(context), name)
-    except ServiceError:  # not a machine that systemd has started
+    except ServiceError:  # systemd is not running
         return
     if not state.installed:
         return
@@ -60,21 +60,21 @@ def unit(context: Context) -> Iterator[Finding]:
         yield Finding(
             "error",
             f"the service {name} has failed{because}",
-            "nothing is classified; its last words say more",
+            "nothing is classified; its log has the details",
             log,
         )
     elif not state.is_running and state.reason.startswith("systemd cannot read"):
         yield Finding(
             "error",
             f"the service {name} cannot start{because}",
-            "nothing is classified until its file is mended",
+            "nothing is classified until its file is fixed",
             f"systemd-analyze verify /etc/systemd/system/{quoted}.service",
         )
     elif state.restarts >= _MANY_RESTARTS:
         yield Finding(
             "warning",
             f"the service {name} was restarted {state.restarts} times{because}",
-            "something ends it again and again; its last words say what",
+            "it fails repeatedly; its log has the cause",
             log,
         )
     elif state.state == "stopped":
@@ -87,12 +87,12 @@ def unit(context: Context) -> Iterator[Finding]:
     elif not state.at_boot:
         yield Finding(
             "warning",
-            f"the service {name} runs, but does not start with the machine",
-            "a power cut would end it for good",
+            f"the service {name} runs, but is not enabled at boot",
+            "after a power cut it does not start again",
             f"sudo systemctl enable {quoted}",
         )
     else:
-        yield Finding("ok", f"the service {name} is {state.state}", "it keeps edgecls run alive")
+        yield Finding("ok", f"the service {name} is {state.state}", "it restarts edgecls run")
 
 
 def _host(context: Context) -> Host:
@@ -104,12 +104,12 @@ def _host(context: Context) -> Host:
 
 
 _WHY = "nothing can be classified with it"
-_COMPARE = "compare the sum with that of the file it was copied from"
+_COMPARE = "compare its SHA-256 with that of the original file"
 
 
 def models(context: Context) -> Iterator[Finding]:
-    """Opens every model file that was named, and runs its self-test."""
-    for path in context.asked.models:
+    """Opens every given model file, and runs its self-test."""
+    for path in context.options.models:
         package = broken(context)
         yield left_out(str(path), package) if package else _opened(context, path)
 
@@ -125,8 +125,8 @@ def _opened(context: Context, path: Path) -> Finding:
             return Finding(
                 "error",
                 f"{path}: compiled for the Coral Edge TPU, and there is none here",
-                f"{_WHY}: the processor cannot stand in for it; plug a Coral in, or use the file that "
-                "it was compiled from",
+                f"{_WHY}: the processor cannot run it; plug a Coral in, or use the file that it was "
+                "compiled from",
                 "lsusb | grep -E '1a6e:089a|18d1:9302'",
             )
         backend = "edgetpu" if artifact.needs_edgetpu else "cpu"
@@ -138,7 +138,7 @@ def _opened(context: Context, path: Path) -> Finding:
         return Finding(
             "warning",
             str(error),
-            "it is somebody else's file, which does not say everything; the same options serve run",
+            "it is a third-party model without a complete description; run takes the same options",
             f"edgecls inspect {name}",
         )
     except DelegateError as error:
@@ -161,12 +161,12 @@ def _opened(context: Context, path: Path) -> Finding:
             f"sha256sum {name}",
         )
     if artifact.manifest is None:
-        return Finding("ok", f"{path} opens", "it has no self-test: edgecls did not make it")
-    return Finding("ok", f"{path} opens", "it answers its self-test as when it was made")
+        return Finding("ok", f"{path} opens", "a third-party model has no self-test")
+    return Finding("ok", f"{path} opens", "it passes its self-test")
 
 
 def _kept(path: Path) -> str:
-    """What ``run`` would do about a bad model, as far as this user can see."""
+    """The copy that ``run`` would start with, if this user can read it."""
     try:
         copy = LastGood.of(path).find()
     except WriteError:
@@ -177,28 +177,28 @@ def _kept(path: Path) -> str:
 
 
 _TIMEOUT_S = 5.0
-_BROKER_WHY = "results are sent there; until then they wait on the disk"
+_BROKER_WHY = "results are sent there; until then they are stored on the disk"
 # MQTT 3.1.1, table 3.1.
 _REFUSALS = {
-    1: "it does not speak MQTT 3.1.1",
-    2: "it does not like our name",
+    1: "it does not support MQTT 3.1.1",
+    2: "it refuses the client ID",
     3: "it is not available",
     4: "bad user name or password",
     5: "not authorized",
 }
-_WHO_ARE_YOU = (4, 5)
-# What an error can come from; of any other one, nothing is known that it does not say itself.
+_BAD_CREDENTIALS = (4, 5)
+# Likely causes of connection errors.
 _CAUSES: dict[int | None, str] = {
-    errno.ECONNREFUSED: "; no program listens there for other machines, or a firewall refuses",
-    errno.ETIMEDOUT: "; the machine is off, busy or another one, or a firewall is between",
-    errno.EHOSTUNREACH: "; no machine of that address is in its network",
-    errno.ENETUNREACH: "; this machine has no way to that network",
+    errno.ECONNREFUSED: "; no program listens on that port for other machines, or a firewall refuses",
+    errno.ETIMEDOUT: "; the machine is off or busy, the address is wrong, or a firewall blocks it",
+    errno.EHOSTUNREACH: "; no machine has that address",
+    errno.ENETUNREACH: "; this machine has no route to that network",
 }
 
 
 def reachable(context: Context) -> Iterator[Finding]:
-    """Connects to the broker that was named, says who we are, and leaves."""
-    url = context.asked.mqtt
+    """Connects to the given broker, authenticates, and disconnects."""
+    url = context.options.mqtt
     if url is None:
         return
     if context.distribution("paho-mqtt") is None:
@@ -221,22 +221,22 @@ def reachable(context: Context) -> Iterator[Finding]:
         return
     host, port = broker.address.host, broker.address.port
     try:
-        _visit(broker)
+        _handshake_with(broker)
     except socket.gaierror as error:
         reason, fix = error.strerror or "unknown", f"getent hosts {shlex.quote(host)}"
         yield Finding(
-            "error", f"{broker.address}: the name is not known ({reason})", _BROKER_WHY, fix
+            "error", f"{broker.address}: the host name is unknown ({reason})", _BROKER_WHY, fix
         )
     except ssl.SSLError as error:
         reason = getattr(error, "verify_message", None) or error.reason or str(error)
         yield Finding(
             "error",
             f"{broker.address}: no encrypted connection ({reason})",
-            f"{_BROKER_WHY}; a broker with a certificate of its own needs its CA in the URL, as in "
-            "mqtts://broker.local?ca=ca.pem, and the right time of day",
+            f"{_BROKER_WHY}; a private CA must be given in the URL, as in "
+            "mqtts://broker.local?ca=ca.pem, and the clock must be right",
             f"openssl s_client -connect {shlex.quote(host)}:{port} -showcerts </dev/null",
         )
-    except _WhoAreYouError as error:
+    except _BadCredentialsError as error:
         yield Finding(
             "error",
             f"{broker.address}: {error}",
@@ -259,45 +259,45 @@ def reachable(context: Context) -> Iterator[Finding]:
         yield Finding("ok", f"{broker.address} answers", _BROKER_WHY)
 
 
-class _WhoAreYouError(DeliveryError):
-    """The broker wants another name or password."""
+class _BadCredentialsError(DeliveryError):
+    """The broker refuses the user name or password."""
 
 
 def _number(error: OSError | ValueError) -> int | None:
     return errno.ETIMEDOUT if isinstance(error, TimeoutError) else getattr(error, "errno", None)
 
 
-def _visit(broker: Broker) -> None:
+def _handshake_with(broker: Broker) -> None:
     """Raises DeliveryError: the broker refuses; OSError: it cannot be reached."""
     address, deadline = broker.address, Deadline.after(_TIMEOUT_S)
     with connect(address.host, address.port, deadline) as plain:
         if broker.tls is None:
-            _shake_hands(plain, broker, deadline)
+            _handshake(plain, broker, deadline)
         else:
             plain.settimeout(deadline.left_s())
             with broker.tls.wrap_socket(plain, server_hostname=address.host) as encrypted:
-                _shake_hands(encrypted, broker, deadline)
+                _handshake(encrypted, broker, deadline)
 
 
-def _shake_hands(connection: socket.socket, broker: Broker, deadline: Deadline) -> None:
+def _handshake(connection: socket.socket, broker: Broker, deadline: Deadline) -> None:
     send(connection, _connect_packet(broker), deadline)
     answer = b""
     while len(answer) < 4:
         connection.settimeout(deadline.left_s())
         piece = connection.recv(4 - len(answer))
         if not piece:
-            raise DeliveryError("it hangs up instead of answering; is it an MQTT broker?")
+            raise DeliveryError("it closes the connection without an answer; is it an MQTT broker?")
         answer += piece
     if answer[:2] != b"\x20\x02":
-        raise DeliveryError("it answers, but not as an MQTT broker does")
+        raise DeliveryError("its answer is not MQTT; is it an MQTT broker?")
     if answer[3]:
-        refused = f"it refuses us ({_REFUSALS.get(answer[3], f'code {answer[3]}')})"
-        raise (_WhoAreYouError if answer[3] in _WHO_ARE_YOU else DeliveryError)(refused)
+        refused = f"it refuses the connection ({_REFUSALS.get(answer[3], f'code {answer[3]}')})"
+        raise (_BadCredentialsError if answer[3] in _BAD_CREDENTIALS else DeliveryError)(refused)
     send(connection, b"\xe0\x00", deadline)  # DISCONNECT
 
 
 def _connect_packet(broker: Broker) -> bytes:
-    """CONNECT of MQTT 3.1.1, section 3.1: a clean session, a name of the broker's choice, no will."""
+    """CONNECT of MQTT 3.1.1, section 3.1: clean session, client ID chosen by the broker, no will."""
     flags, payload = 0x02, [b""]
     if broker.credentials is not None:
         flags |= 0x80

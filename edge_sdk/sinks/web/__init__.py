@@ -1,1 +1,1 @@
-"""The web page of a running loop: what the camera sees, what the model says, a picture of one's own."""
+"""The web page of a running loop: live view, answers, and classification of uploads."""

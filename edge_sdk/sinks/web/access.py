@@ -1,4 +1,4 @@
-"""Who may see the page: names it is called by, a token, and requests from the page alone."""
+"""Access to the web page: allowed host names, a token, and same-origin requests only."""
 
 from __future__ import annotations
 
@@ -15,39 +15,42 @@ from urllib.parse import urlsplit
 from edge_sdk.errors import SinkSpecError
 from edge_sdk.sinks.address import WEB_TOKEN, is_loopback, web_token
 
-# Other names by which the page is reached, such as that of a proxy: NAME[,NAME ...].
+# Further host names of the page, such as that of a proxy: NAME[,NAME ...].
 WEB_NAMES = "EDGECLS_WEB_NAMES"
-# 16 letters of a random token are 96 bits: nobody guesses them, however often they may try.
+# 16 characters of a random token are 96 bits: not guessable at any request rate.
 MIN_TOKEN = 16
 _COOKIE_S = 30 * 24 * 3600
-_MAKE_ONE = f"export {WEB_TOKEN}=\"$(python3 -c 'import secrets; print(secrets.token_urlsafe())')\""
+_MAKE_TOKEN = (
+    f"export {WEB_TOKEN}=\"$(python3 -c 'import secrets; print(secrets.token_urlsafe())')\""
+)
 
 
 class Access:
-    """What a request needs to be answered.
+    """Checks whether a request may be answered.
 
-    On loopback the page asks for no token unless there is one. A browser that has shown the token
-    gets a cookie made from it, which stays good when the page is started again.
+    On loopback a token is optional. A browser that has sent the token gets a cookie derived from it,
+    which stays valid after a restart.
 
     Args:
         host: the address the page listens at.
-        token: None: nobody is asked for one.
-        names: other host names that the page is called by.
+        token: None: no token is required.
+        names: further host names of the page.
 
     Raises:
-        SinkSpecError: another address than loopback without a token, or a short one.
+        SinkSpecError: an address other than loopback without a token, or a short token.
     """
 
     def __init__(self, host: str, token: str | None, names: Iterable[str] = ()) -> None:
         if token is None and not is_loopback(host):
             raise SinkSpecError(
-                f"--web {host}: whoever reaches this address would see the camera; expected a token "
-                f"in ${WEB_TOKEN}, or this machine alone, as in --web 127.0.0.1:8080. Type: {_MAKE_ONE}"
+                f"--web {host}: every host that can reach this address would see the camera; expected a "
+                f"token in ${WEB_TOKEN}, or this machine only, as in --web 127.0.0.1:8080. Type: "
+                f"{_MAKE_TOKEN}"
             )
         if token is not None and len(token) < MIN_TOKEN:
             raise SinkSpecError(
                 f"the web page's token has {len(token)} characters; expected {MIN_TOKEN} or more, "
-                f"which nobody can guess. Type: {_MAKE_ONE}"
+                f"chosen at random. Type: {_MAKE_TOKEN}"
             )
         own = socket.gethostname().lower()
         self._names = {"localhost", host.lower(), own, f"{own}.local"}
@@ -56,15 +59,15 @@ class Access:
         self._session = "" if token is None else _session(token)
 
     @property
-    def asks(self) -> bool:
-        """Whether a token is needed."""
+    def needs_token(self) -> bool:
+        """Whether a token is required."""
         return self._token is not None
 
     def knows(self, host_header: str | None) -> bool:
-        """Whether the page is called by this name.
+        """Whether this is a host name of the page.
 
-        A name that belongs to somebody else and leads here (DNS rebinding) would let that somebody's
-        pages read ours; an address cannot be somebody else's.
+        With DNS rebinding, an attacker's name resolves to this machine, and pages of that name could
+        read this page; an IP address cannot be rebound.
         """
         name = _host_name(host_header)
         if name is None:
@@ -76,7 +79,7 @@ class Access:
         return True
 
     def admits(self, cookies: str | None, port: int) -> bool:
-        """Whether the cookies say that the token has been shown."""
+        """Whether the cookies prove that the browser has sent the token."""
         if self._token is None:
             return True
         try:
@@ -86,11 +89,11 @@ class Access:
         return morsel is not None and _same(morsel.value, self._session)
 
     def is_token(self, text: str) -> bool:
-        """Whether this is the token; how long it takes does not tell how much of it is right."""
+        """Whether this is the token, compared in constant time."""
         return self._token is not None and _same(text, self._token)
 
     def cookie(self, port: int, *, secure: bool) -> str:
-        """The value of ``Set-Cookie`` for who has shown the token; ``secure``: over TLS."""
+        """The value of ``Set-Cookie`` for a browser that has sent the token; ``secure``: over TLS."""
         return (
             f"{_cookie_name(port)}={self._session}; Path=/; Max-Age={_COOKIE_S}; HttpOnly; "
             f"SameSite=Strict{'; Secure' if secure else ''}"
@@ -106,14 +109,14 @@ def open_access(
     """``Access`` with the token of ``token_file`` or the environment, and ``$EDGECLS_WEB_NAMES``.
 
     Raises:
-        SinkSpecError: see ``Access``, or a file that cannot be read or that everyone can.
+        SinkSpecError: see ``Access``, or a file that cannot be read or that every user can read.
     """
     file = None if token_file is None else Path(token_file)
     return Access(host, web_token(file), environment.get(WEB_NAMES, "").split(","))
 
 
 def is_same_origin(headers: Mapping[str, str]) -> bool:
-    """Whether a page of ours sent this request; browsers name the origin of every POST.
+    """Whether this page sent the request; browsers send the origin with every POST.
 
     Args:
         headers: by names in lower case.
@@ -126,8 +129,8 @@ def is_same_origin(headers: Mapping[str, str]) -> bool:
     return origin.scheme in ("http", "https") and bool(host) and origin.netloc == host
 
 
-def is_foreign(headers: Mapping[str, str]) -> bool:
-    """Whether the browser says that another site's page wants this."""
+def is_cross_site(headers: Mapping[str, str]) -> bool:
+    """Whether the browser reports that another site's page sent the request."""
     return headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none")
 
 
@@ -139,7 +142,7 @@ def _host_name(header: str | None) -> str | None:
 
 
 def _cookie_name(port: int) -> str:
-    return f"edgecls_{port}"  # cookies know no ports: two pages on one machine must not share one
+    return f"edgecls_{port}"  # cookies are shared by all ports of a host: each page needs its own
 
 
 def _session(token: str) -> str:

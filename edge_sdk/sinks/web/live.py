@@ -1,4 +1,4 @@
-"""What viewers see of a running loop: the newest picture with its answer, never a queue."""
+"""The live view of a running loop: the newest picture with its answer, without a queue."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from edge_sdk.vision.preprocess import Preprocessing, preprocess
 
 _LOG = logging.getLogger("edgecls.web")
 
-# Smooth enough to aim a camera by; more would cost the device more than it shows.
+# Smooth enough to aim a camera; a higher rate costs too much CPU time.
 MAX_FPS = 10.0
 MAX_VIEWERS = 8
 # Fits a phone's and half a desktop's screen; 30 to 100 kB at this quality.
 _MAX_SIDE_PX = 960
 _QUALITY = 80
-# While nobody looks one picture a second is kept, unencoded, for who comes next.
+# Without viewers one picture a second is kept, unencoded, for the next viewer.
 _KEEP_S = 1.0
-# Who has not asked for so long has gone.
-_PATIENCE_S = 3.0
+# A viewer without a request for this long has left.
+_VIEWER_TIMEOUT_S = 3.0
 _CLOSE_S = 0.3
 _MAX_REGIONS = 16
 _REMEMBERED = 6
 
 
 class View(NamedTuple):
-    """What a viewer is given: JSON, and a JPEG, empty where there is no newer one."""
+    """The reply to a viewer: JSON, and a JPEG, empty if there is no newer one."""
 
     state: bytes
     jpeg: bytes
@@ -45,7 +45,7 @@ class View(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Shown:
-    """A picture, encoded, and what was said about it."""
+    """An encoded picture and its record."""
 
     number: int
     record: FrameRecord
@@ -53,7 +53,7 @@ class _Shown:
 
 
 class _Channel:
-    """The pictures of one region, or of the whole frame: one slot each for what comes and goes."""
+    """The pictures of one region, or of the whole frame: one slot for input and one for output."""
 
     def __init__(self) -> None:
         self.kept: tuple[Frame, FrameRecord] | None = None
@@ -63,14 +63,14 @@ class _Channel:
 
 
 class Live:
-    """Between the loop and its viewers.
+    """Passes pictures and state from the loop to viewers.
 
-    The loop leaves a copy of a picture now and then, at most ``MAX_FPS`` times a second and only
-    where somebody looks; a thread encodes the newest; viewers wait for it. No viewer is waited for.
+    The loop copies at most ``MAX_FPS`` pictures a second while there are viewers, else one; a thread
+    encodes the newest; viewers wait for it. The loop never waits for a viewer.
 
     Args:
         statistics: of the loop.
-        about: what else every viewer is told.
+        about: further JSON fields for every viewer.
         clock: monotonic seconds, for tests.
     """
 
@@ -88,7 +88,7 @@ class Live:
         self._work = threading.Condition(lock)  # for the thread that encodes
         self._channels: dict[str, _Channel] = {}
         self._viewers: dict[str, float] = {}
-        # Apart, so that events, which may come every second, push no trouble out.
+        # Separate, so that frequent events do not displace problems.
         self._events: deque[tuple[int, Record]] = deque(maxlen=_REMEMBERED)
         self._troubles: deque[tuple[int, Record]] = deque(maxlen=_REMEMBERED)
         self._noted = 0
@@ -99,10 +99,10 @@ class Live:
         self._thread = threading.Thread(target=self._encode, name="edgecls-web-jpeg", daemon=True)
         self._thread.start()
 
-    # What the loop calls
+    # Called by the loop
 
     def note(self, record: Record) -> None:
-        """Remembers what happened."""
+        """Remembers events and problems."""
         if isinstance(record, FrameRecord):
             self._answered_s = self._clock()
         elif isinstance(record, EventRecord | HealthRecord):
@@ -112,7 +112,7 @@ class Live:
                 log.append((self._noted, record))
 
     def see(self, frame: Frame, record: FrameRecord) -> None:
-        """Keeps a copy of the frame if somebody looks, and one a second if nobody does."""
+        """Keeps a copy of the frame if there are viewers, else one a second."""
         now_s = self._clock()
         region = record.region or ""
         with self._changed:
@@ -121,34 +121,34 @@ class Live:
                 if len(self._channels) >= _MAX_REGIONS:
                     return
                 channel = self._channels[region] = _Channel()
-            wanted = now_s - channel.wanted_s < _PATIENCE_S
+            wanted = now_s - channel.wanted_s < _VIEWER_TIMEOUT_S
             if now_s < channel.next_s and not (wanted and channel.next_s - now_s > 1 / MAX_FPS):
                 return
             period_s = 1 / MAX_FPS if wanted else _KEEP_S
-            late_s = now_s - channel.next_s  # not added up, or every picture would come late
+            late_s = now_s - channel.next_s  # subtracted, so that delays do not accumulate
             channel.next_s = now_s + period_s - (late_s if 0 <= late_s < period_s else 0.0)
-        copy = replace(frame, pixels=frame.pixels.copy())  # not while others wait for the lock
+        copy = replace(frame, pixels=frame.pixels.copy())  # outside the lock
         with self._changed:
             channel.kept = (copy, record)
             if wanted:
                 self._work.notify()
 
     def close(self) -> None:
-        """Tells whoever waits that the run is over."""
+        """Ends all waits: the run has ended."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
             self._work.notify()
         self._thread.join(_CLOSE_S)
 
-    # What viewers' threads call
+    # Called by viewers' threads
 
     def admit(self, viewer: str) -> bool:
-        """Counts a viewer, by a name it chose; False: there are enough already."""
+        """Registers a viewer by its own random ID; False: ``MAX_VIEWERS`` is reached."""
         now_s = self._clock()
         with self._changed:
             for name, seen_s in list(self._viewers.items()):
-                if now_s - seen_s > _PATIENCE_S:
+                if now_s - seen_s > _VIEWER_TIMEOUT_S:
                     del self._viewers[name]
             if viewer not in self._viewers and len(self._viewers) >= MAX_VIEWERS:
                 return False
@@ -156,12 +156,12 @@ class Live:
             return True
 
     def wait(self, region: str, after: int, timeout_s: float) -> View:
-        """The newest picture of a region as soon as it is another one than number ``after``.
+        """Waits for a picture of a region with a number other than ``after``.
 
         Args:
-            region: "" for the whole frame; one that is not known stands for the first.
+            region: "" for the whole frame; an unknown one selects the first.
             after: the number of the picture that the viewer has; 0: none.
-            timeout_s: wait no longer than that; the view is then without a picture.
+            timeout_s: time limit; the view then has no picture.
         """
         end_s = self._clock() + timeout_s
         with self._changed:
@@ -177,7 +177,7 @@ class Live:
                 left_s = end_s - self._clock()
                 if left_s <= 0:
                     break
-                self._changed.wait(min(left_s, _PATIENCE_S / 3))
+                self._changed.wait(min(left_s, _VIEWER_TIMEOUT_S / 3))
         return self._view(shown, after)
 
     def _view(self, shown: _Shown | None, after: int) -> View:
@@ -194,7 +194,7 @@ class Live:
         return View(json.dumps(state, allow_nan=False).encode(), jpeg)
 
     def _now(self) -> dict[str, Any]:
-        """What is the same for all viewers; gathered at most ten times a second."""
+        """The state that is the same for all viewers; computed at most ten times a second."""
         now_s = self._clock()
         with self._changed:
             made_s, summary = self._summary
@@ -224,7 +224,7 @@ class Live:
             self._summary = (now_s, summary)
         return summary
 
-    # The thread that encodes
+    # Called by the encoding thread
 
     def _encode(self) -> None:
         while True:
@@ -242,9 +242,9 @@ class Live:
                 try:
                     jpeg = encode(frame)
                 except (FrameError, cv2.error):
-                    continue  # it was classified all the same: the next one may do
+                    continue  # the next frame may be valid
                 except Exception:  # noqa: BLE001
-                    _LOG.exception("a picture could not be shown")  # a bug; the page goes on
+                    _LOG.exception("a picture could not be encoded")  # a bug; the page continues
                     continue
                 with self._changed:
                     self._number += 1
@@ -256,15 +256,15 @@ class Live:
         return [
             channel
             for channel in self._channels.values()
-            if channel.kept is not None and now_s - channel.wanted_s < _PATIENCE_S
+            if channel.kept is not None and now_s - channel.wanted_s < _VIEWER_TIMEOUT_S
         ]
 
 
 def encode(frame: Frame, max_side_px: int = _MAX_SIDE_PX) -> bytes:
-    """A frame as JPEG, scaled down where a side is longer than ``max_side_px``.
+    """A frame as JPEG, scaled down if a side is longer than ``max_side_px``.
 
     Raises:
-        FrameError: the frame is no picture.
+        FrameError: the frame is not a picture.
     """
     if frame.pixels.ndim < 2 or not frame.pixels.size:
         raise FrameError(f"a frame cannot have pixels of shape {frame.pixels.shape}")

@@ -1,9 +1,9 @@
 "use strict";
-// Text reaches the page by textContent alone, and the server's policy forbids any other way: a label
-// may be anything.
+// Labels are untrusted: text is set only through textContent, and the Content-Security-Policy forbids
+// other ways.
 
 const $ = (id) => document.getElementById(id);
-const viewer = Math.random().toString(36).slice(2); // to be counted; no secret
+const viewer = Math.random().toString(36).slice(2); // identifies this viewer; not a secret
 const RETRY_MS = [500, 1000, 2000, 3000];
 const OLD_S = 2;
 
@@ -31,7 +31,7 @@ const percent = (share) => `${(100 * share).toFixed(1)} %`;
 const milliseconds = (ms) => (ms < 10 ? ms.toFixed(1) : Math.round(ms).toString());
 const spread = (p) => (p === null ? "–" : `${milliseconds(p.p50)} ms (99 %: ${milliseconds(p.p99)})`);
 
-function say(kind, text) {
+function setStatus(kind, text) {
   const pill = $("status");
   if (pill.textContent !== text) pill.textContent = text;
   pill.className = `pill ${kind}`;
@@ -63,12 +63,12 @@ function bars(list, topk) {
   });
 }
 
-function answer(prefix, said) {
+function answer(prefix, result) {
   const label = $(`${prefix}label`);
-  label.textContent = said.label === null ? "unknown" : said.label;
-  label.classList.toggle("unknown", said.label === null);
-  $(`${prefix}score`).textContent = percent(said.score);
-  bars($(`${prefix}ranking`), said.topk);
+  label.textContent = result.label === null ? "unknown" : result.label;
+  label.classList.toggle("unknown", result.label === null);
+  $(`${prefix}score`).textContent = percent(result.score);
+  bars($(`${prefix}ranking`), result.topk);
 }
 
 function happened(records) {
@@ -98,7 +98,7 @@ function regions(names) {
   const select = $("region");
   $("region-row").hidden = names.length < 2;
   if (names.join("\n") === [...select.options].map((o) => o.value).join("\n")) return;
-  select.replaceChildren(...names.map((name) => new Option(name || "all of it", name)));
+  select.replaceChildren(...names.map((name) => new Option(name || "whole frame", name)));
   if (!names.includes(region)) region = names[0] ?? "";
   select.value = region;
 }
@@ -117,18 +117,18 @@ function figures(state) {
 
 function health(state) {
   if (state.ended) {
-    say("bad", "ended");
-    return stale("The run has ended; waiting for the next one.");
+    setStatus("bad", "ended");
+    return stale("The run has ended; waiting for the next run.");
   }
   if (state.idle_s <= OLD_S) {
-    say("good", "live");
+    setStatus("good", "live");
     return stale("");
   }
   if (performance.now() - skippedMs < 5000) { // the motion gate, or every N-th frame
-    say("good", "live, nothing to classify");
-    return stale(`Nothing was classified for ${seconds(state.idle_s)}; frames do come.`);
+    setStatus("good", "live, nothing to classify");
+    return stale(`No frame was classified for ${seconds(state.idle_s)}; frames are skipped.`);
   }
-  say("warn", `no frames for ${seconds(state.idle_s)}`);
+  setStatus("warn", `no frames for ${seconds(state.idle_s)}`);
   stale(`No frames for ${seconds(state.idle_s)}.`);
 }
 
@@ -136,7 +136,7 @@ async function draw(jpeg) {
   const image = $("picture");
   const before = image.src;
   image.src = URL.createObjectURL(new Blob([jpeg], { type: "image/jpeg" }));
-  await image.decode().catch(() => undefined); // who is slow asks later for the next one
+  await image.decode().catch(() => undefined); // a slow browser requests the next picture later
   if (before) URL.revokeObjectURL(before);
   image.hidden = false;
   $("no-picture").hidden = true;
@@ -162,9 +162,9 @@ async function show(state, jpeg) {
 
 async function explain(reply) {
   try {
-    return (await reply.json()).error || `The device says ${reply.status}.`;
+    return (await reply.json()).error || `The device answers with status ${reply.status}.`;
   } catch {
-    return `The device says ${reply.status}.`;
+    return `The device answers with status ${reply.status}.`;
   }
 }
 
@@ -173,7 +173,7 @@ async function look() {
   const reply = await fetch(`live?${query}`, { cache: "no-store", signal: AbortSignal.timeout(10000) });
   if (reply.status === 401) return "token";
   if (!reply.ok) {
-    say("bad", await explain(reply));
+    setStatus("bad", await explain(reply));
     return "later";
   }
   const body = await reply.arrayBuffer();
@@ -196,15 +196,15 @@ async function follow() {
     } catch {
       const since = lastNewsMs ? `, for ${seconds((performance.now() - lastNewsMs) / 1000)}` : "";
       if ($("status").textContent !== "ended") {
-        say("bad", `no connection${since}`);
-        stale(`The device does not answer${since}; trying again.`);
+        setStatus("bad", `no connection${since}`);
+        stale(`The device does not answer${since}; retrying.`);
       }
       await pause(RETRY_MS[Math.min(failures++, RETRY_MS.length - 1)]);
     }
   }
 }
 
-// The token: from #token=… in the address, once, or typed in.
+// The token: from #token=… in the URL, or typed.
 
 async function present(token) {
   const reply = await fetch("token", { method: "POST", body: token });
@@ -216,10 +216,10 @@ async function present(token) {
 async function entrance() {
   const given = new URLSearchParams(location.hash.slice(1)).get("token");
   if (given !== null) {
-    history.replaceState(null, "", location.pathname); // not to be copied along with the address
+    history.replaceState(null, "", location.pathname); // removes the token from the address bar
     if (await present(given)) return;
   }
-  say("", "asks for a token");
+  setStatus("", "token required");
   $("room").hidden = true;
   $("entrance").hidden = false;
   $("token").focus();
@@ -249,21 +249,21 @@ async function attempt(file) {
   const image = $("tried-picture");
   if (image.src) URL.revokeObjectURL(image.src);
   image.hidden = false;
-  image.onerror = () => { image.hidden = true; }; // no picture, or one that only the device can read
+  image.onerror = () => { image.hidden = true; }; // not a picture, or a format that only the device reads
   image.src = URL.createObjectURL(file);
   $("tried").hidden = false;
   for (const id of ["tried-label", "tried-score", "tried-error", "tried-about"]) $(id).textContent = "";
   bars($("tried-ranking"), []);
-  if (file.size > limits.bytes) return fail(`This file has ${(file.size / 1e6).toFixed(1)} MB; ${limits.bytes / 1e6} are the limit.`);
+  if (file.size > limits.bytes) return fail(`This file has ${(file.size / 1e6).toFixed(1)} MB; the limit is ${limits.bytes / 1e6} MB.`);
   $("choose").disabled = $("shoot").disabled = true;
-  $("tried-about").textContent = "The model is looking …";
+  $("tried-about").textContent = "Classifying …";
   try {
     const reply = await fetch("try", { method: "POST", body: file, signal: AbortSignal.timeout(90000) });
     $("tried-about").textContent = "";
     if (!reply.ok) return fail(await explain(reply));
-    const said = await reply.json();
-    answer("tried-", said);
-    $("tried-about").textContent = `${said.width} × ${said.height} pixels, ${milliseconds(said.latency_ms.inference)} ms in ${said.model}`;
+    const result = await reply.json();
+    answer("tried-", result);
+    $("tried-about").textContent = `${result.width} × ${result.height} pixels, ${milliseconds(result.latency_ms.inference)} ms in ${result.model}`;
   } catch {
     $("tried-about").textContent = "";
     fail("The device did not answer; try again.");
@@ -278,7 +278,7 @@ $("shoot").onclick = () => $("camera").click();
 for (const id of ["file", "camera"]) {
   $(id).onchange = async (event) => {
     await attempt(event.target.files[0]);
-    event.target.value = ""; // the same one may be tried again
+    event.target.value = ""; // so that the same file can be chosen again
   };
 }
 $("region").onchange = (event) => { region = event.target.value; picture = 0; };

@@ -1,4 +1,4 @@
-"""``--web``: the live view and a place to try pictures, as a sink."""
+"""``--web``: the live view, and classification of uploaded pictures, as a sink."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ def open_web(
 
     Args:
         place: where to listen.
-        statistics: what ``run`` is given as well.
-        uploads: what answers viewers' pictures; None: the page takes none.
+        statistics: those passed to ``run``.
+        uploads: classifies viewers' pictures; None: uploads are off.
         token_file: a file with the token; else ``$EDGECLS_WEB_TOKEN`` or ``$EDGECLS_WEB_TOKEN_FILE``.
 
     Raises:
-        SinkSpecError: no such place, another one than loopback without a token, a token that will
-            not do.
+        SinkSpecError: an invalid address, one other than loopback without a token, or an invalid
+            token.
         WriteError: the port is taken, or the address is not of this machine.
     """
     host, port = host_and_port(place, example=_EXAMPLE)
@@ -50,16 +50,16 @@ def open_web(
 class WebPage:
     """Shows the loop to viewers: the ``FrameSink`` that listens for browsers.
 
-    Threads of its own encode pictures and answer viewers; the loop copies a frame now and then.
+    Its threads encode pictures and answer viewers; the loop only copies frames.
 
     Args:
         host, port: where to listen; port 0 takes a free one.
         statistics: of the loop.
-        access: who may look.
-        uploads: what answers viewers' pictures, closed with the page; None: the page takes none.
+        access: checks requests.
+        uploads: classifies viewers' pictures, closed with the page; None: uploads are off.
 
     Attributes:
-        url: what to open in a browser.
+        url: the URL for a browser.
 
     Raises:
         SinkSpecError, WriteError: see ``BoundedServer``.
@@ -92,22 +92,22 @@ class WebPage:
         self._server.start()
         shown = socket.gethostname() if host in _ANYWHERE else host
         self.url = f"http://{f'[{shown}]' if ':' in shown else shown}:{self._server.port}/"
-        self._asks = access.asks
+        self._needs_token = access.needs_token
         if not is_loopback(host):
             _LOG.warning(
-                "%s: pictures and the token travel unencrypted; put a proxy with TLS in front, or "
-                "listen on loopback behind ssh -L, where others share the network",
+                "%s: pictures and the token are sent unencrypted; on a shared network use a proxy "
+                "with TLS, or listen on loopback and use ssh -L",
                 self.url,
             )
 
     def __str__(self) -> str:
-        return self.url + (f" (asks for the token of ${WEB_TOKEN})" if self._asks else "")
+        return self.url + (f" (requires the token of ${WEB_TOKEN})" if self._needs_token else "")
 
     def _answer(self, request: Request, connection: Connection) -> Reply:
         return self._site.answer(request, connection)
 
     def write(self, record: Record) -> None:
-        """Takes note of one record.
+        """Passes one record to the live view.
 
         Raises:
             WriteError: the sink is closed.
@@ -117,11 +117,11 @@ class WebPage:
         self._live.note(record)
 
     def see(self, frame: Frame, record: FrameRecord) -> None:
-        """Keeps a copy of the frame where somebody is about to look."""
+        """Keeps a copy of the frame for viewers."""
         self._live.see(frame, record)
 
     def close(self) -> None:
-        """Tells viewers that the run is over and stops listening; twice is once."""
+        """Informs viewers that the run has ended, and stops listening; a second call does nothing."""
         if self._closed:
             return
         self._closed = True

@@ -1,4 +1,4 @@
-"""A picture from a viewer, and what the model says about it."""
+"""Classifies pictures that viewers upload."""
 
 from __future__ import annotations
 
@@ -17,52 +17,52 @@ from edge_sdk.vision.images import decode_image
 
 _LOG = logging.getLogger("edgecls.web")
 
-# Twice what a phone's camera writes.
+# Twice the size of a phone's picture.
 MAX_BYTES = 20_000_000
-# Phones take 12 million unless set otherwise.
+# Twice the default of phones, 12 million.
 MAX_PIXELS = 25_000_000
-# 25 megapixels as JPEG, PNG, BMP or TIFF; less of what takes more memory for a pixel.
+# 25 megapixels as JPEG, PNG, BMP or TIFF; fewer of formats that need more memory per pixel.
 MAX_MEMORY_BYTES = 160_000_000
-# The loop has the machine first.
+# Low limits: the loop has priority.
 PER_SECOND, BURST = 2.0, 5
 _AT_ONCE = 2
 _CLOSE_S = 0.5
 
 
 class UploadModel(Protocol):
-    """What answers: a ``Classifier``."""
+    """The model for uploads, as a ``Classifier``."""
 
     @property
     def artifact(self) -> Artifact:
-        """What the model is."""
+        """The artifact of the model."""
         ...
 
     def classify(self, frame: Frame) -> Prediction:
-        """What the model says about a frame."""
+        """Classifies a frame."""
         ...
 
     def close(self) -> None:
-        """Gives the engine back."""
+        """Closes the engine."""
         ...
 
 
 class UploadReply(NamedTuple):
-    """An HTTP status, and what to say with it."""
+    """An HTTP status and the JSON of the reply."""
 
     status: int
     content: dict[str, Any]
 
 
 class Uploads:
-    """Decodes and classifies viewers' pictures, one at a time, with a model of its own.
+    """Decodes and classifies viewers' pictures, one at a time, with its own copy of the model.
 
-    The model is opened with the first picture, and again when the loop has taken another.
+    The model is opened with the first picture, and again after the loop has changed its model.
 
     Args:
         open_model: opens it.
         current: SHA-256 of the model that the loop uses.
         threshold: best score (0..1) below which the label is None; None: the artifact's own.
-        decisions: labels that may be answers; what looks at several frames is left out.
+        decisions: allowed labels; smoothing over several frames is not applied.
         top_k: how many labels an answer ranks.
         max_pixels: refuse larger pictures before they are decoded.
         clock: monotonic seconds, for tests.
@@ -96,11 +96,11 @@ class Uploads:
 
     @property
     def limits(self) -> dict[str, int]:
-        """What a page should look at before it sends something."""
+        """Limits that the page checks before an upload."""
         return {"bytes": MAX_BYTES, "pixels": self._max_pixels}
 
     def allows(self) -> bool:
-        """Counts an attempt; False: there were too many within the last seconds."""
+        """Counts an attempt; False: the rate limit is exceeded."""
         now_s = self._clock()
         with self._count:
             earned = (now_s - self._counted_s) * PER_SECOND
@@ -113,7 +113,7 @@ class Uploads:
 
     @contextlib.contextmanager
     def place(self) -> Iterator[bool]:
-        """Room in memory for one more picture; False: there is none now."""
+        """Reserves memory for a picture; False: none is available."""
         free = self._places.acquire(blocking=False)
         try:
             yield free
@@ -122,7 +122,7 @@ class Uploads:
                 self._places.release()
 
     def classify(self, data: bytes) -> UploadReply:
-        """What the model says about the bytes of an image file."""
+        """Classifies the bytes of an image file."""
         with self._one:
             if self._closed:
                 return UploadReply(503, {"error": "The run has ended."})
@@ -135,7 +135,7 @@ class Uploads:
                 )
                 return self._answer(frame)
             except UnreadableImageError as error:
-                reason = error.reason.split(";")[0]  # what follows is advice for a command line
+                reason = error.reason.split(";")[0]  # the rest is advice for the command line
                 return UploadReply(422, {"error": f"This picture cannot be used: {reason}."})
             except EdgeClsError as error:
                 _LOG.warning("a viewer's picture could not be classified: %s", error)
@@ -162,14 +162,14 @@ class Uploads:
         except EdgeClsError:
             if self._model is None:
                 raise
-            return self._model  # the loop has refused the new file as well, or will
+            return self._model  # the loop refuses the new file as well
         old, self._model = self._model, model
         if old is not None:
             old.close()
         return model
 
     def close(self) -> None:
-        """Closes the model, unless it is at work for longer than that can be waited for."""
+        """Closes the model, unless it is still classifying after 0.5 s."""
         self._closed = True
         if self._one.acquire(timeout=_CLOSE_S):
             try:

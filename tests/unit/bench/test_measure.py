@@ -27,7 +27,13 @@ from edge_sdk.bench.plan import (
     pictures_of_folder,
 )
 from edge_sdk.bench.results import Window, parse_benchmark
-from edge_sdk.bench.timing import BLOCKS_LEAST, BLOCKS_MOST, Lane, take_turns, thread_counts
+from edge_sdk.bench.timing import (
+    BLOCKS_LEAST,
+    BLOCKS_MOST,
+    LatencyTimer,
+    thread_counts,
+    time_interleaved,
+)
 from edge_sdk.engines.operators import slice_operators
 from edge_sdk.errors import (
     DelegateError,
@@ -98,7 +104,7 @@ def test_everything_is_measured(int8_artifact: Path, board: System) -> None:
     assert sum(o.share for o in model.operators.operators) == pytest.approx(1)
     assert model.sustained is not None
     assert model.energy is None
-    assert any("counts no energy" in note for note in model.notes)
+    assert any("has no energy counter" in note for note in model.notes)
     assert any("cold start" in text for text in told)
     again = parse_benchmark(json.loads(json.dumps(benchmark.to_json())), "x")
     assert again.models[0].operators is not None
@@ -119,7 +125,7 @@ def test_models_take_turns(int8_artifact: Path, float16_artifact: Path, board: S
 
 
 class _Told:
-    """A lane that only says when its turn is."""
+    """A timer that only says when its turn is."""
 
     spent_s = 0.0
 
@@ -140,8 +146,10 @@ class _Told:
 
 def _order(seed: int, precision: float = 1.0) -> list[str]:
     seen: list[str] = []
-    lanes: list[Any] = [_Told(name, seen) for name in "abc"]
-    take_turns(lanes, seconds=20, precision_percent=precision, seed=seed, failed=lambda *_: None)
+    timers: list[Any] = [_Told(name, seen) for name in "abc"]
+    time_interleaved(
+        timers, seconds=20, precision_percent=precision, seed=seed, failed=lambda *_: None
+    )
     assert seen[:3] == ["warm a 5", "warm b 5", "warm c 5"]
     return seen[3:]
 
@@ -211,14 +219,14 @@ def test_a_model_for_a_delegate_that_is_missing(public_data: Path, board: System
 def test_a_model_that_fails_midway_leaves_the_others(
     int8_artifact: Path, float16_artifact: Path, board: System, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    timed = Lane._timed
+    timed = LatencyTimer._timed
 
-    def fails(self: Lane, runs: int, number: int) -> None:
+    def fails(self: LatencyTimer, runs: int, number: int) -> None:
         if number == 3 and self.classifier.artifact.path == float16_artifact:
             raise EngineError("the delegate has gone")
         timed(self, runs, number)
 
-    monkeypatch.setattr(Lane, "_timed", fails)
+    monkeypatch.setattr(LatencyTimer, "_timed", fails)
     done = measure(_quick(int8_artifact, float16_artifact, **_ALL_TURNS), system=board)
     assert [m.name for m in done.benchmark.models] == ["digits_int8"]
     assert done.benchmark.failed[0].error == "the delegate has gone"
@@ -228,7 +236,7 @@ def test_a_model_that_fails_midway_leaves_the_others(
     ("executable", "said"),
     [
         ("/bin/false", "a fresh process could not classify with it (no word)"),
-        ("/bin/echo", "instead of its figures"),  # what a library prints at the end
+        ("/bin/echo", "expected its figures"),  # what a library prints at the end
     ],
 )
 def test_what_else_fails_is_only_left_out(
@@ -263,7 +271,7 @@ def test_foreign_models_need_no_labels(public_data: Path, board: System) -> None
     foreign = public_data / "models" / "mobilenet_v1_0.25_128_quant.tflite"
     (model,) = measure(_quick(foreign, cold_starts=1), system=board).benchmark.models
     assert model.pictures.origin == "made-up"
-    assert any("made-up pictures" in note for note in model.notes)
+    assert any("synthetic pictures" in note for note in model.notes)
     assert model.cold_start_ms is not None
 
 
@@ -283,7 +291,7 @@ def test_a_flag_of_the_firmware_invalidates(
 def test_what_happened_before_does_not_invalidate(int8_artifact: Path, tmp_path: Path) -> None:
     done = measure(_quick(int8_artifact), system=_board(tmp_path / "pi", "0x40000")).benchmark
     assert done.valid
-    assert any("since the board was switched on" in note for note in done.models[0].notes)
+    assert any("since boot" in note for note in done.models[0].notes)
 
 
 @pytest.mark.parametrize("where", ["opening", "cold start", "timing", "threads", "operators"])
@@ -305,14 +313,14 @@ def test_ctrl_c_leaves_what_there_is(int8_artifact: Path, board: System, where: 
 def test_ctrl_c_within_a_block_keeps_the_blocks_before(
     int8_artifact: Path, board: System, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    timed = Lane._timed
+    timed = LatencyTimer._timed
 
-    def interrupted(self: Lane, runs: int, number: int) -> None:
+    def interrupted(self: LatencyTimer, runs: int, number: int) -> None:
         if number == 5:
             raise KeyboardInterrupt
         timed(self, runs, number)
 
-    monkeypatch.setattr(Lane, "_timed", interrupted)
+    monkeypatch.setattr(LatencyTimer, "_timed", interrupted)
     (model,) = measure(_quick(int8_artifact, **_ALL_TURNS), system=board).benchmark.models
     assert set(model.samples.block) == {0, 1, 2, 3, 4}
     assert not model.complete
@@ -335,7 +343,7 @@ def test_pictures_of_a_folder(
 
 
 def test_zero_pictures(tmp_path: Path, int8_artifact: Path, board: System) -> None:
-    with pytest.raises(SourceNotFoundError, match="no pictures there"):
+    with pytest.raises(SourceNotFoundError, match="no pictures found there"):
         measure(_quick(int8_artifact, data=tmp_path), system=board)
     with pytest.raises(SourceNotFoundError, match="no such file or folder"):
         measure(_quick(int8_artifact, data=tmp_path / "none"), system=board)
@@ -515,7 +523,7 @@ def test_energy_is_what_the_counter_says_above_rest(int8_artifact: Path, tmp_pat
         counter.joules()
     counter, why = open_energy(System(tmp_path / "pi", lambda _: None))
     assert counter is None
-    assert "may not be read" in why
+    assert "may not read" in why
 
 
 def test_energy_is_in_the_result_where_it_is_counted(int8_artifact: Path, tmp_path: Path) -> None:
@@ -546,15 +554,15 @@ def test_thread_counts(cores: int, counts: tuple[int, ...]) -> None:
 
 def test_a_lane_makes_room_for_more_runs_than_it_expected(int8_artifact: Path) -> None:
     classifier = Classifier.open(int8_artifact)
-    lane = Lane(classifier, [as_frame(made_up(32, 32, 3)[0])])
-    lane.warm_up(0.01)
+    timer = LatencyTimer(classifier, [as_frame(made_up(32, 32, 3)[0])])
+    timer.warm_up(0.01)
     origin = time.perf_counter_ns()
     for number in range(8):
-        lane.typical_ms = 1e-3
-        lane.block(number, 10.0, origin)
-    lane.close()
-    timed = lane.samples()
-    assert len(timed) == lane.runs == 8 * 200
+        timer.typical_ms = 1e-3
+        timer.block(number, 10.0, origin)
+    timer.close()
+    timed = timer.samples()
+    assert len(timed) == timer.runs == 8 * 200
     assert sorted(set(timed.block)) == list(range(8))
     assert min(timed.inference_ms) > 0
 

@@ -17,10 +17,10 @@ from edge_sdk.device.doctor.context import (
     Loaded,
     load_library,
     load_module,
-    look_at_disk,
     open_device,
     remedy,
     this_machine,
+    try_disk,
 )
 
 # As numpy does: pages of advice, and the reason behind it.
@@ -78,7 +78,7 @@ def test_reasons_that_are_known() -> None:
     reason, fix = remedy("ImportError: a module compiled using NumPy 1.x cannot", "reinstall")
     assert "numpy" in reason
     assert fix == "reinstall"
-    assert "why is not known; often" in remedy("OSError: something", "reinstall")[0]
+    assert "the cause is unknown; often" in remedy("OSError: something", "reinstall")[0]
 
 
 def test_what_says_nothing_of_a_package_does_not_blame_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,7 +122,7 @@ def test_devices(tmp_path: Path) -> None:
 
 
 def test_a_disk_leaves_nothing_behind(tmp_path: Path) -> None:
-    disk = look_at_disk(tmp_path / "not" / "yet")
+    disk = try_disk(tmp_path / "not" / "yet")
     assert disk.folder == tmp_path
     assert disk.error == 0
     assert disk.free_bytes > 0
@@ -131,7 +131,7 @@ def test_a_disk_leaves_nothing_behind(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_takes_no_files() -> None:
-    disk = look_at_disk(Path("/proc/self"))  # not even from root
+    disk = try_disk(Path("/proc/self"))  # not even from root
     assert disk.error != 0
     assert disk.written_mb_per_s is None
 

@@ -143,7 +143,7 @@ def test_whole_values_and_the_environment_reach_systemd_as_they_were(systemd: _R
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("a\nb", "line break"), ("", "empty word"), ("\x7f", "control"), ("\udcff", "UTF-8")],
+    [("a\nb", "line break"), ("", "empty argument"), ("\x7f", "control"), ("\udcff", "UTF-8")],
 )
 def test_what_no_unit_can_say_is_refused(text: str, expected: str) -> None:
     for say in (word, value, lambda text: command(("/bin/true", text))):

@@ -220,7 +220,7 @@ def test_a_running_service_in_words() -> None:
         "edgecls is running since Sat 2026-11-21 10:00:00 GMT",
         "it says: 29.8 per second, bottle 0.93",
         "it takes 84 MB of memory",
-        "it starts with the machine",
+        "it starts at boot",
     ]
     assert state.to_json() == {
         "schema": 1,

@@ -175,7 +175,7 @@ def test_what_is_this_machine_alone(host: str, expected: bool) -> None:
 def test_every_part_has_the_same_idea_of_this_machine(host: str) -> None:
     def asks_for_a_token() -> bool:
         try:
-            return Access(host, None).asks
+            return Access(host, None).needs_token
         except SinkSpecError:
             return True
 

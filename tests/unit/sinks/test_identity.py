@@ -116,7 +116,8 @@ def test_a_second_run_without_a_name_is_refused_before_it_shares_a_topic(tmp_pat
     one = open_mqtt(url, device=_DEVICE, spool_path=tmp_path / "1")
     try:
         with pytest.raises(
-            IdentityInUseError, match=r"the topic edgecls/test-\w+ already.*--name NAME"
+            IdentityInUseError,
+            match=r"already publishes under the topic edgecls/test-\w+;.*--name NAME",
         ):
             open_mqtt(url, device=_DEVICE, spool_path=tmp_path / "2")
         # Topics of their own, and one name in Home Assistant.

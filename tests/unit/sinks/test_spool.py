@@ -223,7 +223,7 @@ def test_a_receiver_that_comes_back_gets_everything(
     assert _paths(receiver) == list(range(5))
     assert time.monotonic() - began > 0.25 + 0.7  # its own pause, then the one that was asked for
     assert "nobody there; records wait in" in caplog.text
-    assert "delivering again" in caplog.text
+    assert "delivery resumed" in caplog.text
 
 
 def test_a_sender_with_a_bug_loses_nothing(
@@ -303,7 +303,7 @@ def test_a_damaged_database_is_put_aside_and_said(damage: str, path: Path) -> No
         aside = spool.statistics.set_aside
         (health,) = spool.take_health()
         assert health.what == "spool damaged"
-        assert health.detail.startswith("a.spool was put aside as a.spool.damaged-1")
+        assert health.detail.startswith("a.spool was renamed to a.spool.damaged-1")
         assert str(path.parent) not in health.detail  # viewers of the web page read it, too
     assert aside is not None
     assert aside.read_bytes() == content
@@ -317,7 +317,7 @@ def test_damage_while_it_runs_is_mended(path: Path) -> None:
         _until(lambda: spool.statistics.depth == 0)
         error = sqlite3.DatabaseError("malformed")
         error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
-        spool._tell_disk(error)
+        spool._on_write_error(error)
         _until(lambda: spool.statistics.set_aside is not None)
         _write(spool, 1, start=3)
         _until(lambda: len(receiver.bodies) == 4)
@@ -334,11 +334,11 @@ def test_somebody_elses_file_is_left_alone(kind: str, path: Path) -> None:
         with contextlib.closing(sqlite3.connect(path)) as database:
             database.execute("CREATE TABLE bird (name)")
     before = path.read_bytes()
-    with pytest.raises(WriteError, match="name another one"):
+    with pytest.raises(WriteError, match="name another file"):
         Spool(path, _Receiver(), device="door")
     if kind == "text":
         assert path.read_bytes() == before
-    with pytest.raises(WriteError, match="name another one"):  # nor at the second attempt
+    with pytest.raises(WriteError, match="name another file"):  # nor at the second attempt
         Spool(path, _Receiver(), device="door")
 
 
@@ -371,7 +371,7 @@ def test_a_place_that_cannot_be_is_named(place: str, tmp_path: Path) -> None:
     target = tmp_path / place if place else tmp_path / "folder"
     if not place:
         target.mkdir()
-    with pytest.raises(WriteError, match=r"spool can(not)? ?be|no spool can be made"):
+    with pytest.raises(WriteError, match=r"spool can(not)? ?be|no spool can be created"):
         Spool(target, _Receiver(), device="door")
 
 
@@ -554,7 +554,7 @@ def test_the_end_does_not_wait_for_whoever_holds_the_database(path: Path) -> Non
 
 def test_a_repair_that_takes_long_does_not_stall_the_loop(path: Path) -> None:
     with _open(path, _Receiver()) as spool:
-        with spool._turn:
+        with spool._database_lock:
             worker = threading.Thread(target=_write, args=(spool, 20))
             worker.start()
             worker.join(5)
@@ -578,7 +578,7 @@ def test_a_broker_that_is_away_is_told_after_a_while_and_when_it_is_back() -> No
 
     def after(seconds: float, **changes: Any) -> list[str]:
         now[0] += seconds
-        return [f"{one.what}: {one.detail}" for one in health.look(lambda: _figures(**changes))]
+        return [f"{one.what}: {one.detail}" for one in health.check(lambda: _figures(**changes))]
 
     assert after(0) == []
     assert after(2, trouble="nobody there") == []
@@ -599,7 +599,7 @@ def test_a_receiver_that_has_not_answered_for_five_seconds_is_told_of() -> None:
 
     def after(seconds: float, **changes: Any) -> list[str]:
         now[0] += seconds
-        return [f"{one.what}: {one.detail}" for one in health.look(lambda: _figures(**changes))]
+        return [f"{one.what}: {one.detail}" for one in health.check(lambda: _figures(**changes))]
 
     assert after(2, unanswered_s=2.0) == []
     assert after(2.9, unanswered_s=4.9) == []
@@ -645,7 +645,7 @@ def test_losses_are_told_with_their_number_and_again_after_a_while(name: str, wh
     for second in range(1300):
         now[0] += 1
         figures = _figures(**{name: second})
-        told += [(second, one) for one in health.look(lambda now=figures: now)]
+        told += [(second, one) for one in health.check(lambda now=figures: now)]
     assert [second for second, _ in told] == [1, 601, 1201]
     assert {one.what for _, one in told} == {what}
     assert "600 " in told[-1][1].detail
@@ -655,7 +655,7 @@ def test_it_is_looked_at_once_a_second_however_often_one_asks() -> None:
     asked = []
     health = SpoolHealth("a.spool", lambda: 5.0)
     for _ in range(1000):
-        health.look(lambda: asked.append(1) or _figures())  # type: ignore[func-returns-value]
+        health.check(lambda: asked.append(1) or _figures())  # type: ignore[func-returns-value]
     assert len(asked) == 1
 
 
@@ -667,7 +667,7 @@ def test_a_loop_that_is_faster_than_any_camera_waits_rather_than_loses(path: Pat
 
         def hold() -> None:  # as the thread that delivers does on a slow disk
             while not over.is_set():
-                with spool._turn:
+                with spool._database_lock:
                     time.sleep(0.15)
                 time.sleep(0.01)
 
@@ -891,7 +891,7 @@ def test_a_disk_that_refuses_to_forget_is_asked_once_a_second(
         _write(spool, 3)
         _until(lambda: len(tries) > 0)
         if damaged:
-            spool._tell_disk(corrupt("malformed"))
+            spool._on_write_error(corrupt("malformed"))
         _until(lambda: fake.now_s > 100 or len(tries) > 1000)
     counted = [at_s for at_s in tries if at_s <= 100]
     assert 50 < len(counted) <= 102
@@ -904,7 +904,7 @@ def test_damage_that_comes_back_is_mended_once_a_second_and_fills_no_disk(path: 
         for _ in range(30):
             _write(spool, 1)
             aside = spool.statistics.set_aside
-            spool._tell_disk(corrupt("malformed"))
+            spool._on_write_error(corrupt("malformed"))
             _until(lambda: spool._damage is None)
             del aside
         _until(lambda: spool.statistics.blocked == "")
