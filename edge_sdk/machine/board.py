@@ -272,7 +272,7 @@ def hypervisor(system: System) -> str | None:
         return node
     if system.path("/proc/device-tree/fw-cfg").exists() or "linux,dummy-virt" in board:
         return "qemu"
-    return "an unnamed hypervisor" if "hypervisor" in cpu_flags(system) else None
+    return "a hypervisor that gives no name" if "hypervisor" in cpu_flags(system) else None
 
 
 def container(system: System) -> str | None:

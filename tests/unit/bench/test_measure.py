@@ -78,7 +78,7 @@ def board(tmp_path: Path) -> System:
 def test_everything_is_measured(int8_artifact: Path, board: System) -> None:
     plan = _quick(int8_artifact, cold_starts=1, cores=2, operators=True, sustained_s=0.1)
     told: list[str] = []
-    done = measure(plan, system=board, tell=told.append)
+    done = measure(plan, system=board, note=told.append)
     assert done.errors == ()
     benchmark = done.benchmark
     (model,) = benchmark.models
@@ -235,7 +235,7 @@ def test_a_model_that_fails_midway_leaves_the_others(
 @pytest.mark.parametrize(
     ("executable", "said"),
     [
-        ("/bin/false", "a fresh process could not classify with it (no word)"),
+        ("/bin/false", "a fresh process could not classify with it (no output)"),
         ("/bin/echo", "expected its figures"),  # what a library prints at the end
     ],
 )
@@ -301,7 +301,7 @@ def test_ctrl_c_leaves_what_there_is(int8_artifact: Path, board: System, where: 
             raise KeyboardInterrupt
 
     plan = _quick(int8_artifact, cold_starts=1, cores=2, operators=True)
-    done = measure(plan, system=board, tell=tell).benchmark
+    done = measure(plan, system=board, note=tell).benchmark
     assert not done.complete
     assert len(done.models) == (0 if where == "opening" else 1)
     for model in done.models:
@@ -339,7 +339,7 @@ def test_pictures_of_a_folder(
     plan = _quick(int8_artifact, data=tmp_path, cold_starts=1)
     (model,) = measure(plan, system=board).benchmark.models
     assert model.pictures.place == str(tmp_path)
-    assert any("left out" in note for note in model.notes)
+    assert any("omitted" in note for note in model.notes)
 
 
 def test_zero_pictures(tmp_path: Path, int8_artifact: Path, board: System) -> None:

@@ -599,7 +599,7 @@ def test_a_comparison_says_what_changed(tmp_path: Path) -> None:
 def test_no_difference_is_said_as_such() -> None:
     _, before, _ = _compared()
     comparison = compare(before, before, names=("a", "b"))
-    assert comparison_table(comparison).endswith("No difference that the measurements can tell.")
+    assert comparison_table(comparison).endswith("No significant difference.")
     assert "verdict" not in comparison_table(comparison)
 
 

@@ -536,13 +536,13 @@ def _(machine: Machine) -> None:
     machine.outputs["vcgencmd get_throttled"] = "throttled=0x50000"
 
 
-@_fault("hot", "warning", "slowed down by heat (83 °C)", "watch -n 2 vcgencmd measure_temp")
+@_fault("hot", "warning", "throttled by heat (83 °C)", "watch -n 2 vcgencmd measure_temp")
 def _(machine: Machine) -> None:
     machine.outputs["vcgencmd get_throttled"] = "throttled=0x40004"
     machine.write({"/sys/class/thermal/thermal_zone0/temp": "83000"})
 
 
-@_fault("nearly hot", "warning", "has 78 °C, and is slowed down at 80 °C", "watch -n 2")
+@_fault("nearly hot", "warning", "at 78 °C, and is throttled at 80 °C", "watch -n 2")
 def _(machine: Machine) -> None:
     machine.write({"/sys/class/thermal/thermal_zone0/temp": "78000"})
 
@@ -557,7 +557,7 @@ def _(machine: Machine) -> None:
     machine.write({"/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor": "powersave"})
 
 
-@_fault("memory", "warning", "of 3978 MB of memory are left", "ps -eo rss,comm")
+@_fault("memory", "warning", "of 3978 MB of memory are available", "ps -eo rss,comm")
 def _(machine: Machine) -> None:
     machine.memory(total=3884360, available=90000, swap=524284, swap_free=524284)
 
@@ -599,7 +599,7 @@ def _(machine: Machine) -> None:
     machine.disk = Disk(Path("/home/pi"), 9_000_000_000, 0.31, 0)
 
 
-@_fault("clock never set", "error", "the clock says 1970-01-01", "sudo timedatectl set-ntp true")
+@_fault("clock never set", "error", "the clock is at 1970-01-01", "sudo timedatectl set-ntp true")
 def _(machine: Machine) -> None:
     machine.now = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -781,7 +781,7 @@ def test_a_check_that_fails_is_a_finding_itself(machine: Machine) -> None:
 
     found = examine(machine.context(), (crooked, *CHECKS))  # type: ignore[arg-type]
     (failed,) = [f for f in found if f.severity != "ok"]
-    assert "crooked failed itself (KeyError: 'gone')" in failed.what
+    assert "crooked failed (KeyError: 'gone')" in failed.what
     assert failed.fix == "edgecls -vv doctor"
 
 

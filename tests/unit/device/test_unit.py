@@ -155,7 +155,7 @@ def test_paths_that_systemd_would_misread_are_refused() -> None:
     with pytest.raises(UnitTextError, match="quote or a backslash"):
         command(("/opt/pat's/edgecls", "run"))
     for text in ("/etc/x ", "/etc/x\\"):
-        with pytest.raises(UnitTextError, match="at the end"):
+        with pytest.raises(UnitTextError, match="at its end"):
             value(text)
     with pytest.raises(UnitTextError, match="pattern"):
         file_name(Path("/etc/edgecls/[gate]"))

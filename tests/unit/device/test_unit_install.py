@@ -149,7 +149,9 @@ def test_units_of_others_are_left_alone(tmp_path: Path) -> None:
         with pytest.raises(UnitNotFoundError, match="was not written by edgecls"):
             attempt()
     assert path.read_text() == "[Service]\n"
-    with pytest.raises(UnitNotFoundError, match=r"there is no .*gate\.service; install it with"):
+    with pytest.raises(
+        UnitNotFoundError, match=r"there is no .*gate\.service; type: edgecls service install"
+    ):
         remove(host, "gate")
 
 
@@ -218,8 +220,8 @@ def test_a_running_service_in_words() -> None:
     assert state.is_running
     assert state.sentences() == [
         "edgecls is running since Sat 2026-11-21 10:00:00 GMT",
-        "it says: 29.8 per second, bottle 0.93",
-        "it takes 84 MB of memory",
+        "status: 29.8 per second, bottle 0.93",
+        "memory: 84 MB",
         "it starts at boot",
     ]
     assert state.to_json() == {
@@ -245,19 +247,19 @@ def test_a_running_service_in_words() -> None:
             {"ActiveState": "activating", "SubState": "auto-restart", "Result": "exit-code"}
             | {"ExecMainStatus": "5", "NRestarts": "4"},
             "waiting",
-            "started again within half a minute: exit code 5, a package, the Edge TPU or the camera",
+            "restarts within 30 s: exit code 5, a package, the Edge TPU or the camera",
         ),
         (
             {"ActiveState": "failed", "SubState": "failed", "Result": "exit-code"}
             | {"ExecMainStatus": "7"},
             "failed",
-            "will not be started again: exit code 7, the model file is bad",
+            "not restarted: exit code 7, the model file is bad",
         ),
         (
             {"ActiveState": "failed", "SubState": "failed", "Result": "start-limit-hit"}
             | {"ExecMainStatus": "5"},
             "failed",
-            "too often in a short time, and is given up (exit code 5",
+            "too often in a short time (exit code 5",
         ),
         (
             {"ActiveState": "failed", "SubState": "failed", "Result": "watchdog"},
@@ -293,7 +295,7 @@ def test_what_is_unknown_is_not_said() -> None:
     state = _state(MemoryCurrent=str(2**64 - 1), UnitFileState="disabled", NRestarts="[not set]")
     assert state.memory_bytes is None
     assert state.sentences()[-1] == (
-        "it does not start with the machine; type: sudo systemctl enable edgecls"
+        "it does not start at boot; type: sudo systemctl enable edgecls"
     )
 
 

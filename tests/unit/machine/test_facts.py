@@ -445,7 +445,7 @@ def test_a_processor_of_another_kind_gives_an_emulator_away(tmp_path: Path) -> N
         ({"sys/hypervisor/type": "xen\n"}, "xen"),
         ({"proc/device-tree/hypervisor/compatible": "linux,kvm\0"}, "linux,kvm"),
         ({"proc/device-tree/model": "linux,dummy-virt\0"}, "qemu"),
-        ({"proc/cpuinfo": "flags : fpu hypervisor sse2\n"}, "an unnamed hypervisor"),
+        ({"proc/cpuinfo": "flags : fpu hypervisor sse2\n"}, "a hypervisor that gives no name"),
         ({"proc/cpuinfo": "flags : fpu sse2\n", "sys/class/dmi/id/sys_vendor": "Dell Inc."}, None),
         ({"proc/device-tree/model": "Raspberry Pi 5 Model B Rev 1.0\0"}, None),
     ],

@@ -53,7 +53,7 @@ def test_a_group_with_room_is_not_blamed(tmp_path: Path, used: str, most: str) -
 
 @pytest.mark.parametrize(
     ("number", "said"),
-    [(errno.ENOMEM, "memory"), (errno.EMFILE, "files"), (errno.ENFILE, "all programs")],
+    [(errno.ENOMEM, "memory"), (errno.EMFILE, "files"), (errno.ENFILE, "the machine's limit")],
 )
 def test_other_limits(number: int, said: str) -> None:
     found = shortage(OSError(number, "x"))

@@ -161,9 +161,7 @@ def test_what_happened_before_is_a_note_and_no_reason(board: Board) -> None:
     board.throttled = "throttled=0x50000"
     conditions = _run(board)
     assert conditions.invalid_reasons == ()
-    assert conditions.notes == (
-        "before this measurement, since the board was switched on: under-voltage, throttled",
-    )
+    assert conditions.notes == ("before this measurement, since boot: under-voltage, throttled",)
 
 
 def test_a_flag_that_is_set_from_the_start(board: Board) -> None:
@@ -187,7 +185,7 @@ def test_x86_cores_that_were_throttled(board: Board) -> None:
     board.write(counter, "7")
     assert _run(board).invalid_reasons == ()
     (reason,) = _run(board, lambda second: board.write(counter, str(7 + second))).invalid_reasons
-    assert "slowed down for heat 9 times" in reason
+    assert "throttled by heat 9 times" in reason
 
 
 def test_a_clock_that_falls(board: Board) -> None:
@@ -231,7 +229,7 @@ def test_a_governor_that_follows_the_load_is_a_note(board: Board) -> None:
 def test_heat(board: Board) -> None:
     assert _run(board, lambda second: board.heat(70 + second)).invalid_reasons == ()
     (reason,) = _run(board, lambda second: board.heat(75 + second)).invalid_reasons
-    assert reason.startswith("too hot: 84 °C, and from 80 °C")
+    assert reason.startswith("too hot: 84 °C, and the processor is throttled from 80 °C")
 
 
 @settings(max_examples=25)
@@ -250,7 +248,7 @@ def test_load_of_others_but_not_our_own(
 def test_a_host_that_takes_cores_away(board: Board) -> None:
     assert _run(board, stolen=0.1).invalid_reasons == ()
     (reason,) = _run(board, stolen=0.5).invalid_reasons
-    assert reason == "overloaded: the host took 0.5 of 4 cores for other guests"
+    assert reason == "overloaded: the host used 0.5 of 4 cores for other guests"
 
 
 def test_swapping(board: Board) -> None:
