@@ -198,8 +198,8 @@ def test_a_model_that_the_service_could_not_read_is_refused(what: str, model: Pa
         (("--", "--webhook", "https://host/hook?token=abc"), 2, "EDGECLS_WEBHOOK_TOKEN"),
         (("--mqtt-credentials", "/etc/hostname"), 2, "add -- --mqtt"),
         (("--environment-file", "/nonexistent"), 1, "no such file"),
-        (("--", "--log-file", "/data/log.jsonl"), 1, "relative path"),
-        (("--", "--save-frames", "/data/frames"), 1, "relative path"),
+        (("--", "--log-file", "/data/log.jsonl"), 1, "a path relative to it"),
+        (("--", "--save-frames", "/data/frames"), 1, "a path relative to it"),
         (("--", "--deny", "a\nb"), 2, "line break"),
     ],
 )
@@ -228,7 +228,7 @@ def test_installed_asked_and_removed(model: Path, machine: Path) -> None:
     (machine / "var/lib/private/edgecls").mkdir(parents=True)
     result = edgecls("service", "remove")
     assert result.exit_code == 0
-    assert f"left: {machine}/var/lib/private/edgecls" in result.stderr
+    assert f"kept: {machine}/var/lib/private/edgecls" in result.stderr
     assert not path.exists()
     result = edgecls("service", "remove")
     assert result.exit_code == 2
