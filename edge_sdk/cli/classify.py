@@ -54,7 +54,7 @@ def classify(
 
     files = [file for path in images for file in (list_images(path) if path.is_dir() else [path])]
     if not files:
-        raise SourceNotFoundError(f"{', '.join(map(str, images))}: no pictures found there")
+        raise SourceNotFoundError(f"{', '.join(map(str, images))}: no pictures there")
     sink = JsonLines() if as_json else TextLines()
     failed = False
     with options.open(model) as classifier:

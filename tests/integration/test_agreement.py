@@ -225,9 +225,13 @@ def test_a_temperature_is_no_difference_of_runtimes(
         (
             ("--backend", "litert", "--backend", "cpu", "--reference", "x.keras"),
             2,
-            "--reference goes with one --backend",
+            "--reference needs a single --backend",
         ),
-        (("--backend", "litert", "--backend", "cpu", "--max-drop", "1"), 2, "--max-drop goes with"),
+        (
+            ("--backend", "litert", "--backend", "cpu", "--max-drop", "1"),
+            2,
+            "--max-drop needs a single --backend",
+        ),
         ((), 2, "Missing option '--reference'"),
     ],
 )

@@ -220,7 +220,7 @@ def test_a_baseline_of_another_machine_is_refused_unless_forced(
         "bench", int8_artifact, "--baseline", other_baseline, "--force", *_QUICK, *_FEW
     )
     assert result.exit_code == 0, result.output
-    assert "all the same" in result.stderr
+    assert "compared anyway (--force)" in result.stderr
 
 
 def test_a_baseline_of_another_schema_or_of_other_models_is_refused(
@@ -339,11 +339,11 @@ def test_a_model_called_compare_is_reached_by_its_path(int8_artifact: Path, tmp_
 def test_progress_is_one_line_on_a_terminal_and_none_elsewhere(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    BenchProgress().tell("opening")
+    BenchProgress().note("opening")
     assert capsys.readouterr().err == ""
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
     progress = BenchProgress()
-    progress.tell("opening")
+    progress.note("opening")
     progress.end()
     reported = capsys.readouterr()
     assert reported.out == ""

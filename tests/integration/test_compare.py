@@ -72,7 +72,7 @@ def test_a_build_and_a_training_with_another_seed(
     assert "Warning: Evaluated on different splits (test: run; validation: seeded)" in result.stderr
     assert f"wrote {out}" in result.stderr
     page = out.read_text("utf-8")
-    assert "Remarks" in page
+    assert "Before you compare" in page
     assert "Evaluated on different splits" in page
     assert "training.<wbr>seed" in page
     assert page.count("<svg") == 2
@@ -199,11 +199,11 @@ def test_one_run_is_not_enough_nor_twice_the_same(
     assert "expected two or more; name a second" in result.stderr
     result = edgecls("compare", built, built)
     assert result.exit_code == 2
-    assert "the same run given twice; name each run once" in result.stderr
+    assert "this run is given twice; name each run once" in result.stderr
     (tmp_path / "link").symlink_to(built)
     result = edgecls("compare", built, tmp_path / "link")
     assert result.exit_code == 2
-    assert f"the same run given twice, also as {built}" in result.stderr
+    assert f"given twice, also as {built}" in result.stderr
     monkeypatch.chdir(built)
     assert "twice" in edgecls("compare", ".", built).stderr
 

@@ -100,7 +100,7 @@ def test_a_hundred_openings_leave_nothing_behind(log: Path, model: Path) -> None
     ("how", "said", "after"),
     [
         ("create", "finds no Edge TPU, or may not open it (no Edge TPU on this bus)", "nothing"),
-        ("silent", "it does not say why", "nothing"),
+        ("silent", "no reason given", "nothing"),
         ("prepare", "the model does not run on the Edge TPU", "it"),
     ],
 )

@@ -175,7 +175,7 @@ def test_an_empty_folder_is_exit_1(
     result = edgecls(*words, tmp_path / "empty", *(["--json"] if as_json else []))
     assert result.exit_code == 1
     assert result.stdout == ""
-    assert "no pictures found there" in result.stderr
+    assert "no pictures there" in result.stderr
 
 
 def test_a_score_below_the_threshold_is_unknown(int8_artifact: Path, digit_pictures: Path) -> None:

@@ -249,8 +249,8 @@ def _answering(answer: bytes) -> Iterator[int]:
     [
         (b"", "closes the connection"),
         (b"HTTP/1.1 400 Bad Request\r\n\r\n", "its answer is not MQTT"),
-        (b"\x20\x02\x00\x05", "refuses us (not authorized)"),
-        (b"\x20\x02\x00\x99", "refuses us (code 153)"),
+        (b"\x20\x02\x00\x05", "refuses the connection (not authorized)"),
+        (b"\x20\x02\x00\x99", "refuses the connection (code 153)"),
     ],
 )
 def test_something_else_at_that_port(answer: bytes, reported: str) -> None:
@@ -319,7 +319,7 @@ def test_the_variables_of_run_serve_the_doctor(
 @pytest.mark.usefixtures("quick")
 def test_what_is_fine_is_counted_and_told_on_demand() -> None:
     short, long = edgecls("doctor").stdout, edgecls("doctor", "--all").stdout
-    assert "things are fine (edgecls doctor --all lists them)" in short
+    assert "checks passed (edgecls doctor --all lists them)" in short
     assert "\nok       " not in f"\n{short}"
     assert "\nok       numpy" in f"\n{long}"
 

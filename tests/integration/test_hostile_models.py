@@ -217,7 +217,7 @@ def test_a_child_that_does_not_start_says_nothing_about_the_model(
     does: str, third_party: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _child_that(does, tmp_path, monkeypatch)
-    with pytest.raises(EngineError, match=r"x\.tflite: the process that tries .* did not start"):
+    with pytest.raises(EngineError, match=r"x\.tflite: the child process .*did not start"):
         try_in_child(third_party, "0" * 64, "cpu", "a runtime", "x.tflite")
 
 
@@ -228,7 +228,7 @@ def test_no_room_for_a_process_says_nothing_about_the_model(
         raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
     monkeypatch.setattr(subprocess, "run", full)
-    with pytest.raises(EngineError, match="no process could be started"):
+    with pytest.raises(EngineError, match="no child process could be started"):
         try_in_child(third_party, "0" * 64, "cpu", "a runtime", "x.tflite")
 
 

@@ -62,8 +62,8 @@ def test_frames_of_a_pi_camera_are_classified(
         ),
         ("Picamera2.in_use = {0}", "Device or resource busy): another program has it"),
         ("Picamera2.fails_to_open = 'open: Permission denied'", "sudo usermod -aG video $USER"),
-        ("Picamera2.cameras = []", "libcamera sees: none"),
-        ("Picamera2.answers_with = 'MJPEG'", "name it as --camera webcam"),
+        ("Picamera2.cameras = []", "libcamera finds: none"),
+        ("Picamera2.answers_with = 'MJPEG'", "use --camera webcam"),
         ("Picamera2.fails_to_start = True", "cannot be started (Failed to start camera"),
     ],
 )
@@ -84,7 +84,7 @@ def test_a_size_that_was_adjusted_is_told_where_it_is_too_small(
     package.write_text(f"{_PACKAGE}\nPicamera2.largest = (6, 4)\n", "utf-8")
     result = edgecls("run", int8_artifact, "--camera", "picamera", "--json", "--limit", "2")
     assert result.exit_code == 0, result.stderr
-    assert "picamera:0 gives 6 x 4 pixels, less than the model's" in result.stderr
+    assert "picamera:0 delivers 6 x 4 pixels, less than the model's" in result.stderr
 
 
 def test_a_pi_camera_that_goes_is_opened_anew(package: Path, int8_artifact: Path) -> None:

@@ -145,7 +145,7 @@ def test_a_camera_counts_damaged_frames_and_goes_on(mjpeg_port: int) -> None:
         assert camera.damaged >= 5
         (health,) = [h for h in camera.take_health() if h.what == "damaged"]
     assert health.detail.startswith("1 frame dropped, 1 in all: ")
-    assert health.detail.endswith("the stream goes on")
+    assert health.detail.endswith("the stream continues")
 
 
 def test_a_camera_whose_frames_are_larger_than_allowed_is_refused(mjpeg_port: int) -> None:

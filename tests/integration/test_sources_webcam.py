@@ -25,7 +25,7 @@ from edge_sdk.sources.webcam import Webcam
 device, size, said, seen = sys.argv[1], json.loads(sys.argv[2]), [], []
 result = {"card": _webcam(device).card, "seen": seen, "said": said, "error": None}
 try:
-    camera = Webcam(device, size=size and tuple(size), say=said.append)
+    camera = Webcam(device, size=size and tuple(size), note=said.append)
     result["size"] = camera.size
     for _ in range(20):
         frame = camera.read()
@@ -112,4 +112,4 @@ def test_a_camera_that_is_unplugged_while_it_runs_is_lost(shim: Path, device: Pa
 def test_a_camera_that_another_program_has_says_so(shim: Path, device: Path) -> None:
     result = _play(shim, device, busy=1)
     assert result["error"].startswith("CameraNotFoundError")
-    assert "another program has it" in result["error"]
+    assert "another program uses it" in result["error"]

@@ -216,7 +216,7 @@ def test_rubbish_on_the_pipe_costs_the_child_and_not_the_run(
             _, seen = _until(camera, "reopened")
             sent.join(5)
         assert [health.what for health in seen] == ["lost", "reopened"]
-        assert "no message of it" in seen[0].detail
+        assert "no valid message" in seen[0].detail
         assert _eventually(lambda: not _runs(pid))
         _next(camera)
 

@@ -207,7 +207,7 @@ def test_processes_with_different_pictures_refuse_to_train(
     [
         (("--nodes", 2), "needs --coordinator HOST:PORT"),
         (("--nodes", 2, "--coordinator", "h:1"), "--node-rank 0 to 1"),
-        (("--nodes", 2, "--coordinator", "h:1", "--node-rank", 2), "the last is 1"),
+        (("--nodes", 2, "--coordinator", "h:1", "--node-rank", 2), "expected 0 to 1"),
         (("--coordinator", "h:1"), "need --nodes"),
         (("--node-rank", 0), "need --nodes"),
     ],

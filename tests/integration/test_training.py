@@ -621,7 +621,7 @@ def _teacher_file(keras: Any, path: Path, what: str) -> Path:
 @pytest.mark.parametrize(
     ("what", "message"),
     [
-        ("classes", "knows 7 classes, the data set has 4"),
+        ("classes", "has 7 classes, the data set has 4"),
         ("vector", "training.teacher"),
         ("gray", "training.teacher"),
         ("logits", "training.teacher.*softmax"),

@@ -352,7 +352,7 @@ def _bomb() -> bytes:
         (b"\x89PNG\r\n\x1a\n", 422, "cannot be used"),
         (b"\xff\xd8\xff" + b"\0" * 100, 422, "cannot be used"),
         (_bomb(), 422, "more than the limit of 25 megapixels"),
-        (bytes(MAX_BYTES + 1), 413, "More than 20 MB"),
+        (bytes(MAX_BYTES + 1), 413, "The body is larger than 20 MB"),
     ],
     ids=["empty", "text", "head", "damaged", "bomb", "large"],
 )
