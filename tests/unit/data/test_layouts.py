@@ -594,6 +594,7 @@ def test_the_word_cifar10_asks_keras(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     pytest.importorskip("keras", reason="the extra [host] is not installed")
+
     def load_data() -> object:
         sys.stdout.write("Downloading data")
         pixels = rows.reshape(10, 3, 32, 32)
@@ -614,6 +615,7 @@ def test_a_download_that_fails_says_what_to_type(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("keras", reason="the extra [host] is not installed")
+
     def load_data() -> object:
         raise Exception("URL fetch failure")  # what Keras raises
 
