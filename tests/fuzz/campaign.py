@@ -228,6 +228,8 @@ class _Worker:
             return reply
         process.kill()
         code = process.wait()
+        process.stdin.close()
+        process.stdout.close()
         self._process = self._start()
         return {
             "number": number,
@@ -242,8 +244,10 @@ class _Worker:
 
     def close(self) -> None:
         assert self._process.stdin is not None
+        assert self._process.stdout is not None
         self._process.stdin.close()
         self._process.wait(_HANGS_S)
+        self._process.stdout.close()
 
 
 def campaign(numbers: Iterator[int], folder: Path) -> Iterator[Outcome]:

@@ -367,7 +367,7 @@ def test_the_ladder_fine_tunes_before_it_takes_float16(
 ) -> None:
     # What a fine-tuning on 275 pictures makes of 47 others is luck; this one succeeds.
     tuned = FineTuned(network.easy, before=5.0, after=0.01, steps=200, seconds=1.0)
-    monkeypatch.setattr(ladder, "_FREE", _PLAIN_ONLY)
+    monkeypatch.setattr(ladder, "FREE", _PLAIN_ONLY)
     monkeypatch.setattr(ladder, "_MOST_FLOAT", 0.0)
     monkeypatch.setattr("host_tools.conversion.fine_tuned", lambda *_: tuned)
     repaired, _ = _repaired(network, digits, tmp_path)
@@ -391,7 +391,7 @@ def test_the_ladder_goes_on_where_fine_tuning_is_in_vain(
     def refused(*_: Any) -> FineTuned:
         raise ConversionError("no such luck")
 
-    monkeypatch.setattr(ladder, "_FREE", _PLAIN_ONLY)
+    monkeypatch.setattr(ladder, "FREE", _PLAIN_ONLY)
     monkeypatch.setattr(ladder, "_MOST_FLOAT", 0.0)
     monkeypatch.setattr("host_tools.conversion.fine_tuned", refused)
     repaired, said = _repaired(network, digits, tmp_path)

@@ -86,7 +86,7 @@ def test_the_command_repairs_and_leaves_a_page(
 def test_equalised_layers_are_compared_with_equalised_ones(
     hard: Path, digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ladder, "_FREE", (("equalised", "and no", Treatment()),))
+    monkeypatch.setattr(ladder, "FREE", (("equalised", "and no", Treatment()),))
     repaired, _ = _repaired(hard, digits, tmp_path, RepairBudget(5.0, slower_allowed=True))
     assert repaired.ladder.equalized
     report = json.loads((tmp_path / "hard_int8_repair.json").read_text())
@@ -98,7 +98,7 @@ def test_equalised_layers_are_compared_with_equalised_ones(
 def test_operators_go_to_float_where_nothing_else_helps(
     hard: Path, digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ladder, "_FREE", _PLAIN_ONLY)
+    monkeypatch.setattr(ladder, "FREE", _PLAIN_ONLY)
     budget = RepairBudget(1.0, slower_allowed=True)
     repaired, said = _repaired(hard, digits, tmp_path, budget)
     best = repaired.ladder.best
@@ -176,7 +176,7 @@ def test_a_budget_of_classes_alone_is_a_usage_error(hard: Path, digits: Path) ->
 def test_a_rung_holds_only_if_every_class_does(
     hard: Path, digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ladder, "_FREE", _PLAIN_ONLY)
+    monkeypatch.setattr(ladder, "FREE", _PLAIN_ONLY)
     monkeypatch.setattr(ladder, "_MOST_FLOAT", 0.0)
     monkeypatch.setattr("host_tools.conversion._fine_tuned_graph", lambda *_: None)
     lenient = RepairBudget(100.0, slower_allowed=True)
