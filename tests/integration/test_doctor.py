@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import socket
 import subprocess
 import sys
@@ -60,7 +61,7 @@ def test_a_truncated_artifact(int8_artifact: Path, tmp_path: Path) -> None:
     cut.write_bytes(int8_artifact.read_bytes()[:-500])
     finding = _model(cut)
     assert finding.severity == "error"
-    assert finding.fix == f"sha256sum '{cut}'"
+    assert finding.fix == f"sha256sum {shlex.quote(str(cut))}"
 
 
 def test_an_artifact_with_other_weights(int8_artifact: Path, tmp_path: Path) -> None:
@@ -70,7 +71,7 @@ def test_an_artifact_with_other_weights(int8_artifact: Path, tmp_path: Path) -> 
     other.write_bytes(bytes(data))
     finding = _model(other)
     assert finding.severity == "error"
-    assert finding.fix == f"sha256sum {other}"
+    assert finding.fix == f"sha256sum {shlex.quote(str(other))}"
 
 
 def test_a_foreign_model_that_does_not_say_everything(public_data: Path) -> None:
@@ -298,7 +299,7 @@ def test_something_needed_that_is_missing_is_exit_5(tmp_path: Path) -> None:
     assert result.exit_code == 5
     first, *rest = result.stdout.splitlines()
     assert first.startswith("error    ")
-    assert f"         $ ls -l {tmp_path}" in rest  # whole, however long
+    assert f"         $ ls -l {shlex.quote(str(tmp_path))}" in rest  # whole, however long
     assert "1 error" in rest[-1]
     assert "\x1b" not in result.stdout
     assert "Traceback" not in result.stdout + result.stderr

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shlex
 import shutil
 import signal
 import sys
@@ -134,7 +135,9 @@ def write_compiler(tmp_path: Path) -> WriteCompiler:
         path.parent.mkdir(exist_ok=True)
         body = program and textwrap.dedent(program)
         body = body or _FAKE.format(root=str(_ROOT), off_chip=off_chip)
-        path.write_text(f"#!{sys.executable}\n{body}")
+        # To the shell it starts Python, to Python it is a text: a #! line takes no blank in a path.
+        start = f"#!/bin/sh\n'''exec' {shlex.quote(sys.executable)} \"$0\" \"$@\"\n' '''\n"
+        path.write_text(start + body)
         path.chmod(0o755)
         return path
 

@@ -31,7 +31,7 @@ def converted(built: Path, digits: Path, tmp_path_factory: pytest.TempPathFactor
         *("--out", out),
     )
     assert result.exit_code == 0, result.output
-    assert [Path(line).name for line in result.stdout.split()] == [
+    assert [Path(line).name for line in result.stdout.splitlines()] == [
         "digits_onnx.onnx",
         "digits_onnx_int8.onnx",
     ]

@@ -63,7 +63,7 @@ def _play(
 ) -> dict[str, Any]:
     environment = {
         **os.environ,
-        "LD_PRELOAD": str(shim),
+        "LD_PRELOAD": f"./{shim.name}",  # a blank would end the name of its folder
         "SHIM_DEVICE": str(device),
         "SHIM_JPEG": str(device.with_name("red.jpg")),
         **{f"SHIM_{name.upper()}": str(value) for name, value in settings.items()},
@@ -71,6 +71,7 @@ def _play(
     ran = subprocess.run(
         [sys.executable, "-c", _PROGRAM, str(device), json.dumps(size)],
         env=environment,
+        cwd=shim.parent,
         capture_output=True,
         text=True,
         check=False,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import shlex
 import shutil
 import sys
 import tarfile
@@ -436,7 +437,7 @@ def test_a_pickle_with_code_in_it_is_refused(
     where: str, protocol: int, batches: Path, tmp_path: Path
 ) -> None:
     marker = tmp_path / "executed"
-    evil = _Payload(os.system, f"touch {marker}")
+    evil = _Payload(os.system, f"touch {shlex.quote(str(marker))}")
     contents = {
         "whole": evil,
         "data": {b"data": evil, b"labels": []},
