@@ -1,9 +1,5 @@
 """A classifier whose model file can be replaced while it runs.
 
-A running loop refuses a bad model and keeps the old one, whose file is then no longer on the disk. So
-the active model is copied into the user's state folder, one copy per path; the name of the copy
-contains its SHA-256.
-
 The file is checked between frames, at most once per interval. A new one is opened in a thread, golden
 self-test included, while the old model keeps running; the swap happens between two frames. A file that
 does not open is refused, and the old model stays until the file changes again.

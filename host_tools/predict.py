@@ -502,7 +502,7 @@ class SavedPredictor:
         """Whether the scores of this very file were saved."""
         try:
             return file_digest(picture) in self._rows
-        except OSError:  # cannot be read: whoever decodes it will say so
+        except OSError:  # cannot be read: decoding it reports that
             return False
 
     def see(self, item: Decoded) -> None:

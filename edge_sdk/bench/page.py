@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 
 from edge_sdk.bench import page_comparison, page_costs, plots
-from edge_sdk.bench import page_costs as page_costs_module
 from edge_sdk.bench.accuracy import Accuracy
 from edge_sdk.bench.compare import BenchmarkComparison
 from edge_sdk.bench.figures import (
@@ -209,9 +208,9 @@ def page(
             page_costs.sustained(benchmark),
             page_costs.energy(benchmark),
             page_costs.age(benchmark),
-            page_costs_module.machine(benchmark),
-            page_costs_module.meanwhile(benchmark),
-            page_costs_module.method(benchmark),
+            page_costs.machine(benchmark),
+            page_costs.meanwhile(benchmark),
+            page_costs.method(benchmark),
         ),
     )
 

@@ -238,7 +238,8 @@ def _groups(system: System, controller: str) -> Iterator[str]:
         if controllers and controller not in controllers.split(","):
             continue
         base = f"{_ROOT}/{controller}" if controllers else _ROOT
-        path = PurePosixPath(name if name.startswith("/") and ".." not in name else "/")
+        # Seen from a namespace, a group outside of it begins with "..".
+        path = PurePosixPath("/", *(part for part in name.split("/") if part and part != ".."))
         for group in (path, *path.parents):
             yield f"{base}{group}".rstrip("/")
 
@@ -315,7 +316,7 @@ def shortage(error: OSError, system: System | None = None) -> Shortage | None:
 
 def _tasks(system: System) -> Shortage:
     """clone(2), EAGAIN: a limit of tasks, the control group's or the user's."""
-    for group in _shortage_groups(system):
+    for group in _groups(system, "pids"):
         used, most = system.text(f"{group}/pids.current"), system.text(f"{group}/pids.max")
         if used and most and used.isdecimal() and most.isdecimal() and int(used) >= int(most):
             return Shortage(
@@ -330,17 +331,3 @@ def _tasks(system: System) -> Shortage:
         f"the system allows no further task (process or thread{known})",
         "raise the limit (TasksMax= of a unit, or ulimit -u), or stop some processes",
     )
-
-
-def _shortage_groups(system: System) -> list[str]:
-    """Folders of the control groups that count this process's tasks, from the innermost to the root."""
-    found = []
-    for line in (system.text("/proc/self/cgroup") or "").splitlines():
-        _, _, rest = line.partition(":")
-        controllers, _, name = rest.partition(":")
-        if controllers and "pids" not in controllers.split(","):
-            continue
-        base = f"{_ROOT}/pids" if controllers else _ROOT
-        parts = [part for part in name.split("/") if part and part != ".."]
-        found += ["/".join((base, *parts[:count])) for count in range(len(parts), -1, -1)]
-    return found

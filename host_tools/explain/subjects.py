@@ -156,7 +156,7 @@ class ExplainedPicture:
     Attributes:
         path: where it came from.
         pixels: ``(H, W, C)`` uint8 of the models' input size.
-        truth: its label, None where nobody said.
+        truth: its label, None where it is not known.
     """
 
     path: str

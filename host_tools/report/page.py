@@ -18,7 +18,6 @@ from host_tools.evaluate.robustness import Predict, robustness
 from host_tools.pages import markup, render
 from host_tools.progress import progress, working
 from host_tools.report import plots
-from host_tools.report import plots as plots_module
 from host_tools.report.pictures import Answered, Sheets, draw_sheets
 from host_tools.run_directory import RunDirectory
 
@@ -43,11 +42,11 @@ def _figures(report: dict[str, Any]) -> dict[str, Any]:
     figures = {"curves": plots.curves(training["history"], training["best_epoch"])}
     if evaluation["n"]:
         figures["confusion"] = plots.confusion_matrix(evaluation["confusion"], evaluation["labels"])
-        figures["classes"] = plots_module.classes(evaluation["per_class"])
-        figures["calibration"] = plots_module.reliability(evaluation["calibration"]["bins"])
+        figures["classes"] = plots.classes(evaluation["per_class"])
+        figures["calibration"] = plots.reliability(evaluation["calibration"]["bins"])
     if evaluation["roc"]:
-        figures["roc"] = plots_module.roc(evaluation)
-        figures["pr"] = plots_module.precision_recall(evaluation)
+        figures["roc"] = plots.roc(evaluation)
+        figures["pr"] = plots.precision_recall(evaluation)
     if report["validation"]:
         figures["drops"] = plots.drops(report["validation"]["artifacts"])
     figures["architecture"] = plots.architecture(report["architecture"]["stages"])
@@ -65,7 +64,7 @@ def _render(report: dict[str, Any], drawn: dict[str, str], contact: bytes, sheet
         recalls=[
             (a["format"], {c["label"]: c["artifact"] for c in a["per_class"]}) for a in artifacts
         ],
-        most_bars=plots_module.MOST_CLASSES,
+        most_bars=plots.MOST_CLASSES,
         lost=_lost,
         heat=_heat,
     )

@@ -7,10 +7,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from edge_sdk.device.doctor import board, cameras, coral, installation, service
-from edge_sdk.device.doctor import board as board_module
-from edge_sdk.device.doctor import cameras as cameras_module
-from edge_sdk.device.doctor import installation as installation_module
-from edge_sdk.device.doctor import service as service_module
 from edge_sdk.device.doctor.context import Check, Context, Finding, worst_first
 
 _LOG = logging.getLogger("edgecls.doctor")
@@ -23,14 +19,14 @@ CHECKS: tuple[Check, ...] = (
     installation.wheels,
     installation.environment,
     installation.emulation,
-    installation_module.numpy,
-    installation_module.opencv,
-    installation_module.flatbuffers,
-    installation_module.litert,
-    installation_module.tflite_runtime,
-    installation_module.onnxruntime,
-    cameras_module.picamera2,
-    cameras_module.connected,
+    installation.numpy,
+    installation.opencv,
+    installation.flatbuffers,
+    installation.litert,
+    installation.tflite_runtime,
+    installation.onnxruntime,
+    cameras.picamera2,
+    cameras.connected,
     cameras.permission,
     cameras.busy,
     cameras.webcams,
@@ -40,14 +36,14 @@ CHECKS: tuple[Check, ...] = (
     board.throttling,
     board.heat,
     board.governor,
-    board_module.room,
-    board_module.swap,
-    board_module.spool,
-    board_module.date,
-    board_module.synchronized,
+    board.room,
+    board.swap,
+    board.spool,
+    board.date,
+    board.synchronized,
     service.unit,
-    service_module.reachable,
-    service_module.models,
+    service.reachable,
+    service.models,
 )
 
 
